@@ -1,0 +1,1 @@
+"""painterjax: a JAX trainer for embeddings of painters' styles."""

@@ -1,0 +1,121 @@
+"""The catalog of a collection: which paintings there are, who painted them, and their split.
+
+An artist is either a training artist (`train`, and a tenth of the paintings in `val`) or a test
+artist (all paintings in `test`), so that `test` measures artists never seen in training.
+"""
+
+import collections
+import csv
+import dataclasses
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from painterjax.errors import InputError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Painting:
+    """One painting: its file as the source names it, its artist, and what else is known."""
+
+    file: str
+    artist: str
+    title: str = ""
+    style: str = ""
+    genre: str = ""
+    date: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One row of `paintings.csv`: a painting and the split it belongs to."""
+
+    split: str
+    painting: Painting
+
+
+PAINTING_COLUMNS = tuple(field.name for field in dataclasses.fields(Painting))
+CSV_COLUMNS = ("index", "split", *PAINTING_COLUMNS)
+
+
+def _draw(seed: int, *names: str) -> bytes:
+    """A pseudo-random sort key that is the same on every machine."""
+    return hashlib.sha256("\x00".join((str(seed), *names)).encode()).digest()
+
+
+def split_by_artist(
+    paintings: Iterable[Painting], *, test_fraction: float, val_fraction: float, seed: int
+) -> tuple[list[Entry], list[Painting]]:
+    """Returns the rows of a store in their order, and the paintings of single-painting artists.
+
+    A share `test_fraction` of the artists goes to `test` with all their paintings; of each other
+    artist's n paintings floor(n * val_fraction) go to `val`, and at least two stay in `train`.
+    Rows are sorted by split, artist and file. The split depends on (seed, artist, file) alone,
+    not on the order of `paintings`.
+
+    >>> works = [Painting(f"{a}/{i}.jpg", a) for a in "abcde" for i in range(10)]
+    >>> rows, single = split_by_artist(works, test_fraction=0.2, val_fraction=0.1, seed=0)
+    >>> [sum(row.split == split for row in rows) for split in SPLITS]
+    [36, 4, 10]
+    """
+    by_artist = collections.defaultdict(list)
+    for painting in paintings:
+        by_artist[painting.artist].append(painting)
+    single = [works[0] for works in by_artist.values() if len(works) == 1]
+    artists = sorted(artist for artist, works in by_artist.items() if len(works) > 1)
+    artists.sort(key=lambda artist: _draw(seed, artist))
+    test_artists = set(artists[: int(len(artists) * test_fraction + 0.5)])
+    rows = []
+    for artist in artists:
+        works = by_artist[artist]
+        if artist in test_artists:
+            rows += [Entry("test", painting) for painting in works]
+            continue
+        works.sort(key=lambda painting: _draw(seed, artist, painting.file))
+        num_val = min(int(len(works) * val_fraction), len(works) - 2)
+        rows += [Entry("val", painting) for painting in works[:num_val]]
+        rows += [Entry("train", painting) for painting in works[num_val:]]
+    rows.sort(key=lambda row: (SPLITS.index(row.split), row.painting.artist, row.painting.file))
+    return rows, sorted(single, key=lambda painting: painting.file)
+
+
+def to_csv(rows: Sequence[Entry]) -> str:
+    """Returns the text of `paintings.csv`: index, split, and the columns of a painting."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for index, row in enumerate(rows):
+        writer.writerow((index, row.split, *dataclasses.astuple(row.painting)))
+    return text.getvalue()
+
+
+def from_csv(text: str) -> list[Entry]:
+    """Reads the text of `paintings.csv`; raises InputError where it is not one."""
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = tuple(next(reader, ()))
+    if header != CSV_COLUMNS:
+        raise InputError(f"paintings.csv has the columns {header}, expected {CSV_COLUMNS}")
+    rows = [Entry(split, Painting(*columns)) for _, split, *columns in reader]
+    order = [(SPLITS.index(row.split), row.painting.artist) for row in rows]
+    if order != sorted(order):
+        raise InputError("paintings.csv is not sorted by split and artist: prepare the store again")
+    return rows
+
+
+def read_table(path: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
+    """Reads a CSV file with a header; raises InputError for a missing file or column."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in required if name not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(
+                    f"{path} lacks the column(s) {', '.join(missing)}; "
+                    f"it has {', '.join(reader.fieldnames or ['none'])}"
+                )
+            return list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {path}: {error}") from error

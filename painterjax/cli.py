@@ -1,0 +1,97 @@
+"""What all commands share: how they start, how they fail, and how they read a config."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from absl import flags
+from ml_collections import config_dict, config_flags
+
+from painterjax.errors import InputError
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser with the command's docstring as help and one-line errors."""
+
+    def __init__(self, doc: str, **kwargs) -> None:
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=doc, formatter_class=formatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see --help")
+
+
+def run(main: Callable[[list[str]], None], command: str) -> NoReturn:
+    """Runs a command's `main` on the process's arguments and exits with its status.
+
+    A user's mistake or a failing disk ends in one line and status 2, Ctrl-C in one and status 130.
+    """
+    try:
+        main(sys.argv[1:])
+        sys.exit(0)
+    except (InputError, OSError) as error:
+        print(f"painterjax.{command}: error: {error}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+    except KeyboardInterrupt:
+        print(f"\npainterjax.{command}: interrupted; run it again to go on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def config_and_options(
+    argv: list[str], *, doc: str, options: dict[str, str]
+) -> tuple[config_dict.ConfigDict, dict[str, str]]:
+    """Reads `--config FILE`, its overrides `--config.key=value`, and required string options.
+
+    Args:
+      argv: the arguments behind the command's name.
+      doc: what `--help` prints.
+      options: the other options' names and what each is.
+
+    Raises:
+      InputError: a flag, key, type or file is wrong; the message names it.
+    """
+    if "--help" in argv or "-h" in argv:
+        print(doc)
+        sys.exit(0)
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", help_string="recipe", flag_values=values)
+    for name, meaning in options.items():
+        flags.DEFINE_string(name, None, meaning, flag_values=values)
+    try:
+        positional = values(["painterjax", *argv])[1:]
+        if values["config"].value is None:
+            raise InputError("--config configs/NAME.py is required; see --help")
+    except (flags.Error, OSError, AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{' '.join(str(error).split())}; see --help") from error
+    given = {name: values[name].value for name in options}
+    for name, value in given.items():
+        if value is None:
+            raise InputError(f"--{name} is required: {options[name]}; see --help")
+    if positional:
+        raise InputError(f"unexpected argument {positional[0]!r}; see --help")
+    return values["config"].value, {name: str(value) for name, value in given.items()}
+
+
+def write_config(config: config_dict.ConfigDict, path: Path) -> None:
+    """Writes every key of a config as JSON."""
+    path.write_text(config.to_json_best_effort(indent=2) + "\n")
+
+
+def read_config(path: Path) -> config_dict.ConfigDict:
+    """Reads what `write_config` wrote; lists come back as tuples."""
+
+    def with_tuples(value):
+        if isinstance(value, dict):
+            return {key: with_tuples(item) for key, item in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    try:
+        return config_dict.ConfigDict(with_tuples(json.loads(path.read_text())))
+    except (OSError, ValueError) as error:
+        raise InputError(f"no run at {path.parent} ({error}): make one with train") from error

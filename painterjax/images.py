@@ -1,0 +1,73 @@
+"""From the bytes of any image file to uint8 pixels, or a named reason why not."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# Formats that museums and web collections use. Others stay closed: some of Pillow's readers start
+# other programs (EPS starts Ghostscript).
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM", "AVIF")
+MIN_SIDE = 32
+# Pillow's own limit, about 9,459 x 9,459 pixels: a quarter of a gigabyte once decoded.
+MAX_PIXELS = 89_478_485
+
+
+class ImageError(ValueError):
+    """The file cannot become a picture; the message is the reason."""
+
+
+def decode(data: bytes, *, size: int) -> np.ndarray:
+    """Decodes an image file, crops its center to a square and resizes it.
+
+    Args:
+      data: the whole file; its contents tell the format, not its name.
+      size: the side S of the result in pixels.
+
+    Returns:
+      uint8 array of shape (S, S, 3): RGB, upright by EXIF, the first frame of an animation,
+      16-bit channels scaled to 8, transparency laid on white.
+
+    Raises:
+      ImageError: the file is empty, no image, truncated, too small or too large.
+    """
+    if not data:
+        raise ImageError("empty file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of harmless damage in metadata.
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise ImageError(f"more than {MAX_PIXELS} pixels") from error
+        except Exception as error:
+            raise ImageError("not an image that can be read") from error
+        _check_size(image)
+        try:
+            # JPEGs decode at 1/2, 1/4 or 1/8 of their size where that still leaves twice ours.
+            image.draft(None, (2 * size, 2 * size))
+            image.load()
+            image = _to_rgb(ImageOps.exif_transpose(image))
+        except Exception as error:  # Pillow's readers raise almost any type on damaged data.
+            raise ImageError(f"damaged image: {error}") from error
+    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+
+
+def _check_size(image: Image.Image) -> None:
+    width, height = image.size
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{width} x {height} pixels: a side is below {MIN_SIDE}")
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{width} x {height} pixels: more than {MAX_PIXELS}")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":  # convert() would clip these to 255
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed white")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")

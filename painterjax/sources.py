@@ -1,0 +1,126 @@
+"""Where paintings come from: each source lists its paintings and says how to load one."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from painterjax import catalog, images, synthetic
+from painterjax.catalog import Painting
+from painterjax.errors import InputError
+
+Loader = Callable[[Painting, int], tuple[str, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A listed collection.
+
+    Attributes:
+      paintings: every candidate, sorted by file.
+      rejected: (file, reason) of what the listing itself turned away.
+      load: maps (painting, size S) to (SHA-256 of its bytes, uint8 S x S x 3) or raises
+        ImageError; picklable, so that workers can run it.
+    """
+
+    paintings: list[Painting]
+    rejected: list[tuple[str, str]]
+    load: Loader
+
+
+def folder(directory: Path) -> Source:
+    """Lists DIR/<artist>/**/<file>: the first folder is the artist, the file's stem the title."""
+    if not directory.is_dir():
+        raise InputError(f"{directory} is not a folder; expected {directory}/<artist>/<image>")
+    files = [path.relative_to(directory) for path in directory.rglob("*") if path.is_file()]
+    visible = [path for path in files if not any(part.startswith(".") for part in path.parts)]
+    paintings = [
+        Painting(path.as_posix(), path.parts[0], title=path.stem)
+        for path in visible
+        if len(path.parts) > 1
+    ]
+    stray = [(path.name, "not in an artist's folder") for path in visible if len(path.parts) == 1]
+    if not paintings:
+        raise InputError(f"no files under {directory}; expected {directory}/<artist>/<image>")
+    return _source(paintings, stray, functools.partial(load_file, directory))
+
+
+def csv_table(table: Path, directory: Path) -> Source:
+    """Lists a CSV file with the columns file and artist, and title, style, genre, date if known."""
+    if not directory.is_dir():
+        raise InputError(f"--images {directory} is not a folder")
+    records = catalog.read_table(table, required=("file", "artist"))
+    paintings = [_painting(record, file=record["file"]) for record in records]
+    return _from_table(table, paintings, directory)
+
+
+def kaggle(directory: Path) -> Source:
+    """Lists Painter by Numbers: all_data_info.csv, or train_info.csv where that is all there is.
+
+    Images lie in DIR/train and DIR/test under the names in the table.
+    Source: https://www.kaggle.com/c/painter-by-numbers/data
+    """
+    table = directory / "all_data_info.csv"
+    if table.is_file():
+        records = catalog.read_table(table, required=("new_filename", "artist", "in_train"))
+        paintings = [_painting(record, file=_kaggle_file(record)) for record in records]
+        return _from_table(table, paintings, directory)
+    table = directory / "train_info.csv"
+    if not table.is_file():
+        raise InputError(f"{directory} has neither all_data_info.csv nor train_info.csv")
+    records = catalog.read_table(table, required=("filename", "artist"))
+    paintings = [_painting(record, file=f"train/{record['filename']}") for record in records]
+    return _from_table(table, paintings, directory)
+
+
+def synthetic_painters(*, seed: int, artists: int, paintings_per_artist: int) -> Source:
+    """Lists procedural painters; see painterjax.synthetic."""
+    paintings = [
+        Painting(f"{synthetic.artist_name(artist)}/{number:03d}", synthetic.artist_name(artist))
+        for artist in range(artists)
+        for number in range(paintings_per_artist)
+    ]
+    return _source(paintings, [], functools.partial(load_synthetic, seed))
+
+
+def load_file(directory: Path, painting: Painting, size: int) -> tuple[str, np.ndarray]:
+    """Reads and decodes one image file under `directory`."""
+    try:
+        data = (directory / painting.file).read_bytes()
+    except FileNotFoundError as error:
+        raise images.ImageError("file is missing") from error
+    except OSError as error:
+        raise images.ImageError(f"file cannot be read: {error.strerror}") from error
+    return hashlib.sha256(data).hexdigest(), images.decode(data, size=size)
+
+
+def load_synthetic(seed: int, painting: Painting, size: int) -> tuple[str, np.ndarray]:
+    """Paints one synthetic painting; its file name holds the painter's and its own number."""
+    artist, number = painting.file.removeprefix("painter-").split("/")
+    image = synthetic.paint(seed=seed, artist=int(artist), painting=int(number), size=size)
+    return hashlib.sha256(image.tobytes()).hexdigest(), image
+
+
+def _kaggle_file(record: dict[str, str]) -> str:
+    folder_name = "train" if record["in_train"].strip().lower() == "true" else "test"
+    return f"{folder_name}/{record['new_filename']}"
+
+
+def _painting(record: dict[str, str], *, file: str) -> Painting:
+    known = ("title", "style", "genre", "date")
+    return Painting(file, record["artist"], *(record.get(name) or "" for name in known))
+
+
+def _from_table(table: Path, paintings: list[Painting], directory: Path) -> Source:
+    if not paintings:
+        raise InputError(f"{table} has a header but no rows")
+    named = [painting for painting in paintings if painting.artist]
+    nameless = [(p.file, "no artist in the table") for p in paintings if not p.artist]
+    return _source(named, nameless, functools.partial(load_file, directory))
+
+
+def _source(paintings: list[Painting], rejected: list[tuple[str, str]], load: Loader) -> Source:
+    return Source(sorted(paintings, key=lambda p: (p.file, p.artist)), rejected, load)

@@ -1,0 +1,136 @@
+"""The image store on disk: one folder that `prepare` writes once and everything else reads.
+
+    images.npy      uint8 N x S x S x 3, rows sorted by split, then artist
+    paintings.csv   index, split, artist, file, title, ...
+    rejected.csv    file, reason
+    dataset.json    format version, image size, seed, fractions, counts, SHA-256
+
+A store appears under its name when it is whole, and is refused where its files disagree.
+"""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from painterjax import catalog
+from painterjax.errors import InputError
+
+FORMAT_VERSION = 1
+REMEDY = "delete it and run painterjax.prepare again"
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The paintings of one split.
+
+    Attributes:
+      name: train, val or test.
+      image_NxSxSxC: uint8, a memory map.
+      artist_N: int32 artist number, ascending; counted within the split from 0.
+      artists: the artists' names by number.
+      paintings: what the catalog knows of each row.
+    """
+
+    name: str
+    image_NxSxSxC: np.ndarray
+    artist_N: np.ndarray
+    artists: list[str]
+    paintings: list[catalog.Painting]
+
+    def __len__(self) -> int:
+        return len(self.artist_N)
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """A checked store: its three splits, and `info`, the contents of dataset.json."""
+
+    path: Path
+    info: dict[str, Any]
+    splits: dict[str, Split]
+
+    @property
+    def image_size(self) -> int:
+        """The side of every image in pixels."""
+        return self.info["image_size"]
+
+
+def create_images(path: Path, *, rows: int, size: int) -> np.memmap:
+    """Creates an .npy file of shape (rows, size, size, 3) on disk, to be filled in place."""
+    shape = (rows, size, size, 3)
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(path: Path, info: dict[str, Any]) -> None:
+    """Writes dataset.json: `info`, the format version and the SHA-256 of the store's files."""
+    files = ("images.npy", "paintings.csv", "rejected.csv")
+    sealed = {"format_version": FORMAT_VERSION, **info}
+    sealed["sha256"] = {name: sha256(path / name) for name in files}
+    (path / "dataset.json").write_text(json.dumps(sealed, indent=2) + "\n")
+
+
+def open_store(path: str | Path) -> Store:
+    """Opens a store and checks it; images stay on disk.
+
+    Raises:
+      InputError: there is no store, its version is unknown, or its files contradict each other.
+    """
+    path = Path(path)
+    info = _read_info(path)
+    text = (path / "paintings.csv").read_bytes()
+    if hashlib.sha256(text).hexdigest() != info["sha256"]["paintings.csv"]:
+        raise InputError(f"{path}/paintings.csv was changed after prepare: {REMEDY}")
+    rows = catalog.from_csv(text.decode())
+    try:
+        images = np.load(path / "images.npy", mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}/images.npy cannot be read ({error}): {REMEDY}") from error
+    expected = (len(rows), info["image_size"], info["image_size"], 3)
+    if images.shape != expected or images.dtype != np.uint8:
+        found = f"{images.dtype} {images.shape}"
+        raise InputError(f"{path}/images.npy is {found}, expected uint8 {expected}: {REMEDY}")
+    splits = {name: _split(name, rows, images) for name in catalog.SPLITS}
+    return Store(path, info, splits)
+
+
+def verify(path: Path) -> None:
+    """Reads every file of a store; raises InputError where a SHA-256 is not the recorded one."""
+    for name, digest in _read_info(path)["sha256"].items():
+        if sha256(path / name) != digest:
+            raise InputError(f"{path}/{name} is not what prepare wrote: {REMEDY}")
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    if not (path / "dataset.json").is_file():
+        raise InputError(f"no store at {path}: make one with python -m painterjax.prepare")
+    try:
+        info = json.loads((path / "dataset.json").read_text())
+        version, _, files = info["format_version"], info["image_size"], info["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}/dataset.json is damaged ({error!r}): {REMEDY}") from error
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
+    missing = [name for name in files if not (path / name).is_file()]
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(missing)}: {REMEDY}")
+    return info
+
+
+def _split(name: str, rows: list[catalog.Entry], images: np.ndarray) -> Split:
+    index = [i for i, row in enumerate(rows) if row.split == name]
+    paintings = [rows[i].painting for i in index]
+    first = index[0] if index else 0
+    artists = sorted({painting.artist for painting in paintings})
+    number = {artist: i for i, artist in enumerate(artists)}
+    artist_N = np.array([number[painting.artist] for painting in paintings], np.int32)
+    return Split(name, images[first : first + len(index)], artist_N, artists, paintings)
