@@ -1,17 +1,16 @@
-"""What all commands share: how they start, how they fail, and how they read a config."""
+"""What all commands share: how they start, how they fail, and how they read flags."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from painterjax.errors import InputError
+from painterjax.errors import DivergedError, InputError
 
+DIVERGED = 1
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
@@ -30,7 +29,8 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[list[str]], None], command: str) -> NoReturn:
     """Runs a command's `main` on the process's arguments and exits with its status.
 
-    A user's mistake or a failing disk ends in one line and status 2, Ctrl-C in one and status 130.
+    A user's mistake or a failing disk ends in one line and status 2, a diverged training in one
+    and status 1, Ctrl-C in one and status 130.
     """
     try:
         main(sys.argv[1:])
@@ -38,6 +38,9 @@ def run(main: Callable[[list[str]], None], command: str) -> NoReturn:
     except (InputError, OSError) as error:
         print(f"painterjax.{command}: error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
+    except DivergedError as error:
+        print(f"painterjax.{command}: {error}", file=sys.stderr)
+        sys.exit(DIVERGED)
     except KeyboardInterrupt:
         print(f"\npainterjax.{command}: interrupted; run it again to go on", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -67,7 +70,7 @@ def config_and_options(
         positional = values(["painterjax", *argv])[1:]
         if values["config"].value is None:
             raise InputError("--config configs/NAME.py is required; see --help")
-    except (flags.Error, OSError, AttributeError, KeyError, TypeError) as error:
+    except (flags.Error, OSError, ImportError, AttributeError, KeyError, TypeError) as error:
         raise InputError(f"{' '.join(str(error).split())}; see --help") from error
     given = {name: values[name].value for name in options}
     for name, value in given.items():
@@ -76,22 +79,3 @@ def config_and_options(
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
     return values["config"].value, {name: str(value) for name, value in given.items()}
-
-
-def write_config(config: config_dict.ConfigDict, path: Path) -> None:
-    """Writes every key of a config as JSON."""
-    path.write_text(config.to_json_best_effort(indent=2) + "\n")
-
-
-def read_config(path: Path) -> config_dict.ConfigDict:
-    """Reads what `write_config` wrote; lists come back as tuples."""
-
-    def with_tuples(value):
-        if isinstance(value, dict):
-            return {key: with_tuples(item) for key, item in value.items()}
-        return tuple(value) if isinstance(value, list) else value
-
-    try:
-        return config_dict.ConfigDict(with_tuples(json.loads(path.read_text())))
-    except (OSError, ValueError) as error:
-        raise InputError(f"no run at {path.parent} ({error}): make one with train") from error

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import tensorboardX
 import tqdm
 
 PLAIN_LINE_EVERY_S = 10.0
@@ -79,6 +78,8 @@ class MetricsLog:
         temporary.write_text("".join(line + "\n" for line in kept))
         temporary.replace(path)
         self._file = open(path, "a", buffering=1)  # noqa: SIM115  (a line is written at once)
+        import tensorboardX  # Takes a second where PyTorch is installed, which it looks for.
+
         # A TensorBoard reader drops the events from purge_step on that an earlier start wrote.
         self._events = tensorboardX.SummaryWriter(str(run), purge_step=last_step + 1)
 

@@ -1,0 +1,51 @@
+"""Every key of a recipe, with the reference solution's values; see painter_by_numbers.py.
+
+Recipes take these and change a few. On the command line: --config.batch_size=16.
+"""
+
+from typing import Any
+
+from ml_collections import config_dict
+
+
+def get_config() -> Any:
+    """Returns the reference recipe, locked against unknown keys."""
+    config = config_dict.ConfigDict()
+    config.seed = 0  # of weights, tuples and augmentation
+    config.batch_size = 8  # tuples
+    config.num_epochs = 50  # each with as many anchors as there are training paintings
+    config.log_every_steps = 50
+    config.checkpoint_every_steps = 1000  # besides the end of each epoch
+
+    config.data = config_dict.ConfigDict()
+    config.data.store = "data/store"  # a folder that painterjax.prepare wrote
+    config.data.residency = "auto"  # images live on the "device", the "host", or what fits
+
+    config.model = config_dict.ConfigDict()
+    config.model.widths = (16, 32, 64, 128, 256)  # channels of each block
+    config.model.depths = (2, 3, 3, 3, 3)  # convolutions of each block
+    config.model.embedding_dim = 2048
+    config.model.dtype = "float32"  # of the computation; or "bfloat16"
+    config.model.batch_norm = "branch"  # statistics per "branch" of the tuples or whole "batch"
+
+    config.loss = config_dict.ConfigDict()
+    config.loss.name = "triplet"  # "triplet", "contrastive" (pairs) or "batch_all"
+    config.loss.margin = 2.0
+    config.loss.distance = "euclidean"  # or "mean_squared", over the whole batch at once
+    config.loss.paintings_per_artist = 4  # tuples of batch_all
+
+    config.optimizer = config_dict.ConfigDict()
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.milestones = (11, 25, 40)  # epochs after which the rate drops
+    config.optimizer.decay = 0.1  # factor of each drop
+
+    config.augmentation = config_dict.ConfigDict()
+    config.augmentation.shift = 0.2  # largest, as a share of the side
+    config.augmentation.scale = (1.0, 1.2)  # range of the enlargement
+    config.augmentation.rotation = 180.0  # largest, in degrees
+    config.augmentation.flips = True
+
+    config.eval = config_dict.ConfigDict()
+    config.eval.batch_size = 64  # images
+    config.eval.triplets = 10_000  # fixed ones of each split
+    return config.lock()

@@ -1,0 +1,108 @@
+"""The papers of a run folder: which config, store and machine a run was begun with."""
+
+import json
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import config_dict
+
+from painterjax.errors import InputError
+
+PACKAGES = ("painterjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+# An ml_collections ConfigDict, whose own annotations let every key be of any of several types.
+Config = Any
+
+
+def claim(run: Path, config: Config, dataset: dict[str, Any]) -> None:
+    """Begins a run folder, or checks that the run in it was begun the same way.
+
+    Writes config.json (every key), dataset.json (the store's) and environment.json.
+
+    Raises:
+      InputError: the run was begun with another config or store; the message names what differs.
+    """
+    papers = {"config": _as_json(config.to_dict()), "dataset": _as_json(dataset)}
+    for name, paper in papers.items():
+        path = run / f"{name}.json"
+        if path.exists():
+            _check_same(path, _read_json(path), paper)
+    run.mkdir(parents=True, exist_ok=True)
+    for name, paper in {**papers, "environment": environment()}.items():
+        _write_json(run / f"{name}.json", paper)
+
+
+def read_config(run: Path) -> Config:
+    """Returns the config that a run was begun with; raises InputError where there is none."""
+    return config_dict.ConfigDict(_with_tuples(_read_json(run / "config.json")))
+
+
+def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested dicts as one, with dotted keys.
+
+    >>> flatten({"seed": 0, "loss": {"margin": 2.0}})
+    {'seed': 0, 'loss.margin': 2.0}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= (
+            flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
+
+
+def environment() -> dict[str, Any]:
+    """Returns what ran: the versions of Python and packages, the device, and the commit."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or None
+    except OSError:
+        commit = None
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "device": {"platform": device.platform, "kind": device.device_kind},
+        "devices": jax.device_count(),
+        "commit": commit,
+    }
+
+
+def _check_same(path: Path, begun: dict[str, Any], asked: dict[str, Any]) -> None:
+    was, now = flatten(begun), flatten(asked)
+    changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+    if changed:
+        differences = ", ".join(f"{key} was {was.get(key)}, is {now.get(key)}" for key in changed)
+        raise InputError(
+            f"{path.parent} was begun with another {path.stem} ({differences}):"
+            " repeat that, or choose another --workdir"
+        )
+
+
+def _as_json(value: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(value))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"no run at {path.parent} ({error}): make one with train") from error
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def _with_tuples(value: Any) -> Any:
+    """Undoes what JSON does to tuples."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value

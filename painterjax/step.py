@@ -1,0 +1,114 @@
+"""The two jitted functions of a run: one step of training, and one batch of embeddings.
+
+Plain dicts of arrays go in and come out; NNX objects exist only inside.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from painterjax.augment import Augmentation, augment, normalize
+from painterjax.model import StyleNet
+from painterjax.objectives import Objective, Scalars
+
+PureDict = dict[str, Any]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """All that training changes.
+
+    Attributes:
+      params: the network's parameters.
+      stats: BatchNorm's running statistics.
+      moments: the optimizer's state.
+      step: number of steps taken.
+    """
+
+    params: PureDict
+    stats: PureDict
+    moments: optax.OptState
+    step: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that training does not change: what the compiler sees as constants.
+
+    Attributes:
+      network: the network without its arrays.
+      objective: the loss and what is logged beside it.
+      optimizer: turns gradients into updates.
+      schedule: the learning rate by step.
+      augmentation: how training images are changed.
+      branches: how many groups BatchNorm splits a batch into; see model.BatchNorm.
+    """
+
+    network: nnx.GraphDef[StyleNet]
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    augmentation: Augmentation
+    branches: int
+
+
+def split_network(network: StyleNet) -> tuple[nnx.GraphDef[StyleNet], PureDict, PureDict]:
+    """Returns a network as its structure, parameters, and BatchNorm statistics."""
+    graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+
+def train_step(
+    state: TrainState,
+    row_BxT: jax.Array,
+    artist_BxT: jax.Array,
+    image_NxSxSxC: jax.Array,
+    key: jax.Array,
+    *,
+    recipe: Recipe,
+) -> tuple[TrainState, Scalars]:
+    """Takes one step: gather, augment, embed, loss, gradients, Adam.
+
+    Args:
+      state: donated; use the returned one.
+      row_BxT: the batch's tuples as rows of the images.
+      artist_BxT: the artist of each.
+      image_NxSxSxC: uint8 images, resident on the device.
+      key: the run's key; each step folds its number into it.
+      recipe: static.
+
+    Returns:
+      The next state, and the objective's scalars with embedding_spread (root mean squared distance
+      from the batch's mean embedding), gradient_norm and learning_rate.
+    """
+    batch_size, tuple_size = row_BxT.shape
+    branchwise_N = row_BxT.T.reshape(-1)  # all anchors, then all positives, ...
+    key = jax.random.fold_in(key, state.step)
+    pixels_NxSxSxC = augment(image_NxSxSxC[branchwise_N], key, recipe.augmentation)
+
+    def loss_fn(params: PureDict) -> tuple[jax.Array, tuple[Scalars, PureDict]]:
+        network = nnx.merge(recipe.network, params, state.stats, copy=True)
+        emb_NxD = network(pixels_NxSxSxC, branches=recipe.branches)
+        emb_BxTxD = emb_NxD.reshape(tuple_size, batch_size, -1).swapaxes(0, 1)
+        scalars = recipe.objective.scalars(emb_BxTxD, artist_BxT)
+        scalars["embedding_spread"] = jnp.sqrt(jnp.var(emb_NxD, axis=0).sum())
+        return scalars["loss"], (scalars, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)))
+
+    grads, (scalars, stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+    updates, moments = recipe.optimizer.update(grads, state.moments, state.params)
+    params: Any = optax.apply_updates(state.params, updates)
+    scalars["gradient_norm"] = optax.global_norm(grads)
+    scalars["learning_rate"] = jnp.asarray(recipe.schedule(state.step), jnp.float32)
+    return TrainState(params, stats, moments, state.step + 1), scalars
+
+
+def embed_step(
+    params: PureDict, stats: PureDict, image_NxSxSxC: jax.Array, *, network: nnx.GraphDef[StyleNet]
+) -> jax.Array:
+    """Embeds uint8 images with BatchNorm's running statistics: float32 N x D."""
+    return nnx.merge(network, params, stats)(normalize(image_NxSxSxC))

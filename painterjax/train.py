@@ -1,0 +1,149 @@
+"""Trains an embedding of painters' styles and judges it at the end.
+
+    python -m painterjax.train --config configs/NAME.py --workdir RUN [--config.key=value ...]
+
+Example:
+
+    python -m painterjax.train --config configs/quickstart.py --workdir runs/quickstart
+
+Run it again to continue a run that was stopped: it ends as if it had never been stopped.
+"""
+
+import math
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from painterjax import cli, evaluate, runfolder, runlog, validation, wiring
+from painterjax.checkpoint import BEST_BY, Checkpoints
+from painterjax.errors import DivergedError
+from painterjax.objectives import Scalars
+from painterjax.store import open_store
+
+
+def main(argv: list[str]) -> None:
+    """Runs the command line `painterjax.train`."""
+    options = {"workdir": "the run folder to write or to continue"}
+    config, given = cli.config_and_options(argv, doc=__doc__ or "", options=options)
+    train(config, Path(given["workdir"]))
+
+
+def train(config: runfolder.Config, run: Path) -> None:
+    """Trains to the config's last epoch, from the newest checkpoint of `run` if it has one.
+
+    Raises:
+      InputError: the config, the store or the run folder does not fit; nothing was changed.
+      DivergedError: a loss or gradient is not finite; earlier checkpoints are kept.
+    """
+    store = open_store(config.data.store)
+    wiring.check(config, image_size=store.image_size)
+    validator = validation.prepare(config, store)
+    training = wiring.training(config, store.splits["train"])
+    runfolder.claim(run, config, store.info)
+    checkpoints = Checkpoints(run)
+    try:
+        _loop(config, run, training, validator, checkpoints)
+    finally:
+        training.batches.close()
+        checkpoints.close()
+    evaluate.evaluate(run)
+    print(f"run: {run}")
+
+
+def _loop(
+    config: runfolder.Config,
+    run: Path,
+    training: wiring.Training,
+    validator: validation.Validation,
+    checkpoints: Checkpoints,
+) -> None:
+    state, start = training.state, checkpoints.latest_step or 0
+    if start:
+        state = checkpoints.restore(state, training.batches)
+    log = runlog.MetricsLog(run, last_step=start)
+    with runlog.Progress("train", total=training.num_steps, unit="step", done=start) as progress:
+        recorder = _Recorder(log, progress, config, training)
+        for step in range(start + 1, training.num_steps + 1):
+            asked_s = time.perf_counter()
+            batch = next(training.batches)
+            wait_s = time.perf_counter() - asked_s
+            state, scalars = training.run_step(state, batch)
+            recorder.push(step, scalars, wait_s)
+            ends_epoch = step % training.steps_per_epoch == 0
+            if ends_epoch or step % config.checkpoint_every_steps == 0:
+                recorder.drain()  # Only a state whose gradient was finite is saved.
+                figures = validator.judge(state) if ends_epoch else {}
+                if ends_epoch:
+                    recorder.write(step, "val", figures)
+                checkpoints.save(state, training.batches, step=step, roc_auc=figures.get(BEST_BY))
+    log.close()
+
+
+class _Recorder:
+    """Records the mean scalars of windows of steps.
+
+    A window ends every `log_every_steps` and with each epoch. The scalars of a step are read when
+    the next one has been dispatched, so that the device never waits for Python.
+    """
+
+    def __init__(
+        self,
+        log: runlog.MetricsLog,
+        progress: runlog.Progress,
+        config: runfolder.Config,
+        training: wiring.Training,
+    ) -> None:
+        self.log, self.progress, self.config, self.training = log, progress, config, training
+        self._pending: tuple[int, Scalars, float] | None = None
+        self._window: list[dict[str, float]] = []
+        self._read_s = 0.0  # when the last step had been read
+
+    def push(self, step: int, scalars: Scalars, wait_s: float) -> None:
+        """Takes the scalars of a step just dispatched and reads those of the step before."""
+        if self._pending is None:
+            self._read_s = time.perf_counter()  # Compilation and validation do not count.
+        else:
+            self.drain()
+        self._pending = (step, scalars, wait_s)
+
+    def drain(self) -> None:
+        """Waits for the pending step; raises DivergedError where it is not finite."""
+        if self._pending is None:
+            return
+        (step, scalars, wait_s), self._pending = self._pending, None
+        values = {key: float(value) for key, value in jax.device_get(scalars).items()}
+        if not math.isfinite(values["loss"] + values["gradient_norm"]):
+            raise DivergedError(
+                f"step {step}: the loss is {values['loss']}, the gradient's norm"
+                f" {values['gradient_norm']}: lower optimizer.learning_rate; the checkpoints of"
+                " earlier steps are kept"
+            )
+        now_s = time.perf_counter()
+        step_ms, self._read_s = 1000 * (now_s - self._read_s), now_s
+        self._window.append({**values, "step_ms": step_ms, "data_wait_ms": 1000 * wait_s})
+        self.progress.advance()
+        if step % self.config.log_every_steps == 0 or step % self.training.steps_per_epoch == 0:
+            self._end_window(step)
+
+    def write(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Writes one record of a split."""
+        epoch = -(-step // self.training.steps_per_epoch)
+        self.log.write(step=step, epoch=epoch, split=split, values=values)
+
+    def _end_window(self, step: int) -> None:
+        means = {key: float(np.mean([w[key] for w in self._window])) for key in self._window[0]}
+        self._window.clear()
+        means["images_per_s"] = 1000 * self.training.images_per_step / means["step_ms"]
+        self.write(step, "train", means)
+        epoch = -(-step // self.training.steps_per_epoch)
+        self.progress.show(
+            f"epoch {epoch}/{self.config.num_epochs}",
+            loss=f"{means['loss']:.3f}",
+            images_per_s=f"{means['images_per_s']:.0f}",
+        )
+
+
+if __name__ == "__main__":
+    cli.run(main, "train")
