@@ -11,6 +11,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from painterjax.errors import InputError
 
@@ -75,7 +76,8 @@ def split_by_artist(
             rows += [Entry("test", painting) for painting in works]
             continue
         works.sort(key=lambda painting: _draw(seed, artist, painting.file))
-        num_val = min(int(len(works) * val_fraction), len(works) - 2)
+        # 100 * 0.29 is 28.999999999999996, which is not to become 28.
+        num_val = min(int(len(works) * val_fraction + 1e-9), len(works) - 2)
         rows += [Entry("val", painting) for painting in works[:num_val]]
         rows += [Entry("train", painting) for painting in works[num_val:]]
     rows.sort(key=lambda row: (SPLITS.index(row.split), row.painting.artist, row.painting.file))
@@ -84,21 +86,29 @@ def split_by_artist(
 
 def to_csv(rows: Sequence[Entry]) -> str:
     """Returns the text of `paintings.csv`: index, split, and the columns of a painting."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for index, row in enumerate(rows):
-        writer.writerow((index, row.split, *dataclasses.astuple(row.painting)))
-    return text.getvalue()
+    values = [(i, row.split, *dataclasses.astuple(row.painting)) for i, row in enumerate(rows)]
+    return csv_text([CSV_COLUMNS, *values])
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    r"""Returns rows as CSV with a line end of \n; \n and \r within a field are quoted."""
+    lines = []
+    for row in rows:
+        line = io.StringIO()
+        csv.writer(line).writerow(row)  # Before Python 3.13 only the line end "\r\n" quotes both.
+        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)
 
 
 def from_csv(text: str) -> list[Entry]:
     """Reads the text of `paintings.csv`; raises InputError where it is not one."""
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = tuple(next(reader, ()))
-    if header != CSV_COLUMNS:
-        raise InputError(f"paintings.csv has the columns {header}, expected {CSV_COLUMNS}")
-    rows = [Entry(split, Painting(*columns)) for _, split, *columns in reader]
+    header, *lines = csv.reader(io.StringIO(text, newline="")) if text else [[]]
+    if tuple(header) != CSV_COLUMNS:
+        raise InputError(f"paintings.csv has the columns {tuple(header)}, expected {CSV_COLUMNS}")
+    for line in lines:
+        if len(line) != len(CSV_COLUMNS) or line[1] not in SPLITS:
+            raise InputError(f"paintings.csv has the row {line}: prepare the store again")
+    rows = [Entry(split, Painting(*columns)) for _, split, *columns in lines]
     order = [(SPLITS.index(row.split), row.painting.artist) for row in rows]
     if order != sorted(order):
         raise InputError("paintings.csv is not sorted by split and artist: prepare the store again")
@@ -106,7 +116,7 @@ def from_csv(text: str) -> list[Entry]:
 
 
 def read_table(path: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
-    """Reads a CSV file with a header; raises InputError for a missing file or column."""
+    """Reads a CSV file with a header; raises InputError for a missing file, column or value."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -116,6 +126,13 @@ def read_table(path: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
                     f"{path} lacks the column(s) {', '.join(missing)}; "
                     f"it has {', '.join(reader.fieldnames or ['none'])}"
                 )
-            return list(reader)
+            records = []
+            for record in reader:
+                # A short row has None for values, a long one has its rest under the key None.
+                if None in record or None in record.values():
+                    where = f"{path}, line {reader.line_num}"
+                    raise InputError(f"{where}: not {len(reader.fieldnames or ())} values: mend it")
+                records.append(record)
+            return records
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {error}") from error

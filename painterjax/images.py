@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 # Formats that museums and web collections use. Others stay closed: some of Pillow's readers start
 # other programs (EPS starts Ghostscript).
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM", "AVIF")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM", "AVIF")
 MIN_SIDE = 32
 # Pillow's own limit, about 9,459 x 9,459 pixels: a quarter of a gigabyte once decoded.
 MAX_PIXELS = 89_478_485

@@ -67,7 +67,7 @@ def batch_all(
 def pairwise_euclidean(emb_NxD: jax.Array) -> jax.Array:
     """Euclidean distances between all rows, N x N, by one matrix product in full precision."""
     # Distances do not change with the origin; near it the product cancels least.
-    centered_NxD = emb_NxD - jax.lax.stop_gradient(emb_NxD.mean(axis=0))
+    centered_NxD = emb_NxD - jax.lax.stop_gradient(emb_NxD.mean(axis=0, keepdims=True))
     square_N = jnp.square(centered_NxD).sum(axis=1)
     product_NxN = jnp.matmul(centered_NxD, centered_NxD.T, precision="highest")
     square_NxN = square_N[:, None] + square_N[None, :] - 2 * product_NxN

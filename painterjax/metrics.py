@@ -87,13 +87,13 @@ def retrieval(emb_NxD: np.ndarray, artist_N: np.ndarray) -> tuple[np.ndarray, np
 def _rank_block(emb_NxD, artist_N, row_Q, others_Q, *, depth: int) -> tuple[jax.Array, jax.Array]:
     query_QxD = emb_NxD[row_Q]
     product_QxN = jnp.matmul(query_QxD, emb_NxD.T, precision="highest")
-    nearness_QxN = 2 * product_QxN - jnp.square(emb_NxD).sum(axis=1)  # ||q||^2 - D^2
+    nearness_QxN = 2 * product_QxN - jnp.square(emb_NxD).sum(axis=1)[None]  # ||q||^2 - D^2
     nearness_QxN = nearness_QxN.at[jnp.arange(len(row_Q)), row_Q].set(-jnp.inf)
     _, nearest_QxR = jax.lax.top_k(nearness_QxN, depth)
     same_QxR = artist_N[nearest_QxR] == artist_N[row_Q][:, None]
-    rank_R = jnp.arange(1, depth + 1)
-    precision_QxR = jnp.cumsum(same_QxR, axis=1) / rank_R
-    counted_QxR = same_QxR & (rank_R <= others_Q[:, None])
+    rank_1xR = jnp.arange(1, depth + 1)[None]
+    precision_QxR = jnp.cumsum(same_QxR, axis=1) / rank_1xR
+    counted_QxR = same_QxR & (rank_1xR <= others_Q[:, None])
     average_Q = (precision_QxR * counted_QxR).sum(axis=1) / jnp.maximum(others_Q, 1)
     return same_QxR[:, 0].astype(jnp.float32), average_Q
 

@@ -19,7 +19,7 @@ class BatchNorm(nnx.Module):
     A batch holds R branches (the anchors, the positives, ...) one after the other. Each is
     normalized by its own mean and biased variance, and they enter the running statistics one after
     the other, the variance unbiased: the same as R calls of torch.nn.BatchNorm2d, in one call.
-    Statistics are float32 whatever the input's type.
+    Statistics are at least float32, whatever the input's type.
     """
 
     def __init__(self, features: int) -> None:
@@ -30,20 +30,17 @@ class BatchNorm(nnx.Module):
 
     def __call__(self, x_NxHxWxC: jax.Array, *, branches: int | None) -> jax.Array:
         """Normalizes by the batch's `branches`, or by the running statistics where it is None."""
+        x_RxMxC = x_NxHxWxC.reshape(branches or 1, -1, x_NxHxWxC.shape[-1])
         if branches is None:
-            return _scale_and_shift(x_NxHxWxC, *self._affine(self.mean[...], self.var[...]))
-        x_RxMxC = x_NxHxWxC.reshape(branches, -1, x_NxHxWxC.shape[-1])
-        mean_RxC = x_RxMxC.mean(axis=1, dtype=jnp.float32)
-        var_RxC = jnp.square(x_RxMxC - mean_RxC[:, None]).mean(axis=1, dtype=jnp.float32)
-        self._update(mean_RxC, var_RxC, count=x_RxMxC.shape[1])
-        scale_RxC, shift_RxC = self._affine(mean_RxC, var_RxC)
-        return _scale_and_shift(x_RxMxC, scale_RxC[:, None], shift_RxC[:, None]).reshape(
-            x_NxHxWxC.shape
-        )
-
-    def _affine(self, mean: jax.Array, var: jax.Array) -> tuple[jax.Array, jax.Array]:
-        scale = self.scale[...] * jax.lax.rsqrt(var + EPSILON)
-        return scale, self.bias[...] - mean * scale
+            mean_RxC, var_RxC = self.mean[...][None], self.var[...][None]
+        else:
+            mean_RxC = x_RxMxC.mean(axis=1, dtype=jnp.promote_types(x_RxMxC.dtype, jnp.float32))
+            var_RxC = jnp.square(x_RxMxC - mean_RxC[:, None]).mean(axis=1)
+            self._update(mean_RxC, var_RxC, count=x_RxMxC.shape[1])
+        scale_RxC = self.scale[...][None] * jax.lax.rsqrt(var_RxC + EPSILON)
+        shift_RxC = self.bias[...][None] - mean_RxC * scale_RxC
+        y_RxMxC = x_RxMxC * scale_RxC[:, None] + shift_RxC[:, None]
+        return y_RxMxC.astype(x_NxHxWxC.dtype).reshape(x_NxHxWxC.shape)
 
     def _update(self, mean_RxC: jax.Array, var_RxC: jax.Array, *, count: int) -> None:
         unbiased_RxC = var_RxC * (count / max(count - 1, 1))
@@ -106,7 +103,9 @@ class StyleNet(nnx.Module):
             side * side * widths[-1], embedding_dim, kernel_init=pytorch_init,
             dtype=dtype, rngs=rngs,
         )  # fmt: skip
-        self.norm = nnx.LayerNorm(embedding_dim, epsilon=EPSILON, dtype=jnp.float32, rngs=rngs)
+        self.norm = nnx.LayerNorm(
+            embedding_dim, epsilon=EPSILON, dtype=jnp.promote_types(dtype, jnp.float32), rngs=rngs
+        )
 
     def __call__(self, image_NxSxSxC: jax.Array, *, branches: int | None = None) -> jax.Array:
         """Maps images in [-1, 1] to float32 embeddings: N x S x S x 3 to N x D.
@@ -120,10 +119,6 @@ class StyleNet(nnx.Module):
             x_NxHxWxC = block(x_NxHxWxC, branches=branches)
         x_NxF = x_NxHxWxC.reshape(len(x_NxHxWxC), -1)
         return jax.nn.relu(self.norm(self.linear(x_NxF)))
-
-
-def _scale_and_shift(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
-    return (x * scale + shift).astype(x.dtype)
 
 
 def _max_pool(x_NxHxWxC: jax.Array) -> jax.Array:

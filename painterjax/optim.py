@@ -16,8 +16,7 @@ def piecewise_decay(
     >>> print(round(float(rate(9)), 6), round(float(rate(10)), 6))
     1.0 0.1
     """
-    # Optax drops the rate one step after a boundary.
-    boundaries = {epoch * steps_per_epoch - 1: decay for epoch in milestones}
+    boundaries = {epoch * steps_per_epoch: decay for epoch in milestones}
     return optax.piecewise_constant_schedule(learning_rate, boundaries)
 
 

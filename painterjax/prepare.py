@@ -15,7 +15,8 @@ reads paintings/<artist>/<any image>. Interrupt it whenever you like: the same c
 import argparse
 import collections
 import concurrent.futures.process
-import csv
+import contextlib
+import fcntl
 import functools
 import hashlib
 import json
@@ -23,6 +24,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,6 +36,7 @@ from painterjax.errors import InputError
 
 CHUNK = 8  # Paintings per task: enough that handing over costs little, few enough for a smooth bar.
 CHUNKS_AHEAD = 4  # Tasks in flight per worker; what bounds the memory.
+MAX_IMAGE_SIZE = 4096
 
 Decoded = tuple[dict[str, str], np.ndarray | None]
 
@@ -62,10 +65,18 @@ def prepare(source: sources.Source, output: Path, *, plan: dict[str, Any], worke
       InputError: `output` exists or was begun with another plan, or no two paintings by one artist
         can be read.
     """
-    partial = output.with_name(output.name + ".partial")
+    partial = output.parent / (output.name + ".partial")
     if output.exists():
         return _check_finished(output, partial, plan)
     _begin(partial, plan)
+    with _claimed(partial):
+        _finish(source, partial, output, plan=plan, workers=workers)
+
+
+def _finish(
+    source: sources.Source, partial: Path, output: Path, *, plan: dict[str, Any], workers: int
+) -> None:
+    """Does what is left to do in `partial`, and makes it `output`."""
     _decode_all(source, partial, size=plan["image_size"], workers=workers)
     records = [json.loads(line) for line in (partial / "decoded.jsonl").read_text().splitlines()]
     rows, place_N, rejected = _select(source, records, plan)
@@ -73,10 +84,10 @@ def prepare(source: sources.Source, output: Path, *, plan: dict[str, Any], worke
         # Keeping the journal would hold these files rejected after the user has mended them.
         shutil.rmtree(partial)
         raise InputError(
-            f"no artist has two readable paintings among {len(records)} files"
+            f"no artist has two readable paintings among {len(rejected)} files"
             f" (first rejected: {rejected[0][0]}, {rejected[0][1]})"
         )
-    counts = _counts(len(records), rows, rejected)
+    counts = _counts(rows, rejected)
     _assemble(partial, rows, place_N, rejected, plan=plan, counts=counts)
     (partial / "store").rename(output)
     shutil.rmtree(partial)
@@ -86,7 +97,10 @@ def prepare(source: sources.Source, output: Path, *, plan: dict[str, Any], worke
 def _begin(partial: Path, plan: dict[str, Any]) -> None:
     path = partial / "plan.json"
     if path.exists():
-        begun = json.loads(path.read_text())
+        try:
+            begun = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path} is damaged ({error}): delete {partial}") from error
         changed = [key for key in plan if begun.get(key) != plan[key]]
         if changed:
             was = ", ".join(f"{key} was {begun.get(key)}, is {plan[key]}" for key in changed)
@@ -94,12 +108,16 @@ def _begin(partial: Path, plan: dict[str, Any]) -> None:
         return
     partial.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
+    if set(partial.iterdir()) - {temporary}:
+        raise InputError(f"{partial} is needed and holds other files: move it or delete it")
     temporary.write_text(json.dumps(plan))
     temporary.replace(path)
 
 
 def _check_finished(output: Path, partial: Path, plan: dict[str, Any]) -> None:
     """Accepts an existing store where it is whole and what this command would make."""
+    if not (output / "dataset.json").exists():
+        raise InputError(f"{output} exists and is no store: delete it or choose another --output")
     info = store.open_store(output).info
     changed = [key for key in plan if info.get(key) != plan[key]]
     if changed:
@@ -109,6 +127,19 @@ def _check_finished(output: Path, partial: Path, plan: dict[str, Any]) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     print(f"{output} is whole already")
     _report(output, info["counts"])
+
+
+@contextlib.contextmanager
+def _claimed(partial: Path) -> Iterator[None]:
+    """Keeps `partial` from a second process, whose paintings would end up under wrong names."""
+    with open(partial / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"another process works in {partial}: wait until it ends") from error
+        except OSError:
+            pass  # Some file systems of clusters have no locks.
+        yield
 
 
 def _decode_all(source: sources.Source, partial: Path, *, size: int, workers: int) -> None:
@@ -152,21 +183,64 @@ def _in_parallel(
     """Maps over items in worker processes, in order, with a bounded number in flight."""
     # Spawned workers start clean; forked ones would copy the locks of threads that run here.
     context = multiprocessing.get_context("spawn")
-    ignore_ctrl_c = functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    with concurrent.futures.ProcessPoolExecutor(workers, context, ignore_ctrl_c) as pool:
-        flight = collections.deque()
+    flight = collections.deque()
+    with (
+        _ctrl_c_held_back() as interrupted,
+        concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool,
+    ):
         try:
             for item in items:
-                flight.append(pool.submit(function, item))
+                flight.append(_submit(pool, function, item))
                 if len(flight) >= CHUNKS_AHEAD * workers:
-                    yield flight.popleft().result()
+                    yield _result(flight.popleft(), interrupted)
             while flight:
-                yield flight.popleft().result()
+                yield _result(flight.popleft(), interrupted)
         except concurrent.futures.process.BrokenProcessPool as error:
             raise InputError("a worker died, perhaps of memory: use fewer --workers") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextlib.contextmanager
+def _ctrl_c_held_back() -> Iterator[threading.Event]:
+    """Sets an event on Ctrl-C: a KeyboardInterrupt within the executor can lock it for ever."""
+    interrupted = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _submit(
+    pool: concurrent.futures.Executor, function: Callable[[Any], Any], item: Any
+) -> concurrent.futures.Future:
+    # A worker that starts here inherits the mask: a terminal sends Ctrl-C to it as well.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(function, item)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _result(future: concurrent.futures.Future, interrupted: threading.Event) -> Any:
+    while not concurrent.futures.wait([future], timeout=0.1).done or interrupted.is_set():
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+    return future.result()
+
+
+def _start_worker() -> None:
+    """Lets a worker end when its parent was killed; it would wait for work for ever."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "runs in a worker"
+    parent.join()
+    os._exit(1)
 
 
 def _decode_chunk(
@@ -211,8 +285,8 @@ def _select(
     return rows, np.array([place[row.painting] for row in rows]), sorted(rejected)
 
 
-def _counts(files: int, rows: list[catalog.Entry], rejected: list) -> dict[str, Any]:
-    counts: dict[str, Any] = {"files": files, "rejected": len(rejected)}
+def _counts(rows: list[catalog.Entry], rejected: list) -> dict[str, Any]:
+    counts: dict[str, Any] = {"files": len(rows) + len(rejected), "rejected": len(rejected)}
     for split in catalog.SPLITS:
         works = [row.painting for row in rows if row.split == split]
         artists = len({painting.artist for painting in works})
@@ -234,18 +308,22 @@ def _assemble(
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     pixels = np.memmap(partial / "pixels.bin", np.uint8, "r").reshape(-1, size, size, 3)
-    image_NxSxSxC = store.create_images(target / "images.npy", rows=len(rows), size=size)
     with runlog.Progress("sort by split", total=len(rows), unit="painting") as progress:
-        for start in range(0, len(rows), 256):
-            places = place_N[start : start + 256]
-            image_NxSxSxC[start : start + len(places)] = pixels[places]
-            progress.advance(len(places))
-    image_NxSxSxC.flush()
-    (target / "paintings.csv").write_text(catalog.to_csv(rows), encoding="utf-8")
-    with open(target / "rejected.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([("file", "reason"), *rejected])
+        batches = _gather(pixels, place_N, progress)
+        store.write_images(target / "images.npy", batches, rows=len(rows), size=size)
+    rejected_csv = catalog.csv_text([("file", "reason"), *rejected])
+    (target / "paintings.csv").write_text(catalog.to_csv(rows), encoding="utf-8", newline="\n")
+    (target / "rejected.csv").write_text(rejected_csv, encoding="utf-8", newline="\n")
     store.seal(target, {**plan, "counts": counts})
+
+
+def _gather(
+    pixels: np.ndarray, place_N: np.ndarray, progress: runlog.Progress
+) -> Iterator[np.ndarray]:
+    for start in range(0, len(place_N), 256):
+        places = place_N[start : start + 256]
+        yield pixels[places]
+        progress.advance(len(places))
 
 
 def _report(output: Path, counts: dict[str, Any]) -> None:
@@ -299,14 +377,18 @@ def _add_common_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.image_size < images.MIN_SIDE:
-        raise InputError(f"--image-size {args.image_size}: must be at least {images.MIN_SIDE}")
+    if not images.MIN_SIDE <= args.image_size <= MAX_IMAGE_SIZE:
+        limits = f"[{images.MIN_SIDE}, {MAX_IMAGE_SIZE}]"
+        raise InputError(f"--image-size {args.image_size}: must lie in {limits}")
     for name in ("test_fraction", "val_fraction"):
         if not 0 <= getattr(args, name) < 1:
             flag = name.replace("_", "-")
             raise InputError(f"--{flag} {getattr(args, name)}: must lie in [0, 1)")
-    if args.workers < 1:
-        raise InputError(f"--workers {args.workers}: must be at least 1")
+    for name, least in (("seed", 0), ("workers", 1), ("artists", 1), ("paintings", 1)):
+        if getattr(args, name, least) < least:
+            raise InputError(f"--{name} {getattr(args, name)}: must be at least {least}")
+    if args.source == "folder" and args.output.resolve().is_relative_to(args.input.resolve()):
+        raise InputError(f"--output {args.output} lies in --input {args.input}: put it elsewhere")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,17 +36,19 @@ def folder(directory: Path) -> Source:
     """Lists DIR/<artist>/**/<file>: the first folder is the artist, the file's stem the title."""
     if not directory.is_dir():
         raise InputError(f"{directory} is not a folder; expected {directory}/<artist>/<image>")
-    files = [path.relative_to(directory) for path in directory.rglob("*") if path.is_file()]
-    visible = [path for path in files if not any(part.startswith(".") for part in path.parts)]
-    paintings = [
-        Painting(path.as_posix(), path.parts[0], title=path.stem)
-        for path in visible
-        if len(path.parts) > 1
-    ]
-    stray = [(path.name, "not in an artist's folder") for path in visible if len(path.parts) == 1]
+    paintings, rejected = [], []
+    for path in _visible_files(directory):
+        file = path.as_posix().encode(errors="surrogateescape").decode(errors="backslashreplace")
+        if len(path.parts) == 1:
+            rejected.append((file, "not in an artist's folder"))
+        elif file != path.as_posix():  # Neither tables nor hashes can hold such a name.
+            rejected.append((file, "the file's name is not UTF-8"))
+        else:
+            paintings.append(Painting(file, path.parts[0], title=path.stem))
     if not paintings:
-        raise InputError(f"no files under {directory}; expected {directory}/<artist>/<image>")
-    return _source(paintings, stray, functools.partial(load_file, directory))
+        found = f"{directory} has {len(rejected)} files and none in an artist's folder"
+        raise InputError(f"{found}; expected {directory}/<artist>/<image>")
+    return _source(paintings, rejected, functools.partial(load_file, directory))
 
 
 def csv_table(table: Path, directory: Path) -> Source:
@@ -94,6 +97,8 @@ def load_file(directory: Path, painting: Painting, size: int) -> tuple[str, np.n
         raise images.ImageError("file is missing") from error
     except OSError as error:
         raise images.ImageError(f"file cannot be read: {error.strerror}") from error
+    except ValueError as error:  # A name from a table can hold a zero byte.
+        raise images.ImageError(f"file cannot be read: {error}") from error
     return hashlib.sha256(data).hexdigest(), images.decode(data, size=size)
 
 
@@ -102,6 +107,30 @@ def load_synthetic(seed: int, painting: Painting, size: int) -> tuple[str, np.nd
     artist, number = painting.file.removeprefix("painter-").split("/")
     image = synthetic.paint(seed=seed, artist=int(artist), painting=int(number), size=size)
     return hashlib.sha256(image.tobytes()).hexdigest(), image
+
+
+def _visible_files(directory: Path) -> Iterator[Path]:
+    """Every file below `directory`, relative to it; artists' folders may be links.
+
+    Raises:
+      OSError: a folder cannot be read; its paintings would be missing without a word.
+    """
+    for top in directory.iterdir():
+        if top.is_dir():
+            found = [
+                Path(at, name) for at, _, names in os.walk(top, onerror=_raise) for name in names
+            ]
+        else:
+            found = [top]
+        for path in found:
+            relative = path.relative_to(directory)
+            hidden = any(part.startswith(".") for part in relative.parts)
+            if not hidden and (path.is_file() or not path.exists()):  # Links may be broken.
+                yield relative
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _kaggle_file(record: dict[str, str]) -> str:

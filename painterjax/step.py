@@ -102,7 +102,7 @@ def train_step(
     grads, (scalars, stats) = jax.grad(loss_fn, has_aux=True)(state.params)
     updates, moments = recipe.optimizer.update(grads, state.moments, state.params)
     params: Any = optax.apply_updates(state.params, updates)
-    scalars["gradient_norm"] = optax.global_norm(grads)
+    scalars["gradient_norm"] = optax.tree.norm(grads)
     scalars["learning_rate"] = jnp.asarray(recipe.schedule(state.step), jnp.float32)
     return TrainState(params, stats, moments, state.step + 1), scalars
 

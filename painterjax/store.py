@@ -11,6 +11,8 @@ A store appears under its name when it is whole, and is refused where its files 
 import dataclasses
 import hashlib
 import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from painterjax import catalog
 from painterjax.errors import InputError
 
 FORMAT_VERSION = 1
+FILES = ("images.npy", "paintings.csv", "rejected.csv")
 REMEDY = "delete it and run painterjax.prepare again"
 
 
@@ -59,10 +62,17 @@ class Store:
         return self.info["image_size"]
 
 
-def create_images(path: Path, *, rows: int, size: int) -> np.memmap:
-    """Creates an .npy file of shape (rows, size, size, 3) on disk, to be filled in place."""
+def write_images(path: Path, batches: Iterable[np.ndarray], *, rows: int, size: int) -> None:
+    """Writes batches of uint8 images as one .npy file of shape (rows, size, size, 3)."""
     shape = (rows, size, size, 3)
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    # Not a memory map: on a full disk that dies of SIGBUS, and a write raises OSError.
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for image_BxSxSxC in batches:
+            file.write(image_BxSxSxC.tobytes())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sha256(path: Path) -> str:
@@ -73,9 +83,8 @@ def sha256(path: Path) -> str:
 
 def seal(path: Path, info: dict[str, Any]) -> None:
     """Writes dataset.json: `info`, the format version and the SHA-256 of the store's files."""
-    files = ("images.npy", "paintings.csv", "rejected.csv")
     sealed = {"format_version": FORMAT_VERSION, **info}
-    sealed["sha256"] = {name: sha256(path / name) for name in files}
+    sealed["sha256"] = {name: sha256(path / name) for name in FILES}
     (path / "dataset.json").write_text(json.dumps(sealed, indent=2) + "\n")
 
 
@@ -92,7 +101,7 @@ def open_store(path: str | Path) -> Store:
         raise InputError(f"{path}/paintings.csv was changed after prepare: {REMEDY}")
     rows = catalog.from_csv(text.decode())
     try:
-        images = np.load(path / "images.npy", mmap_mode="r")
+        images = np.lib.format.open_memmap(path / "images.npy", mode="r")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}/images.npy cannot be read ({error}): {REMEDY}") from error
     expected = (len(rows), info["image_size"], info["image_size"], 3)
@@ -105,8 +114,9 @@ def open_store(path: str | Path) -> Store:
 
 def verify(path: Path) -> None:
     """Reads every file of a store; raises InputError where a SHA-256 is not the recorded one."""
-    for name, digest in _read_info(path)["sha256"].items():
-        if sha256(path / name) != digest:
+    info = _read_info(path)
+    for name in FILES:
+        if sha256(path / name) != info["sha256"][name]:
             raise InputError(f"{path}/{name} is not what prepare wrote: {REMEDY}")
 
 
@@ -115,12 +125,14 @@ def _read_info(path: Path) -> dict[str, Any]:
         raise InputError(f"no store at {path}: make one with python -m painterjax.prepare")
     try:
         info = json.loads((path / "dataset.json").read_text())
-        version, _, files = info["format_version"], info["image_size"], info["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+        version = info["format_version"]
+        if version != FORMAT_VERSION:
+            found = f"{path} has format version {version}, expected {FORMAT_VERSION}"
+            raise InputError(f"{found}: {REMEDY}")
+        _ = info["image_size"], info["counts"], [info["sha256"][name] for name in FILES]
+    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}/dataset.json is damaged ({error!r}): {REMEDY}") from error
-    if version != FORMAT_VERSION:
-        raise InputError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
-    missing = [name for name in files if not (path / name).is_file()]
+    missing = [name for name in FILES if not (path / name).is_file()]
     if missing:
         raise InputError(f"{path} lacks {', '.join(missing)}: {REMEDY}")
     return info

@@ -1,0 +1,95 @@
+"""The reference solution's network, losses and training step in PyTorch.
+
+What painterjax is tested against, and measured against.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+WIDTHS, DEPTHS = (16, 32, 64, 128, 256), (2, 3, 3, 3, 3)
+
+
+class StyleNet(nn.Module):
+    """Five blocks of convolutions, BatchNorm and ReLU with a max pool; Linear, LayerNorm, ReLU."""
+
+    def __init__(self, *, image_size: int, embedding_dim: int = 2048) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for width, depth in zip(WIDTHS, DEPTHS, strict=True):
+            for _ in range(depth):
+                layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=False))
+                layers += [nn.BatchNorm2d(width), nn.ReLU()]
+                channels = width
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        side = image_size // 2 ** len(WIDTHS)
+        self.linear = nn.Linear(side * side * channels, embedding_dim)
+        self.norm = nn.LayerNorm(embedding_dim)
+
+    def forward(self, image_NxCxSxS: torch.Tensor) -> torch.Tensor:
+        """Maps images in [-1, 1] to embeddings: N x 3 x S x S to N x D."""
+        feature_NxF = self.features(image_NxCxSxS).flatten(1)
+        return torch.relu(self.norm(self.linear(feature_NxF)))
+
+    def load_painterjax(self, params: dict[str, Any], stats: dict[str, Any]) -> None:
+        """Takes over a painterjax network's parameters and BatchNorm statistics."""
+        state = from_painterjax(params, stats)
+        missing, unexpected = self.load_state_dict(state, strict=False)
+        assert all(name.endswith("num_batches_tracked") for name in missing), missing
+        assert not unexpected, unexpected
+
+
+def from_painterjax(params: dict[str, Any], stats: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Returns painterjax's arrays under the names and in the layouts of this module."""
+    arrays: dict[str, np.ndarray] = {}
+    layer = 0
+    for block, block_stats in zip(params["blocks"].values(), stats["blocks"].values(), strict=True):
+        for i, conv in block["convs"].items():
+            norm, running = block["norms"][i], block_stats["norms"][i]
+            arrays[f"features.{layer}.weight"] = np.transpose(conv["kernel"], (3, 2, 0, 1))
+            arrays[f"features.{layer + 1}.weight"] = norm["scale"]
+            arrays[f"features.{layer + 1}.bias"] = norm["bias"]
+            arrays[f"features.{layer + 1}.running_mean"] = running["mean"]
+            arrays[f"features.{layer + 1}.running_var"] = running["var"]
+            layer += 3
+        layer += 1  # the pool
+    kernel_FxD, channels = np.asarray(params["linear"]["kernel"]), WIDTHS[-1]
+    side = int((len(kernel_FxD) // channels) ** 0.5)
+    # PyTorch flattens channels first, painterjax last.
+    kernel_HxWxCxD = kernel_FxD.reshape(side, side, channels, -1)
+    weight_DxF = kernel_HxWxCxD.transpose(3, 2, 0, 1).reshape(-1, len(kernel_FxD))
+    arrays |= {"linear.weight": weight_DxF, "linear.bias": params["linear"]["bias"]}
+    arrays |= {"norm.weight": params["norm"]["scale"], "norm.bias": params["norm"]["bias"]}
+    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+
+
+def train_step(
+    network: StyleNet,
+    optimizer: torch.optim.Optimizer,
+    branches: list[torch.Tensor],
+    different_B: torch.Tensor | None,
+    *,
+    margin: float,
+) -> float:
+    """Takes one step on triplets, or on pairs where `different_B` is given; returns the loss.
+
+    Each branch (N x 3 x S x S) is a forward call of its own, as in the reference solution.
+    """
+    optimizer.zero_grad()
+    embeddings = [network(image_BxCxSxS) for image_BxCxSxS in branches]
+    if different_B is None:
+        loss = nn.functional.triplet_margin_loss(*embeddings, margin=margin, eps=0)
+    else:
+        distance_B = nn.functional.pairwise_distance(*embeddings, eps=0)
+        sign_B = 1 - 2 * different_B.to(distance_B.dtype)
+        hinge_B = nn.functional.hinge_embedding_loss(
+            distance_B, sign_B, margin=margin, reduction="none"
+        )
+        loss = (hinge_B**2 / 2).mean()
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())

@@ -1,0 +1,44 @@
+"""What all tests share: strict arrays, and where the real paintings are."""
+
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from configs import default
+from painterjax import catalog, runfolder, store, synthetic
+
+# (3,) + (2, 3) is more often a mistake than meant.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real paintings; the test is skipped where there is none."""
+    path = Path(os.environ.get("PAINTERJAX_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (path / "paintings" / "images").is_dir():
+        pytest.skip(f"no real paintings at {path}: set PAINTERJAX_SHARED to their folder")
+    return path
+
+
+@pytest.fixture(scope="session")
+def split() -> store.Split:
+    """Six synthetic painters with six paintings each, at 32 pixels, in memory."""
+    artist_N = np.repeat(np.arange(6, dtype=np.int32), 6)
+    image_NxSxSxC = np.stack(
+        [synthetic.paint(seed=0, artist=a, painting=p, size=32) for a, p in np.ndindex(6, 6)]
+    )
+    artists = [synthetic.artist_name(artist) for artist in range(6)]
+    paintings = [catalog.Painting(f"{row}", artists[a]) for row, a in enumerate(artist_N)]
+    return store.Split("train", image_NxSxSxC, artist_N, artists, paintings)
+
+
+@pytest.fixture
+def config() -> runfolder.Config:
+    """The default recipe without augmentation, with few tuples."""
+    config = default.get_config()
+    config.batch_size = 4
+    config.augmentation = {"shift": 0.0, "scale": (1.0, 1.0), "rotation": 0.0, "flips": False}
+    return config

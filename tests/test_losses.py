@@ -1,0 +1,114 @@
+"""Losses against PyTorch's, and batch-all against plain loops."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from painterjax import losses
+
+NEEDS_TORCH = "needs PyTorch: pip install torch==2.13.0"
+
+
+def _embeddings(*, seed: int, shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_triplet_loss_is_pytorch_s(seed):
+    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
+    emb_3xBxD = _embeddings(seed=seed, shape=(3, 32, 8))
+    anchor_BxD, positive_BxD, negative_BxD = map(jnp.asarray, emb_3xBxD)
+    ours_B = losses.triplet(
+        losses.euclidean(anchor_BxD, positive_BxD),
+        losses.euclidean(anchor_BxD, negative_BxD),
+        margin=0.7,
+    )
+    # PyTorch adds eps to each difference, 1e-6 by default.
+    theirs_B = torch.nn.functional.triplet_margin_loss(
+        *map(torch.from_numpy, emb_3xBxD), margin=0.7, eps=0, reduction="none"
+    )
+    active = (ours_B > 0).mean()
+    assert 0.1 < active < 0.9
+    np.testing.assert_allclose(ours_B, theirs_B.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_contrastive_loss_is_pytorch_s(seed):
+    """PyTorch's hinge_embedding_loss, squared and halved, with 1 for same and -1 for different."""
+    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
+    first_BxD, second_BxD = _embeddings(seed=seed, shape=(2, 64, 3))
+    different_B = np.random.default_rng(seed).random(64) < 0.5
+    distance_B = losses.euclidean(jnp.asarray(first_BxD), jnp.asarray(second_BxD))
+    ours_B = losses.contrastive(distance_B, jnp.asarray(different_B), margin=2.0)
+    their_distance_B = torch.nn.functional.pairwise_distance(
+        torch.from_numpy(first_BxD), torch.from_numpy(second_BxD), eps=0
+    )
+    sign_B = torch.from_numpy(np.where(different_B, -1.0, 1.0))
+    hinge_B = torch.nn.functional.hinge_embedding_loss(
+        their_distance_B, sign_B, margin=2.0, reduction="none"
+    )
+    assert 0 < (np.asarray(ours_B) == 0).sum() < 32
+    np.testing.assert_allclose(ours_B, hinge_B.numpy() ** 2 / 2, rtol=1e-5, atol=1e-6)
+
+
+def test_mean_squared_is_one_number_over_the_batch():
+    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
+    first_BxD, second_BxD = _embeddings(seed=0, shape=(2, 5, 7))
+    ours = losses.mean_squared(jnp.asarray(first_BxD), jnp.asarray(second_BxD))
+    theirs = torch.nn.functional.mse_loss(torch.from_numpy(first_BxD), torch.from_numpy(second_BxD))
+    assert ours.shape == ()
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gradients_of_equal_embeddings_are_finite(dtype):
+    emb_NxD = jnp.ones((4, 3), dtype)
+    artist_N = jnp.array([0, 0, 1, 1])
+
+    def loss(emb_NxD):
+        pair = losses.contrastive(
+            losses.euclidean(emb_NxD[:2], emb_NxD[2:]), jnp.array([True, False]), margin=1.0
+        )
+        distance_NxN = losses.pairwise_euclidean(emb_NxD)
+        batch = losses.batch_all(distance_NxN, artist_N, margin=1.0)
+        return pair.sum() + losses.masked_mean(*batch)
+
+    value, grad_NxD = jax.value_and_grad(loss)(emb_NxD)
+    assert float(value) == 1.5  # the margin once in batch-all, and half its square in a pair
+    assert jnp.isfinite(grad_NxD).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_batch_all_is_all_triplets_in_plain_loops(seed):
+    rng = np.random.default_rng(seed)
+    emb_NxD, artist_N = rng.normal(size=(9, 4)).astype(np.float32), rng.integers(0, 3, 9)
+    expected = {}
+    for a, p, n in itertools.product(range(9), repeat=3):
+        if a != p and artist_N[a] == artist_N[p] and artist_N[a] != artist_N[n]:
+            positive = np.sqrt(((emb_NxD[a] - emb_NxD[p]) ** 2).sum())
+            negative = np.sqrt(((emb_NxD[a] - emb_NxD[n]) ** 2).sum())
+            expected[a, p, n] = max(0.0, positive - negative + 0.5)
+    loss_NxNxN, valid_NxNxN = losses.batch_all(
+        losses.pairwise_euclidean(jnp.asarray(emb_NxD)), jnp.asarray(artist_N), margin=0.5
+    )
+    assert {tuple(index) for index in np.argwhere(valid_NxNxN).tolist()} == set(expected)
+    mean = np.mean(list(expected.values()))
+    assert mean not in (0, 0.5)
+    np.testing.assert_allclose(losses.masked_mean(loss_NxNxN, valid_NxNxN), mean, rtol=1e-5)
+
+
+def test_masked_mean_of_nothing_is_zero():
+    artist_N = jnp.array([3, 3, 3])
+    distance_NxN = losses.pairwise_euclidean(jnp.asarray(_embeddings(seed=0, shape=(3, 2))))
+    assert losses.masked_mean(*losses.batch_all(distance_NxN, artist_N, margin=1.0)) == 0
+
+
+def test_pairwise_distances_of_near_duplicates_far_from_the_origin():
+    emb_NxD = _embeddings(seed=0, shape=(4, 16)) + 100
+    emb_NxD[1] = emb_NxD[0] + 1e-2
+    expected_NxN = np.linalg.norm(emb_NxD[:, None].astype(float) - emb_NxD[None], axis=2)
+    ours_NxN = losses.pairwise_euclidean(jnp.asarray(emb_NxD))
+    np.testing.assert_allclose(ours_NxN, expected_NxN, rtol=1e-3)

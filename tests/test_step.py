@@ -1,0 +1,146 @@
+"""The training step: ten steps against PyTorch's, one golden step, one compilation."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from configs import default
+from painterjax import wiring
+from painterjax.augment import normalize
+from painterjax.step import TrainState
+
+NEEDS_TORCH = "needs PyTorch: pip install torch==2.13.0"
+STEPS = 10
+
+
+def _ten_steps(config, split, dtype: str) -> tuple[list[float], TrainState]:
+    """Losses of ten steps and the last state, all computed in `dtype`."""
+    config.model.dtype = dtype
+    with jax.enable_x64(dtype == "float64"):
+        training = wiring.training(config, split)
+        # Fresh networks are float32, so that both precisions start from the same weights.
+        state = jax.tree.map(lambda x: x.astype(dtype) if x.ndim else x, training.state)
+        losses = []
+        for _ in range(STEPS):
+            state, scalars = training.run_step(state, next(training.batches))
+            losses.append(float(scalars["loss"]))
+        training.batches.close()
+        return losses, jax.tree.map(np.asarray, state)
+
+
+def _ten_pytorch_steps(config, split, dtype: str) -> tuple[list[float], dict[str, Any]]:
+    """The same ten steps by PyTorch: losses and the last state."""
+    import torch
+
+    from benchmarks import pytorch_reference
+
+    training = wiring.training(config, split)
+    network = pytorch_reference.StyleNet(image_size=32)
+    network.load_painterjax(training.state.params, training.state.stats)
+    network.to(getattr(torch, dtype))
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.optimizer.learning_rate)
+    pairs = config.loss.name == "contrastive"
+    losses = []
+    for _ in range(STEPS):
+        batch = jax.tree.map(np.asarray, next(training.batches))
+        # By painterjax, so that both start from the same bits.
+        image_BxTxSxSxC = jax.jit(normalize)(split.image_NxSxSxC[batch["row"]])
+        image_TxBxCxSxS = torch.from_numpy(np.array(image_BxTxSxSxC)).permute(1, 0, 4, 2, 3)
+        branches = list(image_TxBxCxSxS.to(getattr(torch, dtype)))
+        different_B = torch.from_numpy(batch["artist"][:, 0] != batch["artist"][:, 1])
+        losses.append(
+            pytorch_reference.train_step(
+                network, optimizer, branches, different_B if pairs else None, margin=2.0
+            )
+        )
+    training.batches.close()
+    return losses, network.state_dict()
+
+
+def _error(ours: Any, theirs: Any) -> float:
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+
+
+@pytest.mark.parametrize("loss", ["triplet", "contrastive"])
+def test_ten_steps_follow_pytorch(config, split, loss):
+    """In float64 the two agree to rounding; in float32 ours strays no further than PyTorch's.
+
+    Adam divides each gradient by its own size, so that a rounding error in a gradient near 0 turns
+    into a whole step: ten steps in float32 lie percents apart in any two orders of summation,
+    which says nothing. In float64 the same growth starts from 1e-16.
+    """
+    pytest.importorskip("torch", reason=NEEDS_TORCH)
+    from benchmarks import pytorch_reference
+
+    config.loss.name = loss
+    true_losses, true_state = _ten_pytorch_steps(config, split, "float64")
+    losses, state = _ten_steps(config, split, "float64")
+    assert len(set(losses)) == STEPS
+    np.testing.assert_allclose(losses, true_losses, rtol=1e-6)
+    for name, array in pytorch_reference.from_painterjax(state.params, state.stats).items():
+        assert _error(array, true_state[name]) < 1e-6, name
+
+    low_losses, low_state = _ten_steps(config, split, "float32")
+    their_low_losses, their_low_state = _ten_pytorch_steps(config, split, "float32")
+    assert low_losses[0] == pytest.approx(true_losses[0], rel=1e-5)
+    assert _error(low_losses, true_losses) < 3 * _error(their_low_losses, true_losses)
+    low = pytorch_reference.from_painterjax(low_state.params, low_state.stats)
+    for name, array in low.items():
+        assert _error(array, true_state[name]) < 3 * _error(their_low_state[name], true_state[name])
+
+
+def _first_steps(config, split, count: int) -> tuple[list[dict[str, float]], int]:
+    """Scalars of the first steps, and how often the step was compiled."""
+    training = wiring.training(config, split)
+    state, scalars = training.state, []
+    for _ in range(count):
+        state, values = training.run_step(state, next(training.batches))
+        scalars.append({key: float(value) for key, value in values.items()})
+    training.batches.close()
+    jitted_step: Any = training.step
+    return scalars, jitted_step._cache_size()
+
+
+def test_golden_step(config, split):
+    """Update these numbers only with a change that is meant to change training, and say so."""
+    config.augmentation = default.get_config().augmentation
+    scalars, _ = _first_steps(config, split, 3)
+    losses = [values["loss"] for values in scalars]
+    assert losses == pytest.approx([2.27847, 1.78582, 1.38571], rel=2e-3)
+    assert scalars[0]["gradient_norm"] == pytest.approx(604.405, rel=2e-3)
+
+
+@pytest.mark.parametrize("residency", ["device", "host"])
+@pytest.mark.parametrize("loss", ["triplet", "contrastive", "batch_all"])
+def test_a_run_compiles_its_step_once(config, split, loss, residency):
+    config.loss.name, config.data.residency = loss, residency
+    scalars, compilations = _first_steps(config, split, 3)
+    assert compilations == 1
+    assert len({values["loss"] for values in scalars}) == 3
+
+
+def test_both_residencies_give_the_same_numbers(config, split):
+    config.augmentation = default.get_config().augmentation
+    runs = []
+    for residency in ("device", "host"):
+        config.data.residency = residency
+        runs.append(_first_steps(config, split, 3)[0])
+    assert runs[0] == runs[1]
+
+
+def test_learning_rate_drops_at_the_milestones(config, split):
+    config.optimizer.milestones = (1,)
+    config.num_epochs, config.batch_size = 2, 18  # two steps an epoch
+    scalars, _ = _first_steps(config, split, 4)
+    rates = [values["learning_rate"] for values in scalars]
+    assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5])
+
+
+def test_batch_norm_over_the_branch_or_the_batch_differ(config, split):
+    losses = []
+    for config.model.batch_norm in ("branch", "batch"):
+        losses.append(_first_steps(config, split, 1)[0][0]["loss"])
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
