@@ -13,29 +13,23 @@ reads paintings/<artist>/<any image>. Interrupt it whenever you like: the same c
 """
 
 import argparse
-import collections
-import concurrent.futures.process
 import contextlib
 import fcntl
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from painterjax import catalog, cli, images, runlog, sources, store
+from painterjax import catalog, cli, images, parallel, runlog, sources, store
 from painterjax.errors import InputError
 
 CHUNK = 8  # Paintings per task: enough that handing over costs little, few enough for a smooth bar.
-CHUNKS_AHEAD = 4  # Tasks in flight per worker; what bounds the memory.
 MAX_IMAGE_SIZE = 4096
 
 Decoded = tuple[dict[str, str], np.ndarray | None]
@@ -152,7 +146,7 @@ def _decode_all(source: sources.Source, partial: Path, *, size: int, workers: in
         decode = functools.partial(_decode_chunk, source.load, size)
         total = len(source.paintings)
         with runlog.Progress("prepare", total=total, unit="painting", done=done) as progress:
-            for results in _in_parallel(decode, chunks, workers):
+            for results in parallel.ordered_map(decode, chunks, workers):
                 for _, image in results:
                     if image is not None:
                         pixels.write(image.tobytes())
@@ -175,72 +169,6 @@ def _recover(journal: BinaryIO, pixels: BinaryIO, *, bytes_per_image: int) -> in
     journal.truncate(end)
     pixels.truncate(num_images * bytes_per_image)
     return done
-
-
-def _in_parallel(
-    function: Callable[[Any], Any], items: Iterable[Any], workers: int
-) -> Iterator[Any]:
-    """Maps over items in worker processes, in order, with a bounded number in flight."""
-    # Spawned workers start clean; forked ones would copy the locks of threads that run here.
-    context = multiprocessing.get_context("spawn")
-    flight = collections.deque()
-    with (
-        _ctrl_c_held_back() as interrupted,
-        concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool,
-    ):
-        try:
-            for item in items:
-                flight.append(_submit(pool, function, item))
-                if len(flight) >= CHUNKS_AHEAD * workers:
-                    yield _result(flight.popleft(), interrupted)
-            while flight:
-                yield _result(flight.popleft(), interrupted)
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise InputError("a worker died, perhaps of memory: use fewer --workers") from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-@contextlib.contextmanager
-def _ctrl_c_held_back() -> Iterator[threading.Event]:
-    """Sets an event on Ctrl-C: a KeyboardInterrupt within the executor can lock it for ever."""
-    interrupted = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _submit(
-    pool: concurrent.futures.Executor, function: Callable[[Any], Any], item: Any
-) -> concurrent.futures.Future:
-    # A worker that starts here inherits the mask: a terminal sends Ctrl-C to it as well.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return pool.submit(function, item)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-def _result(future: concurrent.futures.Future, interrupted: threading.Event) -> Any:
-    while not concurrent.futures.wait([future], timeout=0.1).done or interrupted.is_set():
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-    return future.result()
-
-
-def _start_worker() -> None:
-    """Lets a worker end when its parent was killed; it would wait for work for ever."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "runs in a worker"
-    parent.join()
-    os._exit(1)
 
 
 def _decode_chunk(

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import grain
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from painterjax import losses, objectives, optim, pipeline, runfolder
@@ -128,13 +127,16 @@ def training(config: runfolder.Config, split: Split) -> Training:
         augmentation=Augmentation(**config.augmentation),
         branches=goal.tuple_size if config.model.batch_norm == "branch" else 1,
     )
+    device = jax.devices()[0]
+    state = TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32))
     resident = pipeline.keep_on_device(config.data.residency, split)
     source = pipeline.Source(split, goal, config.batch_size, config.seed, resident)
     return Training(
         step=jax.jit(functools.partial(train_step, recipe=recipe), donate_argnums=0),
-        state=TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32)),
-        key=jax.random.key(config.seed),
-        image_NxSxSxC=jax.device_put(np.asarray(split.image_NxSxSxC)) if resident else None,
+        # Arrays that are not bound to a device yet would compile the step a second time.
+        state=jax.device_put(state, device),
+        key=jax.device_put(jax.random.key(config.seed), device),
+        image_NxSxSxC=jax.device_put(split.image_NxSxSxC, device) if resident else None,
         batches=pipeline.batches(source, num_batches=num_steps),
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,

@@ -1,0 +1,244 @@
+"""prepare, as its users call it: sources, rejected files, interruptions, and wrong usage."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from painterjax import catalog, prepare, store, synthetic
+from painterjax.errors import InputError
+
+SIZE = 32
+
+
+def _prepare(*argv: str | Path) -> store.Store:
+    prepare.main([*map(str, argv), "--image-size", str(SIZE), "--workers", "1"])
+    return store.open_store(argv[argv.index("--output") + 1])
+
+
+def _save(path: Path, *, artist: int, painting: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = synthetic.paint(seed=0, artist=artist, painting=painting, size=SIZE)
+    Image.fromarray(pixels).save(path, "PNG")
+
+
+def _files(store_path: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in store_path.iterdir()}
+
+
+def _rejected(store_path: Path) -> dict[str, str]:
+    with open(store_path / "rejected.csv", newline="", encoding="utf-8") as file:
+        return {row["file"]: row["reason"] for row in csv.DictReader(file)}
+
+
+@pytest.fixture
+def gallery(tmp_path) -> Path:
+    """Four artists with three paintings each, and everything that goes wrong with files."""
+    folder = tmp_path / "gallery"
+    for artist, painting in np.ndindex(4, 3):
+        _save(folder / f"artist {artist}" / f"No. {painting}.png", artist=artist, painting=painting)
+    shutil.copy(folder / "artist 0" / "No. 0.png", folder / "artist 1" / "copy.png")
+    _save(folder / "lonely" / "only.png", artist=9, painting=0)
+    (folder / "artist 2" / "empty.jpg").touch()
+    (folder / "artist 2" / "page.jpg").write_text("<html>not found</html>")
+    (folder / "artist 2" / "dangling.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (folder / "artist 2" / ".hidden").write_text("of a file manager")
+    os.rename(folder / "artist 3" / "No. 0.png", folder / "artist 3" / "No. 0.jpg")
+    _save(folder / "stray.png", artist=8, painting=0)
+    return folder
+
+
+def test_a_folder_becomes_a_store(gallery, tmp_path):
+    made = _prepare("folder", "--input", gallery, "--output", tmp_path / "store")
+    assert _rejected(made.path) == {
+        "artist 1/copy.png": "the same bytes as artist 0/No. 0.png",
+        "artist 2/dangling.jpg": "file is missing",
+        "artist 2/empty.jpg": "empty file",
+        "artist 2/page.jpg": "not an image that can be read",
+        "lonely/only.png": "the artist's only painting",
+        "stray.png": "not in an artist's folder",
+    }
+    assert made.info["counts"] == {
+        "files": 18,
+        "rejected": 6,
+        "train": {"paintings": 9, "artists": 3},
+        "val": {"paintings": 0, "artists": 0},
+        "test": {"paintings": 3, "artists": 1},
+    }
+    for split in made.splits.values():
+        for image_SxSxC, painting in zip(split.image_NxSxSxC, split.paintings, strict=True):
+            artist, number = painting.artist.split()[1], painting.title.split()[1]
+            expected = synthetic.paint(seed=0, artist=int(artist), painting=int(number), size=SIZE)
+            np.testing.assert_array_equal(image_SxSxC, expected)
+
+
+def _write_csv(path: Path, rows: list[dict[str, str]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_a_table_becomes_a_store(gallery, tmp_path):
+    rows = [
+        {"file": f"artist {a}/No. {p}.png", "artist": f"Painter {a}, “P”", "style": "Dots"}
+        for a, p in np.ndindex(3, 3)
+    ]
+    rows += [{"file": "artist 3/missing.png", "artist": "x", "style": ""}]
+    rows += [{"file": "artist 3/No. 1.png", "artist": "", "style": ""}]
+    _write_csv(tmp_path / "list.csv", rows)
+    made = _prepare(
+        "csv", "--input", tmp_path / "list.csv", "--images", gallery, "--output", tmp_path / "store"
+    )
+    assert _rejected(made.path) == {
+        "artist 3/missing.png": "file is missing",
+        "artist 3/No. 1.png": "no artist in the table",
+    }
+    paintings = [p for split in made.splits.values() for p in split.paintings]
+    assert len(paintings) == 9
+    assert {p.artist for p in paintings} == {f"Painter {a}, “P”" for a in range(3)}
+    assert {p.style for p in paintings} == {"Dots"}
+
+
+@pytest.mark.parametrize("table", ["all_data_info.csv", "train_info.csv"])
+def test_the_competition_s_files_become_a_store(tmp_path, table):
+    rows, whole = [], table == "all_data_info.csv"
+    for number, (artist, painting) in enumerate(np.ndindex(3, 2)):
+        folder = "test" if whole and painting else "train"
+        _save(tmp_path / folder / f"{number}.jpg", artist=artist, painting=painting)
+        row = {"artist": f"{artist}", "title": f"Work, {number}", "style": "s", "genre": "g"}
+        if whole:
+            row |= {"new_filename": f"{number}.jpg", "in_train": str(folder == "train")}
+            row |= {"pixelsx": "32.0", "artist_group": "train_only", "date": "c.1645"}
+        else:
+            row |= {"filename": f"{number}.jpg", "date": "ific"}
+        rows.append(row)
+    _write_csv(tmp_path / table, rows)
+    made = _prepare("kaggle", "--input", tmp_path, "--output", tmp_path / "store")
+    paintings = [p for split in made.splits.values() for p in split.paintings]
+    assert _rejected(made.path) == {}
+    assert sorted(p.title for p in paintings) == [f"Work, {i}" for i in range(6)]
+    assert {p.date for p in paintings} == {"c.1645" if whole else "ific"}
+
+
+SYNTHETIC = ["synthetic", "--artists", "8", "--paintings", "20", "--image-size", str(SIZE)]
+
+
+def _start(output: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "painterjax.prepare", *SYNTHETIC, "--output", str(output)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)]
+)
+def test_interrupted_and_run_again_it_ends_with_the_same_bytes(tmp_path, signal_number, exit_code):
+    prepare.main([*SYNTHETIC, "--output", str(tmp_path / "undisturbed"), "--workers", "1"])
+    journal = tmp_path / "store.partial" / "decoded.jsonl"
+    process = _start(tmp_path / "store")
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and journal.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if signal_number == signal.SIGINT:
+        os.killpg(process.pid, signal_number)  # A terminal sends Ctrl-C to the workers as well.
+    else:
+        process.kill()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == exit_code
+    if signal_number == signal.SIGINT:
+        assert said.splitlines()[-1] == "painterjax.prepare: interrupted; run it again to go on"
+        assert "Traceback" not in said
+    assert not (tmp_path / "store").exists()
+    done = len(journal.read_text().splitlines())
+    assert 0 < done < 160
+    with open(journal, "ab") as file:
+        file.write(b'{"file": "cut sho')  # A kill in the middle of a line.
+
+    again = _start(tmp_path / "store")
+    _, said = again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert f"prepare: {done} of 160 paintings" in said
+    assert _files(tmp_path / "store") == _files(tmp_path / "undisturbed")
+    assert not (tmp_path / "store.partial").exists()
+
+
+def test_any_number_of_workers_makes_the_same_store(tmp_path):
+    for workers in ("1", "3"):
+        prepare.main([*SYNTHETIC, "--output", str(tmp_path / workers), "--workers", workers])
+    assert _files(tmp_path / "1") == _files(tmp_path / "3")
+
+
+def test_a_second_time_it_checks_and_says_so(tmp_path, capsys):
+    command = [*SYNTHETIC[:2], "3", *SYNTHETIC[3:], "--output", str(tmp_path / "store")]
+    prepare.main(command)
+    prepare.main(command)
+    assert "is whole already" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"another store \(seed is 0, asked for 1\)"):
+        prepare.main([*command, "--seed", "1"])
+    with open(tmp_path / "store" / "rejected.csv", "a") as file:
+        file.write("x,y\n")
+    with pytest.raises(InputError, match=r"rejected.csv is not what prepare wrote"):
+        prepare.main(command)
+
+
+def test_a_store_begun_otherwise_is_not_mixed_up(tmp_path):
+    partial = tmp_path / "store.partial"
+    partial.mkdir()
+    (partial / "plan.json").write_text(json.dumps({"source": "folder", "image_size": 64}))
+    with pytest.raises(InputError, match=r"begun otherwise \(source was folder, is synthetic"):
+        prepare.main([*SYNTHETIC, "--output", str(tmp_path / "store")])
+
+
+@pytest.fixture
+def folder_of_one(tmp_path) -> Path:
+    _save(tmp_path / "one" / "a" / "1.png", artist=0, painting=0)
+    return tmp_path / "one"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "the following arguments are required: source"),
+        (["flickr", "--output", "x"], "invalid choice: 'flickr'"),
+        (["folder", "--output", "x"], "required: --input"),
+        (["folder", "--input", "nowhere", "--output", "x"], "nowhere is not a folder"),
+        (["folder", "--input", "empty", "--output", "x"], "has 0 files and none in an artist's"),
+        (["folder", "--input", "one", "--output", "x"], "no artist has two readable paintings"),
+        (["folder", "--input", "one", "--output", "one/x"], "lies in --input"),
+        (["csv", "--input", "no.csv", "--images", "one", "--output", "x"], "cannot read no.csv"),
+        (["kaggle", "--input", "one", "--output", "x"], "neither all_data_info.csv nor"),
+        (["synthetic", "--output", "one"], "one exists and is no store"),
+        (["synthetic", "--output", "x", "--image-size", "8"], r"must lie in \[32, 4096\]"),
+        (["synthetic", "--output", "x", "--image-size", "big"], "invalid int value: 'big'"),
+        (["synthetic", "--output", "x", "--test-fraction", "1"], r"must lie in \[0, 1\)"),
+        (["synthetic", "--output", "x", "--workers", "0"], "must be at least 1"),
+    ],
+)
+def test_wrong_usage_is_one_line(folder_of_one, monkeypatch, argv, message):
+    monkeypatch.chdir(folder_of_one.parent)
+    Path("empty").mkdir()
+    with pytest.raises(InputError, match=message) as refusal:
+        prepare.main(argv)
+    assert "\n" not in str(refusal.value)
+    assert {path.name for path in Path().iterdir()} == {"one", "empty"}
+
+
+@pytest.mark.paintings
+def test_real_paintings_are_read_whole(shared, tmp_path):
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for artist in sorted((shared / "paintings" / "images").iterdir())[:6]:
+        (folder / artist.name).symlink_to(artist)
+    made = _prepare("folder", "--input", folder, "--output", tmp_path / "store")
+    files = sum(len(list(artist.iterdir())) for artist in folder.iterdir())
+    assert _rejected(made.path) == {}
+    assert sum(len(made.splits[name]) for name in catalog.SPLITS) == files > 60
