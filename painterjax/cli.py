@@ -62,14 +62,18 @@ def config_and_options(
     if "--help" in argv or "-h" in argv:
         print(doc)
         sys.exit(0)
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", help_string="recipe", flag_values=values)
+    values, command = flags.FlagValues(), ["painterjax", *argv]
+    config_flags.DEFINE_config_file(
+        "config", help_string="recipe", flag_values=values, sys_argv=command
+    )
     for name, meaning in options.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
     try:
-        positional = values(["painterjax", *argv])[1:]
-        if values["config"].value is None:
+        positional = values(command)[1:]
+        config = values["config"].value
+        if config is None:
             raise InputError("--config configs/NAME.py is required; see --help")
+        config.lock()  # A recipe that cannot be loaded says so at its first use.
     except (flags.Error, OSError, ImportError, AttributeError, KeyError, TypeError) as error:
         raise InputError(f"{' '.join(str(error).split())}; see --help") from error
     given = {name: values[name].value for name in options}
@@ -78,4 +82,4 @@ def config_and_options(
             raise InputError(f"--{name} is required: {options[name]}; see --help")
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
-    return values["config"].value, {name: str(value) for name, value in given.items()}
+    return config, {name: str(value) for name, value in given.items()}

@@ -83,17 +83,19 @@ class MetricsLog:
         # A TensorBoard reader drops the events from purge_step on that an earlier start wrote.
         self._events = tensorboardX.SummaryWriter(str(run), purge_step=last_step + 1)
 
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._events.close()
+
     def write(self, *, step: int, epoch: int, split: str, values: dict[str, Any]) -> None:
         """Writes one record: a JSON line, and a TensorBoard scalar `<split>/<key>` per value."""
         record = {"step": step, "epoch": epoch, "split": split, **values}
         self._file.write(json.dumps(record) + "\n")
         for key, value in values.items():
             self._events.add_scalar(f"{split}/{key}", value, step)
-
-    def close(self) -> None:
-        """Flushes and closes both files."""
-        self._file.close()
-        self._events.close()
 
 
 def _lines(path: Path) -> list[str]:

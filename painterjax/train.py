@@ -62,8 +62,10 @@ def _loop(
     state, start = training.state, checkpoints.latest_step or 0
     if start:
         state = checkpoints.restore(state, training.batches)
-    log = runlog.MetricsLog(run, last_step=start)
-    with runlog.Progress("train", total=training.num_steps, unit="step", done=start) as progress:
+    with (
+        runlog.MetricsLog(run, last_step=start) as log,
+        runlog.Progress("train", total=training.num_steps, unit="step", done=start) as progress,
+    ):
         recorder = _Recorder(log, progress, config, training)
         for step in range(start + 1, training.num_steps + 1):
             asked_s = time.perf_counter()
@@ -78,7 +80,6 @@ def _loop(
                 if ends_epoch:
                     recorder.write(step, "val", figures)
                 checkpoints.save(state, training.batches, step=step, roc_auc=figures.get(BEST_BY))
-    log.close()
 
 
 class _Recorder:

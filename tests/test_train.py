@@ -1,0 +1,323 @@
+"""The whole road at a tiny size: train, stop, continue, diverge, evaluate, and wrong usage."""
+
+import json
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from tensorboardX.proto import event_pb2
+
+from painterjax import embed, evaluate, prepare, runfolder, runlog, store, train, wiring
+from painterjax.checkpoint import Checkpoints
+from painterjax.errors import DivergedError, InputError
+
+ROOT = Path(__file__).parents[1]
+# 36 training paintings, hence 36 steps of one triplet in an epoch.
+STEPS_PER_EPOCH, EPOCHS = 36, 2
+TINY = [
+    "--config=configs/quickstart.py",
+    "--config.loss.name=triplet",
+    "--config.batch_size=1",
+    f"--config.num_epochs={EPOCHS}",
+    "--config.log_every_steps=2",
+    "--config.checkpoint_every_steps=10",
+    "--config.model.widths=(8, 16)",
+    "--config.model.depths=(1, 1)",
+    "--config.model.embedding_dim=16",
+    "--config.eval.triplets=200",
+]
+# A train command that kills its own process before the step given first.
+KILLED = """
+import os, signal, sys
+from painterjax import cli, train, wiring
+steps, run_step = int(sys.argv.pop(1)), wiring.Training.run_step
+def killing(training, state, batch):
+    if int(state.step) + 1 == steps:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_step(training, state, batch)
+wiring.Training.run_step = killing
+cli.run(train.main, "train")
+"""
+
+
+STORE = [
+    "synthetic", "--artists", "8", "--paintings", "8", "--image-size", "32",
+    "--val-fraction", "0.25", "--workers", "1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny_store(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("tiny") / "store"
+    prepare.main([*STORE, "--output", str(path)])
+    return path
+
+
+def _argv(store_path: Path, run: Path, *overrides: str) -> list[str]:
+    return [*TINY, f"--config.data.store={store_path}", "--workdir", str(run), *overrides]
+
+
+def _train(argv: list[str], *, python: tuple[str, ...] = ("-m", "painterjax.train")):
+    return subprocess.run(
+        [sys.executable, *python, *argv], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tiny_store, tmp_path_factory) -> Path:
+    """An undisturbed run."""
+    path = tmp_path_factory.mktemp("runs") / "undisturbed"
+    done = _train(_argv(tiny_store, path))
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"run: {path}" in done.stdout
+    assert "never seen in training" in done.stdout
+    return path
+
+
+def _records(run: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl without what a clock measured."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [
+        {k: v for k, v in json.loads(line).items() if not k.endswith(runlog.WALL_CLOCK)}
+        for line in lines
+    ]
+
+
+def _last_state(run: Path) -> tuple[dict[str, np.ndarray], Any]:
+    """All arrays of a run's last state by name, and the position of its data."""
+    config = runfolder.read_config(run)
+    training = wiring.training(config, store.open_store(config.data.store).splits["train"])
+    checkpoints = Checkpoints(run)
+    state = checkpoints.restore(training.state, training.batches)
+    position = training.batches.get_state()
+    checkpoints.close()
+    training.batches.close()
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}, position
+
+
+def test_a_run_says_what_it_did(run):
+    records = _records(run)
+    steps = [(r["step"], r["epoch"]) for r in records if r["split"] == "train"]
+    assert steps == [(i, 1 + (i - 1) // STEPS_PER_EPOCH) for i in range(2, 73, 2)]
+    expected = {
+        "loss", "accuracy", "positive_distance", "negative_distance", "active_fraction",
+        "embedding_spread", "gradient_norm", "learning_rate",
+    }  # fmt: skip
+    assert expected <= records[0].keys()
+    timed = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    assert {"step_ms", "data_wait_ms", "images_per_s"} <= timed.keys()
+    validations = [r for r in records if r["split"] == "val"]
+    assert [r["step"] for r in validations] == [STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH]
+    assert {"loss", "accuracy", "roc_auc", "recall_at_1"} <= validations[0].keys()
+    assert all(0 < r["roc_auc"] < 1 for r in validations)
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["packages"]["jax"] == jax.__version__
+
+
+def _events(run: Path) -> dict[tuple[int, str], float]:
+    """Scalars of all TensorBoard event files by step and tag."""
+    scalars = {}
+    for path in sorted(run.glob("events.out.tfevents.*")):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            (length,) = struct.unpack("<Q", data[at : at + 8])
+            event = event_pb2.Event.FromString(data[at + 12 : at + 12 + length])  # type: ignore
+            scalars |= {(event.step, v.tag): v.simple_value for v in event.summary.value}
+            at += 16 + length
+    return scalars
+
+
+def test_tensorboard_shows_the_same_scalars(run):
+    scalars = _events(run)
+    for record in _records(run):
+        key = (record["step"], f"{record['split']}/loss")
+        assert scalars[key] == pytest.approx(record["loss"], rel=1e-6)
+
+
+def test_killed_and_continued_equals_undisturbed_bit_for_bit(run, tiny_store, tmp_path):
+    """Killed in mid-epoch twice, with images on the host; undisturbed with images on the device."""
+    argv = _argv(tiny_store, tmp_path / "run", "--config.data.residency=host")
+    for step in (25, 57):
+        killed = _train([str(step), *argv], python=("-c", KILLED))
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        checkpoints = Checkpoints(tmp_path / "run")
+        assert 0 < (checkpoints.latest_step or 0) < step
+        assert (checkpoints.latest_step or 0) % STEPS_PER_EPOCH
+        checkpoints.close()
+    continued = _train(argv)
+    assert continued.returncode == 0, continued.stderr
+    arrays, position = _last_state(tmp_path / "run")
+    expected_arrays, expected_position = _last_state(run)
+    assert position == expected_position
+    assert arrays.keys() == expected_arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, expected_arrays[name], err_msg=name)
+    assert _records(tmp_path / "run") == _records(run)
+    judged = [json.loads((r / "evaluation.json").read_text()) for r in (tmp_path / "run", run)]
+    assert judged[0] == judged[1]
+
+
+def test_a_finished_run_is_judged_again_and_not_changed(run):
+    before = _records(run)
+    done = _train(_argv(store.open_store(runfolder.read_config(run).data.store).path, run))
+    assert done.returncode == 0, done.stderr
+    assert _records(run) == before
+
+
+def test_another_config_or_store_is_refused(run, tiny_store, tmp_path):
+    with pytest.raises(InputError, match=r"loss\.margin was 2\.0, is 1\.0, seed was 0, is 3"):
+        train.main(_argv(tiny_store, run, "--config.seed=3", "--config.loss.margin=1.0"))
+    other = tmp_path / "other"
+    prepare.main([*STORE, "--output", str(other), "--seed", "1"])
+    moved = tiny_store.rename(tiny_store.with_name("moved"))
+    other.rename(tiny_store)
+    try:
+        with pytest.raises(InputError, match=r"begun with another dataset .*seed was 0, is 1"):
+            train.main(_argv(tiny_store, run))
+    finally:
+        tiny_store.rename(other)
+        moved.rename(tiny_store)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tiny_store, tmp_path):
+    argv = _argv(tiny_store, tmp_path / "run", "--config.optimizer.decay=1e30")
+    with pytest.raises(DivergedError, match=r"step 3[78]: the loss is .*lower optimizer"):
+        train.main([*argv, "--config.optimizer.milestones=(1,)"])
+    arrays, position = _last_state(tmp_path / "run")
+    assert position["next_index"] == STEPS_PER_EPOCH
+    assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+def test_ctrl_c_ends_in_one_line_and_the_run_can_go_on(tiny_store, tmp_path):
+    path = tmp_path / "run"
+    argv = _argv(tiny_store, path, "--config.num_epochs=10000")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "painterjax.train", *argv], cwd=ROOT, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (path / "checkpoints" / "30").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert said.splitlines()[-1] == "painterjax.train: interrupted; run it again to go on"
+    checkpoints = Checkpoints(path)
+    assert (checkpoints.latest_step or 0) >= 20
+    checkpoints.close()
+
+
+WRONG = {
+    "no config": (["--workdir", "x"], "--config configs/NAME.py is required"),
+    "no workdir": (["--config=configs/quickstart.py"], "--workdir is required"),
+    "no such recipe": (["--config=configs/none.py", "--workdir", "x"], "configs/none.py"),
+    "unknown flag": ([*TINY, "--workdir", "x", "--fast"], "Unknown command line flag 'fast'"),
+    "unknown key": ([*TINY, "--workdir", "x", "--config.epochs=3"], "epochs"),
+    "wrong type": ([*TINY, "--workdir", "x", "--config.num_epochs=many"], "many"),
+    "no store": (
+        [*TINY, "--workdir", "x", "--config.data.store=nowhere"],
+        "no store at nowhere: make one with python -m painterjax.prepare",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_usage_is_one_line(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    argv, message = WRONG[case]
+    with pytest.raises(InputError, match=message) as refusal:
+        train.main([str(tmp_path / "run") if word == "x" else word for word in argv])
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "run").exists()
+
+
+IMPOSSIBLE = {
+    "loss.margin=-1.0": r"loss\.margin is -1\.0: must be above 0",
+    "loss.name=quadruplet": r"loss\.name is 'quadruplet', known are triplet, contrastive",
+    "loss.distance=cosine": r"loss\.distance is 'cosine', known are",
+    "model.batch_norm=none": r"model\.batch_norm is 'none', known are branch, batch",
+    "model.dtype=int8": r"model\.dtype is 'int8', known are",
+    # A tuple that is given twice grows: TINY's (8, 16) is in front.
+    "model.widths=(4,)": r"model\.widths is \(8, 16, 4\), model\.depths \(1, 1\)",
+    "model.depths=(0,)": r"model\.widths is \(8, 16\), model\.depths \(1, 1, 0\)",
+    "data.residency=cloud": r"data\.residency is 'cloud', known are",
+    "checkpoint_every_steps=5": "the first must be a multiple of the second",
+}
+
+
+@pytest.mark.parametrize("override", IMPOSSIBLE)
+def test_an_impossible_value_is_refused_before_any_work(override, tiny_store, tmp_path):
+    with pytest.raises(InputError, match=IMPOSSIBLE[override]):
+        train.main(_argv(tiny_store, tmp_path / "run", f"--config.{override}"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluation_is_scikit_learn_s(run):
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    config = runfolder.read_config(run)
+    opened = store.open_store(config.data.store)
+    start = embed.untrained(config, image_size=opened.image_size)
+    best, step = embed.trained(run, start)
+    assert step == evaluation["step"]
+    for name in ("val", "test"):
+        split = opened.splits[name]
+        anchor_T, positive_T, negative_T = evaluate.fixed_triplets(split, count=200).T
+        images = split.image_NxSxSxC
+        for key, emb_NxD in {
+            None: best.embed(images),
+            "untrained": start.embed(images),
+            "color_histogram": evaluate.color_histograms(images),
+        }.items():
+            figures = evaluation[name] if key is None else evaluation[name][key]
+            distances = [
+                np.linalg.norm(emb_NxD[anchor_T] - emb_NxD[other_T], axis=1)
+                for other_T in (positive_T, negative_T)
+            ]
+            expected = roc_auc_score(np.repeat((1, 0), 200), -np.concatenate(distances))
+            assert figures["roc_auc"]["value"] == pytest.approx(expected, abs=1e-9)
+            for metric in ("triplet_accuracy", "mean_of_two_accuracy", "recall_at_1", "map_at_r"):
+                figure = figures[metric]
+                assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
+
+
+def test_evaluate_writes_what_it_is_asked_for(run, tmp_path, capsys):
+    before = json.loads((run / "evaluation.json").read_text())
+    evaluate.main(["--run", str(run), "--split", "test", "--json", str(tmp_path / "out.json")])
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["test"] == before["test"]
+    assert "val" not in written
+    assert f"{before['test']['roc_auc']['value']:.3f}" in capsys.readouterr().out
+    evaluate.main(["--run", str(run)])
+    assert json.loads((run / "evaluation.json").read_text()) == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--run", "nowhere"], "no run at nowhere"),
+        ([], "required: --run"),
+        (["--run", "x", "--split", "train"], "invalid choice: 'train'"),
+    ],
+)
+def test_evaluate_refuses_in_one_line(argv, message):
+    with pytest.raises(InputError, match=message):
+        evaluate.main(argv)
+
+
+def test_a_color_histogram_counts_pixels():
+    image_1xSxSxC = np.zeros((1, 4, 4, 3), np.uint8)
+    image_1xSxSxC[0, :2] = (255, 40, 0)  # half of the pixels: bins 7, 1, 0
+    histogram_512 = evaluate.color_histograms(image_1xSxSxC)[0]
+    assert histogram_512[0] == histogram_512[7 * 64 + 8] == pytest.approx(0.5**0.5)
+    assert np.count_nonzero(histogram_512) == 2
