@@ -22,6 +22,8 @@ POSITIVE = (
     "model.embedding_dim", "loss.margin", "loss.paintings_per_artist", "optimizer.learning_rate",
     "optimizer.decay", "eval.batch_size", "eval.triplets",
 )  # fmt: skip
+NOT_NEGATIVE = ("seed", "augmentation.shift", "augmentation.rotation")
+WHOLE_NUMBERS = ("model.widths", "model.depths", "optimizer.milestones")  # tuples of them, above 0
 CHOICES = {
     "data.residency": pipeline.RESIDENCIES,
     "model.dtype": ("float32", "bfloat16"),
@@ -67,13 +69,22 @@ def check(config: runfolder.Config, *, image_size: int) -> None:
     for key in POSITIVE:
         if not values[key] > 0:
             raise InputError(f"{key} is {values[key]}: must be above 0")
+    for key in NOT_NEGATIVE:
+        if not values[key] >= 0:
+            raise InputError(f"{key} is {values[key]}: must be 0 or above")
+    for key in WHOLE_NUMBERS:
+        if not all(isinstance(value, int) and value > 0 for value in values[key]):
+            raise InputError(f"{key} is {values[key]}: must hold whole numbers above 0")
     for key, known in CHOICES.items():
         if values[key] not in known:
             raise InputError(f"{key} is {values[key]!r}, known are {', '.join(known)}")
+    scale = config.augmentation.scale
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+        raise InputError(f"augmentation.scale is {scale}: must be (least, most), above 0")
     widths, depths = config.model.widths, config.model.depths
-    if len(widths) != len(depths) or min((*widths, *depths), default=0) < 1:
+    if len(widths) != len(depths) or not widths:
         raise InputError(
-            f"model.widths is {widths}, model.depths {depths}: give one of each, above 0, per block"
+            f"model.widths is {widths}, model.depths {depths}: give one of each per block"
         )
     if image_size % 2 ** len(widths):
         raise InputError(

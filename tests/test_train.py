@@ -250,7 +250,11 @@ IMPOSSIBLE = {
     "model.dtype=int8": r"model\.dtype is 'int8', known are",
     # A tuple that is given twice grows: TINY's (8, 16) is in front.
     "model.widths=(4,)": r"model\.widths is \(8, 16, 4\), model\.depths \(1, 1\)",
-    "model.depths=(0,)": r"model\.widths is \(8, 16\), model\.depths \(1, 1, 0\)",
+    "model.depths=(0,)": r"model\.depths is \(1, 1, 0\): must hold whole numbers above 0",
+    "optimizer.milestones=(0.5,)": r"optimizer\.milestones is .*: must hold whole numbers",
+    "augmentation.scale=(2.0,)": r"augmentation\.scale is .*: must be \(least, most\)",
+    "augmentation.shift=-0.1": r"augmentation\.shift is -0\.1: must be 0 or above",
+    "seed=-1": r"seed is -1: must be 0 or above",
     "data.residency=cloud": r"data\.residency is 'cloud', known are",
     "checkpoint_every_steps=5": "the first must be a multiple of the second",
 }
