@@ -30,17 +30,18 @@ class BatchNorm(nnx.Module):
 
     def __call__(self, x_NxHxWxC: jax.Array, *, branches: int | None) -> jax.Array:
         """Normalizes by the batch's `branches`, or by the running statistics where it is None."""
-        x_RxMxC = x_NxHxWxC.reshape(branches or 1, -1, x_NxHxWxC.shape[-1])
+        _, height, width, channels = x_NxHxWxC.shape
+        x_RxBxPxC = x_NxHxWxC.reshape(branches or 1, -1, height * width, channels)
         if branches is None:
             mean_RxC, var_RxC = self.mean[...][None], self.var[...][None]
         else:
-            mean_RxC = x_RxMxC.mean(axis=1, dtype=jnp.promote_types(x_RxMxC.dtype, jnp.float32))
-            var_RxC = jnp.square(x_RxMxC - mean_RxC[:, None]).mean(axis=1)
-            self._update(mean_RxC, var_RxC, count=x_RxMxC.shape[1])
+            mean_RxC = _mean(x_RxBxPxC.astype(jnp.promote_types(x_RxBxPxC.dtype, jnp.float32)))
+            var_RxC = _mean(jnp.square(x_RxBxPxC - mean_RxC[:, None, None]))
+            self._update(mean_RxC, var_RxC, count=x_RxBxPxC.shape[1] * x_RxBxPxC.shape[2])
         scale_RxC = self.scale[...][None] * jax.lax.rsqrt(var_RxC + EPSILON)
         shift_RxC = self.bias[...][None] - mean_RxC * scale_RxC
-        y_RxMxC = x_RxMxC * scale_RxC[:, None] + shift_RxC[:, None]
-        return y_RxMxC.astype(x_NxHxWxC.dtype).reshape(x_NxHxWxC.shape)
+        y_RxBxPxC = x_RxBxPxC * scale_RxC[:, None, None] + shift_RxC[:, None, None]
+        return y_RxBxPxC.astype(x_NxHxWxC.dtype).reshape(x_NxHxWxC.shape)
 
     def _update(self, mean_RxC: jax.Array, var_RxC: jax.Array, *, count: int) -> None:
         unbiased_RxC = var_RxC * (count / max(count - 1, 1))
@@ -119,6 +120,15 @@ class StyleNet(nnx.Module):
             x_NxHxWxC = block(x_NxHxWxC, branches=branches)
         x_NxF = x_NxHxWxC.reshape(len(x_NxHxWxC), -1)
         return jax.nn.relu(self.norm(self.linear(x_NxF)))
+
+
+def _mean(x_RxBxPxC: jax.Array) -> jax.Array:
+    """Mean over each branch's images and pixels, R x C.
+
+    Each image by itself first: XLA spreads only the outer axes over a CPU's cores. At 24 images of
+    64 pixels that took the whole training step from 231 to 190 ms on two cores.
+    """
+    return x_RxBxPxC.mean(axis=2).mean(axis=1)
 
 
 def _max_pool(x_NxHxWxC: jax.Array) -> jax.Array:

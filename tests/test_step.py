@@ -108,9 +108,19 @@ def test_golden_step(config, split):
     """Update these numbers only with a change that is meant to change training, and say so."""
     config.augmentation = default.get_config().augmentation
     scalars, _ = _first_steps(config, split, 3)
-    losses = [values["loss"] for values in scalars]
-    assert losses == pytest.approx([2.27847, 1.78582, 1.38571], rel=2e-3)
-    assert scalars[0]["gradient_norm"] == pytest.approx(604.405, rel=2e-3)
+    golden = {
+        "loss": 2.27847,
+        "accuracy": 0.5,
+        "positive_distance": 18.9241,
+        "negative_distance": 18.6456,
+        "active_fraction": 1.0,
+        "embedding_spread": 13.1784,
+        "gradient_norm": 604.405,
+        "learning_rate": 1e-4,
+    }
+    assert scalars[0] == pytest.approx(golden, rel=1e-3)
+    # Adam turns the rounding of another machine into a percent within two steps.
+    assert [values["loss"] for values in scalars[1:]] == pytest.approx([1.786, 1.386], rel=2e-2)
 
 
 @pytest.mark.parametrize("residency", ["device", "host"])
