@@ -1,0 +1,122 @@
+"""README's promises: its commands run, its tables are the runs', its links lead somewhere."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from painterjax import evaluate, synthetic
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "docs" / "results"
+# What makes a command small: the last of two equal options wins.
+SMALL = {
+    "prepare": ["--image-size", "32", "--workers", "1"],
+    "train": [
+        "--config.num_epochs=1",
+        "--config.batch_size=4",
+        "--config.eval.triplets=100",
+        "--config.model.embedding_dim=32",
+    ],
+    "evaluate": [],
+}
+METRICS = {
+    "roc_auc": "ROC AUC",
+    "triplet_accuracy": "triplet accuracy",
+    "mean_of_two_accuracy": "mean-of-two accuracy",
+    "recall_at_1": "recall@1",
+    "map_at_r": "MAP@R",
+}
+
+
+def _commands() -> list[list[str]]:
+    """The words of every painterjax command in README's shell blocks, from `-m` on."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    lines = [line for block in blocks for line in re.split(r"&&|\n", block)]
+    prefix = ".venv/bin/python -m painterjax."
+    return [line.split()[1:] for line in map(str.strip, lines) if line.startswith(prefix)]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A folder as a user's clone: the recipes, and paintings of his own."""
+    path = tmp_path_factory.mktemp("clone")
+    (path / "configs").symlink_to(ROOT / "configs")
+    for artist, painting in np.ndindex(5, 20):
+        folder = path / "paintings" / f"Artist {artist}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = synthetic.paint(seed=0, artist=artist, painting=painting, size=32)
+        Image.fromarray(pixels).save(folder / f"{painting}.png")
+    return path
+
+
+def test_every_command_runs(workplace):
+    """At a small size, in README's order, each on what those before it left."""
+    commands = _commands()
+    assert {words[1].removeprefix("painterjax.") for words in commands} == SMALL.keys()
+    for words in commands:
+        small = SMALL[words[1].removeprefix("painterjax.")]
+        if "synthetic" in words:
+            small = [*small, "--artists", "5"]
+        done = subprocess.run(
+            [sys.executable, *words, *small], cwd=workplace, capture_output=True, text=True,
+            timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
+        assert "Traceback" not in done.stderr
+    for name in ("config.json", "metrics.jsonl", "evaluation.json", "checkpoints"):
+        assert (workplace / "runs" / "quickstart" / name).exists()
+    assert json.loads((workplace / "figures.json").read_text())["test"]
+
+
+def test_every_link_leads_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_file_of_the_package_is_explained():
+    names = {path.stem for path in (ROOT / "painterjax").glob("*.py")} - {"__init__"}
+    explained = re.findall(r"^\| ((?:`\w+`(?: \*)?(?:, )?)+) \|", README, re.MULTILINE)
+    assert {name for row in explained for name in re.findall(r"`(\w+)`", row)} == names
+
+
+def _evaluations(pattern: str) -> list[dict]:
+    paths = sorted(RESULTS.glob(pattern))
+    assert paths
+    return [json.loads(path.read_text())["test"] for path in paths]
+
+
+def _table(evaluations: list[dict], columns: list[str]) -> str:
+    """The rows that README has for runs: each one's figures with intervals, then the floors."""
+    lines = []
+    for key, name in METRICS.items():
+        figures = [evaluation[key] for evaluation in evaluations]
+        cells = [f"{f['value']:.3f} [{f['low']:.2f}, {f['high']:.2f}]" for f in figures]
+        averaged = [figures] if len(figures) > 1 else []
+        averaged += [[e[floor][key] for e in evaluations] for floor in evaluate.FLOORS]
+        cells += [f"{np.mean([f['value'] for f in some]):.3f}" for some in averaged]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    rule = "| --- " + "| --: " * len(columns) + "|"
+    return "\n".join(["| | " + " | ".join(columns) + " |", rule, *lines])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "columns"),
+    [
+        ("quickstart.json", ["trained", "untrained", "color histogram"]),
+        (
+            "paintings-seed-?.json",
+            ["seed 0", "seed 1", "seed 2", "mean", "untrained", "color histogram"],
+        ),
+    ],
+)
+def test_every_table_is_that_of_the_runs(pattern, columns):
+    table = _table(_evaluations(pattern), columns)
+    assert table in README, f"README is to say:\n{table}"
