@@ -1,7 +1,9 @@
-"""A few thousand real paintings at 64 pixels in ten minutes on two CPU cores.
+"""A few thousand real paintings at 64 pixels in ten minutes.
 
-python -m painterjax.prepare folder --input paintings --output data/paintings --image-size 64
-python -m painterjax.train --config configs/paintings.py --workdir runs/paintings
+    python -m painterjax.prepare folder --input paintings --output data/paintings --image-size 64
+    python -m painterjax.train --config configs/paintings.py --workdir runs/paintings
+
+Hardware: two CPU cores. Minutes and score: README's second table.
 """
 
 from typing import Any

@@ -47,34 +47,52 @@ def main(argv: list[str]) -> None:
 def evaluate(run: Path, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     """Judges a run's best checkpoint, prints a table, and writes evaluation.json.
 
+    A split without two artists is left out, and the table says so.
+
     Returns:
       `step`, and by split each metric's {value, low, high} beside the same of two floors on the
-      same tuples: `color_histogram` and `untrained`.
+      same tuples: `color_histogram` and `untrained`. Earlier figures of other splits are kept
+      where they are of the same step.
+
+    Raises:
+      InputError: there is no run, or no split that can be judged.
     """
     config = runfolder.read_config(run)
     store = open_store(config.data.store)
     start = embed.untrained(config, image_size=store.image_size)
     best, step = embed.trained(run, start)
-    judged = [name for name in splits if len(store.splits[name])]
+    judged = {}
+    for split in (store.splits[name] for name in splits):
+        try:
+            row_Tx3 = fixed_triplets(split, count=config.eval.triplets)
+        except InputError as error:
+            print(f"{split.name}: not judged, {error}")
+            continue
+        judged[split.name] = _judge_split(split, best, start, row_Tx3)
+        print(table(split, judged[split.name]))
     if not judged:
-        raise InputError(f"{store.path} has no paintings in {' or '.join(splits)}")
-    evaluation: dict[str, Any] = {"step": step}
-    for name in judged:
-        split = store.splits[name]
-        row_Tx3 = fixed_triplets(split, count=config.eval.triplets)
-        with runlog.Progress(f"evaluate {name}", total=2 * len(split), unit="painting") as progress:
-            embedded = {
-                "trained": best.embed(split.image_NxSxSxC, progress),
-                "untrained": start.embed(split.image_NxSxSxC, progress),
-                "color_histogram": color_histograms(split.image_NxSxSxC),
-            }
-            figures = {
-                key: judge(emb_NxD, split.artist_N, row_Tx3) for key, emb_NxD in embedded.items()
-            }
-        evaluation[name] = {**figures.pop("trained"), **figures}
-        print(table(name, split, evaluation[name]))
-    (run / "evaluation.json").write_text(json.dumps(evaluation, indent=2) + "\n")
+        raise InputError(f"{store.path} has nothing to judge in {' or '.join(splits)}")
+    path = run / "evaluation.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    evaluation = {**(before if before.get("step") == step else {}), "step": step, **judged}
+    path.write_text(json.dumps(evaluation, indent=2) + "\n")
     return evaluation
+
+
+def _judge_split(
+    split: Split, best: embed.Embedder, start: embed.Embedder, row_Tx3: np.ndarray
+) -> dict[str, Any]:
+    total = 2 * len(split)
+    with runlog.Progress(f"evaluate {split.name}", total=total, unit="painting") as progress:
+        embedded = {
+            "trained": best.embed(split.image_NxSxSxC, progress),
+            "untrained": start.embed(split.image_NxSxSxC, progress),
+            "color_histogram": color_histograms(split.image_NxSxSxC),
+        }
+        figures = {
+            key: judge(emb_NxD, split.artist_N, row_Tx3) for key, emb_NxD in embedded.items()
+        }
+    return {**figures.pop("trained"), **figures}
 
 
 def fixed_tuples(split: Split, sample: Callable[..., np.ndarray], *, count: int) -> np.ndarray:
@@ -116,15 +134,15 @@ def color_histograms(image_NxSxSxC: np.ndarray) -> np.ndarray:
     return np.array(histograms, np.float32)
 
 
-def table(name: str, split: Split, figures: dict[str, Any]) -> str:
+def table(split: Split, figures: dict[str, Any]) -> str:
     """Returns a split's figures as lines of text, one column per embedding."""
-    seen = "seen" if name == "val" else "never seen"
+    seen = "seen" if split.name == "val" else "never seen"
     columns = {
         "trained": figures,
         **{key: figures[key] for key in FLOORS},
     }
     lines = [
-        f"{name}: {len(split)} paintings by {len(split.artists)} artists {seen} in training",
+        f"{split.name}: {len(split)} paintings by {len(split.artists)} artists {seen} in training",
         f"  {'':20}" + "".join(f"{key:>24}" for key in columns),
     ]
     for metric in (key for key in figures if key not in columns):

@@ -1,6 +1,7 @@
 """What a run says while it works: JSON lines, TensorBoard events, and a progress bar."""
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -22,9 +23,12 @@ class Progress:
         self._shown: dict[str, str] = {}
         self._bar = None
         if sys.stderr.isatty():
+            # On a terminal that does not tell its size tqdm by itself shows nothing.
+            columns, lines = shutil.get_terminal_size()
             self._bar = tqdm.tqdm(
-                desc=description, total=total, unit=" " + unit, initial=done, dynamic_ncols=True
-            )
+                desc=description, total=total, unit=" " + unit, initial=done,
+                ncols=columns, nrows=lines,
+            )  # fmt: skip
         else:
             self.say(f"{description}: {done} of {total} {unit}s")
 

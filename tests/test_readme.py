@@ -48,7 +48,7 @@ def workplace(tmp_path_factory) -> Path:
     """A folder as a user's clone: the recipes, and paintings of his own."""
     path = tmp_path_factory.mktemp("clone")
     (path / "configs").symlink_to(ROOT / "configs")
-    for artist, painting in np.ndindex(5, 20):
+    for artist, painting in np.ndindex(10, 20):
         folder = path / "paintings" / f"Artist {artist}"
         folder.mkdir(parents=True, exist_ok=True)
         pixels = synthetic.paint(seed=0, artist=artist, painting=painting, size=32)
@@ -63,7 +63,7 @@ def test_every_command_runs(workplace):
     for words in commands:
         small = SMALL[words[1].removeprefix("painterjax.")]
         if "synthetic" in words:
-            small = [*small, "--artists", "5"]
+            small = [*small, "--artists", "10"]
         done = subprocess.run(
             [sys.executable, *words, *small], cwd=workplace, capture_output=True, text=True,
             timeout=300,

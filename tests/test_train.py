@@ -298,12 +298,21 @@ def test_evaluation_is_scikit_learn_s(run):
 def test_evaluate_writes_what_it_is_asked_for(run, tmp_path, capsys):
     before = json.loads((run / "evaluation.json").read_text())
     evaluate.main(["--run", str(run), "--split", "test", "--json", str(tmp_path / "out.json")])
-    written = json.loads((tmp_path / "out.json").read_text())
-    assert written["test"] == before["test"]
-    assert "val" not in written
-    assert f"{before['test']['roc_auc']['value']:.3f}" in capsys.readouterr().out
-    evaluate.main(["--run", str(run)])
+    assert json.loads((tmp_path / "out.json").read_text()) == before
     assert json.loads((run / "evaluation.json").read_text()) == before
+    printed = capsys.readouterr().out
+    assert f"{before['test']['roc_auc']['value']:.3f}" in printed
+    assert "seen in training" in printed
+    assert "val:" not in printed
+
+
+def test_a_split_with_one_artist_is_not_judged_and_training_goes_on(tmp_path, capsys):
+    prepare.main([*STORE, "--output", str(tmp_path / "store"), "--artists", "5"])
+    train.main(_argv(tmp_path / "store", tmp_path / "run", "--config.num_epochs=1"))
+    assert "test: not judged, tuples need two artists" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text()).keys() == {"step", "val"}
+    with pytest.raises(InputError, match="has nothing to judge in test"):
+        evaluate.main(["--run", str(tmp_path / "run"), "--split", "test"])
 
 
 @pytest.mark.parametrize(
