@@ -4,6 +4,10 @@
 
 Hardware and minutes: as painter_by_numbers.py, with two images a tuple for three. Its score on the
 competition's data is neither published nor measured here.
+
+The margin is twice the distance of two paintings to an untrained network, 18: at half the margin
+all distances are equally good. With the triplets' margin of 2 the embedding shrank to a point
+instead: after 1,485 steps on 259 real paintings distances were at 1, and ROC AUC at 0.57.
 """
 
 from typing import Any
@@ -14,4 +18,5 @@ from configs import painter_by_numbers
 def get_config() -> Any:
     config = painter_by_numbers.get_config()
     config.loss.name = "contrastive"
+    config.loss.margin = 36.0
     return config

@@ -24,11 +24,11 @@ def few_paintings(shared, tmp_path_factory):
 @pytest.mark.parametrize("recipe", ["painter_by_numbers", "contrastive"])
 def test_the_reference_and_its_pair_variant_learn(recipe, few_paintings, tmp_path):
     """Whole, but for the size of the images and the number of epochs."""
-    overrides = {"data.store": few_paintings, "num_epochs": 3, "eval.triplets": 2000}
+    overrides = {"data.store": few_paintings, "num_epochs": 8, "eval.triplets": 2000}
     argv = [f"--config=configs/{recipe}.py", "--workdir", str(tmp_path / "run")]
     train.main([*argv, *(f"--config.{key}={value}" for key, value in overrides.items())])
-    records = list(map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()))
-    losses = [r["loss"] for r in records if r["split"] == "train"]
-    assert losses[-1] < 0.9 * losses[0]
     evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
-    assert evaluation["val"]["roc_auc"]["value"] > 0.6
+    figures = evaluation["val"]
+    # Measured: 0.71 and 0.67 of 0.53; the pairs with a margin of 2 did not pass 0.58 in 45 epochs.
+    assert figures["untrained"]["roc_auc"]["value"] < 0.57
+    assert figures["roc_auc"]["value"] > 0.6
