@@ -19,10 +19,14 @@ class Checkpoints:
 
     A checkpoint holds `network` (parameters and BatchNorm statistics), `training` (optimizer and
     step) and `data` (the position in the stream of batches). Saves go on in the background while
-    training does; the folder of a save that was cut short is ignored and removed.
+    training does; the folder of a save that was cut short is ignored.
+
+    Args:
+      run: the run folder.
+      clean: whether to remove what was cut short; only for the one that saves.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, *, clean: bool = False) -> None:
         policies: Any = ocp.training.preservation_policies  # Its protocols contradict each other.
         keep = policies.AnyPreservationPolicy(
             [
@@ -37,7 +41,7 @@ class Checkpoints:
         self._orbax: Any = ocp.training.Checkpointer(
             str((run / "checkpoints").resolve()),
             preservation_policy=keep,
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=clean,
         )
         self._pending: Any = None
 

@@ -71,11 +71,13 @@ def config_and_options(
     try:
         positional = values(command)[1:]
         config = values["config"].value
-        if config is None:
-            raise InputError("--config configs/NAME.py is required; see --help")
-        config.lock()  # A recipe that cannot be loaded says so at its first use.
-    except (flags.Error, OSError, ImportError, AttributeError, KeyError, TypeError) as error:
-        raise InputError(f"{' '.join(str(error).split())}; see --help") from error
+        if config is not None:
+            config.lock()  # A recipe that cannot be loaded says so at its first use.
+    except Exception as error:  # A recipe is a program, and can fail with anything.
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise InputError(f"{' '.join(reason.split())}; see --help") from error
+    if config is None:
+        raise InputError("--config configs/NAME.py is required; see --help")
     given = {name: values[name].value for name in options}
     for name, value in given.items():
         if value is None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from painterjax import cli, embed, metrics, runfolder, runlog, sampling
+from painterjax import cli, embed, files, metrics, runfolder, runlog, sampling
 from painterjax.errors import InputError
 from painterjax.store import Split, open_store
 
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     evaluation = evaluate(args.run, splits=(args.split,) if args.split else JUDGED)
     if args.json:
-        args.json.write_text(json.dumps(evaluation, indent=2) + "\n")
+        files.write_json(args.json, evaluation)
 
 
 def evaluate(run: Path, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
@@ -55,10 +55,12 @@ def evaluate(run: Path, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
       where they are of the same step.
 
     Raises:
-      InputError: there is no run, or no split that can be judged.
+      InputError: there is no run, its store is another now, or no split can be judged.
     """
     config = runfolder.read_config(run)
     store = open_store(config.data.store)
+    # Other splits could hold artists of whom training has seen paintings.
+    runfolder.check_same(run, "dataset", store.info)
     start = embed.untrained(config, image_size=store.image_size)
     best, step = embed.trained(run, start)
     judged = {}
@@ -72,11 +74,17 @@ def evaluate(run: Path, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
         print(table(split, judged[split.name]))
     if not judged:
         raise InputError(f"{store.path} has nothing to judge in {' or '.join(splits)}")
-    path = run / "evaluation.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
+    before = _read(run / "evaluation.json")
     evaluation = {**(before if before.get("step") == step else {}), "step": step, **judged}
-    path.write_text(json.dumps(evaluation, indent=2) + "\n")
+    files.write_json(run / "evaluation.json", evaluation)
     return evaluation
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):  # Earlier figures are kept where there are any.
+        return {}
 
 
 def _judge_split(
@@ -89,6 +97,7 @@ def _judge_split(
             "untrained": start.embed(split.image_NxSxSxC, progress),
             "color_histogram": color_histograms(split.image_NxSxSxC),
         }
+        progress.show(f"intervals of {split.name}")
         figures = {
             key: judge(emb_NxD, split.artist_N, row_Tx3) for key, emb_NxD in embedded.items()
         }

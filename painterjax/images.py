@@ -47,7 +47,9 @@ def decode(data: bytes, *, size: int) -> np.ndarray:
             # JPEGs decode at 1/2, 1/4 or 1/8 of their size where that still leaves twice ours.
             image.draft(None, (2 * size, 2 * size))
             image.load()
-            image = _to_rgb(ImageOps.exif_transpose(image))
+            image = _to_rgb(_upright(image))
+        except MemoryError:
+            raise  # No fault of the file's.
         except Exception as error:  # Pillow's readers raise almost any type on damaged data.
             raise ImageError(f"damaged image: {error}") from error
     return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
@@ -59,6 +61,13 @@ def _check_size(image: Image.Image) -> None:
         raise ImageError(f"{width} x {height} pixels: a side is below {MIN_SIDE}")
     if width * height > MAX_PIXELS:
         raise ImageError(f"{width} x {height} pixels: more than {MAX_PIXELS}")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Damaged metadata takes nothing from the picture.
+        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -31,17 +31,17 @@ class BatchNorm(nnx.Module):
     def __call__(self, x_NxHxWxC: jax.Array, *, branches: int | None) -> jax.Array:
         """Normalizes by the batch's `branches`, or by the running statistics where it is None."""
         _, height, width, channels = x_NxHxWxC.shape
-        x_RxBxPxC = x_NxHxWxC.reshape(branches or 1, -1, height * width, channels)
+        x_RxBxMxC = x_NxHxWxC.reshape(branches or 1, -1, height * width, channels)
         if branches is None:
             mean_RxC, var_RxC = self.mean[...][None], self.var[...][None]
         else:
-            mean_RxC = _mean(x_RxBxPxC.astype(jnp.promote_types(x_RxBxPxC.dtype, jnp.float32)))
-            var_RxC = _mean(jnp.square(x_RxBxPxC - mean_RxC[:, None, None]))
-            self._update(mean_RxC, var_RxC, count=x_RxBxPxC.shape[1] * x_RxBxPxC.shape[2])
+            mean_RxC = _mean(x_RxBxMxC.astype(jnp.promote_types(x_RxBxMxC.dtype, jnp.float32)))
+            var_RxC = _mean(jnp.square(x_RxBxMxC - mean_RxC[:, None, None]))
+            self._update(mean_RxC, var_RxC, count=x_RxBxMxC.shape[1] * x_RxBxMxC.shape[2])
         scale_RxC = self.scale[...][None] * jax.lax.rsqrt(var_RxC + EPSILON)
         shift_RxC = self.bias[...][None] - mean_RxC * scale_RxC
-        y_RxBxPxC = x_RxBxPxC * scale_RxC[:, None, None] + shift_RxC[:, None, None]
-        return y_RxBxPxC.astype(x_NxHxWxC.dtype).reshape(x_NxHxWxC.shape)
+        y_RxBxMxC = x_RxBxMxC * scale_RxC[:, None, None] + shift_RxC[:, None, None]
+        return y_RxBxMxC.astype(x_NxHxWxC.dtype).reshape(x_NxHxWxC.shape)
 
     def _update(self, mean_RxC: jax.Array, var_RxC: jax.Array, *, count: int) -> None:
         unbiased_RxC = var_RxC * (count / max(count - 1, 1))
@@ -122,13 +122,13 @@ class StyleNet(nnx.Module):
         return jax.nn.relu(self.norm(self.linear(x_NxF)))
 
 
-def _mean(x_RxBxPxC: jax.Array) -> jax.Array:
+def _mean(x_RxBxMxC: jax.Array) -> jax.Array:
     """Mean over each branch's images and pixels, R x C.
 
     Each image by itself first: XLA spreads only the outer axes over a CPU's cores. At 24 images of
     64 pixels that took the whole training step from 231 to 190 ms on two cores.
     """
-    return x_RxBxPxC.mean(axis=2).mean(axis=1)
+    return x_RxBxMxC.mean(axis=2).mean(axis=1)
 
 
 def _max_pool(x_NxHxWxC: jax.Array) -> jax.Array:

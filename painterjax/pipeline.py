@@ -77,13 +77,11 @@ def batches(source: Source, *, num_batches: int) -> grain.DatasetIterator[Batch]
 
 
 def keep_on_device(residency: str, split: Split) -> bool:
-    """Decides whether a split's images go to the device.
+    """Decides whether a split's images go to the device; `residency` is one of RESIDENCIES.
 
     Raises:
-      InputError: `data.residency` is unknown, or `device` and the images do not fit.
+      InputError: `residency` is "device" and the images do not fit.
     """
-    if residency not in RESIDENCIES:
-        raise InputError(f"data.residency is {residency!r}, known are {', '.join(RESIDENCIES)}")
     free, needed = _free_bytes(jax.devices()[0]), split.image_NxSxSxC.nbytes
     if residency == "device" and needed > free:
         raise InputError(

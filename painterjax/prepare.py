@@ -13,26 +13,44 @@ reads paintings/<artist>/<any image>. Interrupt it whenever you like: the same c
 """
 
 import argparse
-import contextlib
-import fcntl
-import functools
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from painterjax import catalog, cli, images, parallel, runlog, sources, store
+from painterjax import catalog, cli, decoding, files, images, runlog, sources, store
 from painterjax.errors import InputError
 
-CHUNK = 8  # Paintings per task: enough that handing over costs little, few enough for a smooth bar.
 MAX_IMAGE_SIZE = 4096
+GATHER_BYTES = 2**26  # Of pixels that are sorted at once; what bounds the memory.
+COMMAND = "python -m painterjax.prepare"
+HELP = {
+    "folder": f"""Reads DIR/<artist>/<any image>, at any depth below the artist.
 
-Decoded = tuple[dict[str, str], np.ndarray | None]
+Example:
+
+    {COMMAND} folder --input paintings --output data/paintings --image-size 64""",
+    "csv": f"""Reads a table with the columns file and artist; title, style, genre, date if known.
+
+Example:
+
+    {COMMAND} csv --input paintings.csv --images paintings --output data/paintings""",
+    "kaggle": f"""Reads Painter by Numbers: train/, test/ and all_data_info.csv or train_info.csv.
+
+Example:
+
+    {COMMAND} kaggle --input painter-by-numbers --output data/painter_by_numbers""",
+    "synthetic": f"""Paints procedural painters; another --seed has other ones.
+
+Example:
+
+    {COMMAND} synthetic --output data/synthetic --image-size 64""",
+}
 
 
 def main(argv: list[str]) -> None:
@@ -63,7 +81,7 @@ def prepare(source: sources.Source, output: Path, *, plan: dict[str, Any], worke
     if output.exists():
         return _check_finished(output, partial, plan)
     _begin(partial, plan)
-    with _claimed(partial):
+    with files.claimed(partial):
         _finish(source, partial, output, plan=plan, workers=workers)
 
 
@@ -71,9 +89,8 @@ def _finish(
     source: sources.Source, partial: Path, output: Path, *, plan: dict[str, Any], workers: int
 ) -> None:
     """Does what is left to do in `partial`, and makes it `output`."""
-    _decode_all(source, partial, size=plan["image_size"], workers=workers)
-    records = [json.loads(line) for line in (partial / "decoded.jsonl").read_text().splitlines()]
-    rows, place_N, rejected = _select(source, records, plan)
+    fates = decoding.decode_all(source, partial, size=plan["image_size"], workers=workers)
+    rows, place_N, rejected = _select(source, fates, plan)
     if not rows:
         # Keeping the journal would hold these files rejected after the user has mended them.
         shutil.rmtree(partial)
@@ -91,21 +108,23 @@ def _finish(
 def _begin(partial: Path, plan: dict[str, Any]) -> None:
     path = partial / "plan.json"
     if path.exists():
-        try:
-            begun = dict(json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path} is damaged ({error}): delete {partial}") from error
+        begun = _read_plan(path)
         changed = [key for key in plan if begun.get(key) != plan[key]]
         if changed:
             was = ", ".join(f"{key} was {begun.get(key)}, is {plan[key]}" for key in changed)
             raise InputError(f"{partial} was begun otherwise ({was}): repeat that or delete it")
         return
     partial.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    if set(partial.iterdir()) - {temporary}:
+    if set(partial.iterdir()) - {path.with_suffix(".tmp")}:
         raise InputError(f"{partial} is needed and holds other files: move it or delete it")
-    temporary.write_text(json.dumps(plan))
-    temporary.replace(path)
+    files.write_json(path, plan)
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}): delete {path.parent}") from error
 
 
 def _check_finished(output: Path, partial: Path, plan: dict[str, Any]) -> None:
@@ -118,86 +137,25 @@ def _check_finished(output: Path, partial: Path, plan: dict[str, Any]) -> None:
         was = ", ".join(f"{key} is {info.get(key)}, asked for {plan[key]}" for key in changed)
         raise InputError(f"{output} is another store ({was}): choose another --output")
     store.verify(output)
-    shutil.rmtree(partial, ignore_errors=True)
+    if (partial / "plan.json").exists() and _read_plan(partial / "plan.json") == plan:
+        shutil.rmtree(partial)  # A kill came between the store's last rename and this line.
     print(f"{output} is whole already")
     _report(output, info["counts"])
 
 
-@contextlib.contextmanager
-def _claimed(partial: Path) -> Iterator[None]:
-    """Keeps `partial` from a second process, whose paintings would end up under wrong names."""
-    with open(partial / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another process works in {partial}: wait until it ends") from error
-        except OSError:
-            pass  # Some file systems of clusters have no locks.
-        yield
-
-
-def _decode_all(source: sources.Source, partial: Path, *, size: int, workers: int) -> None:
-    """Appends every painting's pixels to pixels.bin and its fate to decoded.jsonl, in order."""
-    journal_path, pixels_path = partial / "decoded.jsonl", partial / "pixels.bin"
-    with open(journal_path, "ab+") as journal, open(pixels_path, "ab+") as pixels:
-        done = _recover(journal, pixels, bytes_per_image=3 * size * size)
-        left = source.paintings[done:]
-        chunks = [left[i : i + CHUNK] for i in range(0, len(left), CHUNK)]
-        decode = functools.partial(_decode_chunk, source.load, size)
-        total = len(source.paintings)
-        with runlog.Progress("prepare", total=total, unit="painting", done=done) as progress:
-            for results in parallel.ordered_map(decode, chunks, workers):
-                for _, image in results:
-                    if image is not None:
-                        pixels.write(image.tobytes())
-                pixels.flush()  # Pixels reach the disk before the journal speaks of them.
-                journal.write(b"".join(json.dumps(fate).encode() + b"\n" for fate, _ in results))
-                journal.flush()
-                progress.advance(len(results))
-
-
-def _recover(journal: BinaryIO, pixels: BinaryIO, *, bytes_per_image: int) -> int:
-    """Cuts both files back to the last painting that is whole in both; returns how many are."""
-    journal.seek(0)
-    images_on_disk = pixels.seek(0, os.SEEK_END) // bytes_per_image
-    done = num_images = end = 0
-    for line in journal:
-        has_image = b'"sha256"' in line
-        if not line.endswith(b"\n") or num_images + has_image > images_on_disk:
-            break
-        done, num_images, end = done + 1, num_images + has_image, end + len(line)
-    journal.truncate(end)
-    pixels.truncate(num_images * bytes_per_image)
-    return done
-
-
-def _decode_chunk(
-    load: sources.Loader, size: int, paintings: list[catalog.Painting]
-) -> list[Decoded]:
-    return [_decode_one(load, size, painting) for painting in paintings]
-
-
-def _decode_one(load: sources.Loader, size: int, painting: catalog.Painting) -> Decoded:
-    try:
-        digest, image = load(painting, size)
-        return {"file": painting.file, "sha256": digest}, image
-    except images.ImageError as reason:
-        return {"file": painting.file, "reason": str(reason)}, None
-
-
 def _select(
-    source: sources.Source, records: list[dict[str, str]], plan: dict[str, Any]
+    source: sources.Source, fates: list[decoding.Fate], plan: dict[str, Any]
 ) -> tuple[list[catalog.Entry], np.ndarray, list[tuple[str, str]]]:
     """Cleans and splits: the store's rows, each one's place in pixels.bin, and the rejected."""
     rejected = list(source.rejected)
     place: dict[catalog.Painting, int] = {}
     first_with: dict[str, catalog.Painting] = {}
     num_images = 0
-    for painting, record in zip(source.paintings, records, strict=True):
-        if "reason" in record:
-            rejected.append((painting.file, record["reason"]))
+    for painting, fate in zip(source.paintings, fates, strict=True):
+        if "reason" in fate:
+            rejected.append((painting.file, fate["reason"]))
             continue
-        first = first_with.setdefault(record["sha256"], painting)
+        first = first_with.setdefault(fate["sha256"], painting)
         if first is painting:
             place[painting] = num_images
         else:
@@ -248,8 +206,9 @@ def _assemble(
 def _gather(
     pixels: np.ndarray, place_N: np.ndarray, progress: runlog.Progress
 ) -> Iterator[np.ndarray]:
-    for start in range(0, len(place_N), 256):
-        places = place_N[start : start + 256]
+    count = max(1, GATHER_BYTES // pixels[0].nbytes)
+    for start in range(0, len(place_N), count):
+        places = place_N[start : start + count]
         yield pixels[places]
         progress.advance(len(places))
 
@@ -276,10 +235,10 @@ def _list_source(args: argparse.Namespace) -> sources.Source:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = cli.Parser(__doc__ or "", prog="python -m painterjax.prepare")
+    parser = cli.Parser(__doc__ or "", prog=COMMAND)
     subparsers = parser.add_subparsers(dest="source", required=True, parser_class=cli.Parser)
-    for name in ("folder", "csv", "kaggle", "synthetic"):
-        command = subparsers.add_parser(name, doc=f"Source: {name}. See also prepare --help.")
+    for name, doc in HELP.items():
+        command = subparsers.add_parser(name, doc=doc)
         if name == "synthetic":
             command.add_argument("--artists", type=int, default=80, help="number of painters")
             command.add_argument("--paintings", type=int, default=20, help="by each painter")

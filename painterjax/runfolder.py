@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
+from painterjax import files
 from painterjax.errors import InputError
 
 PACKAGES = ("painterjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -18,22 +19,27 @@ PACKAGES = ("painterjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", 
 Config = Any
 
 
-def claim(run: Path, config: Config, dataset: dict[str, Any]) -> None:
-    """Begins a run folder, or checks that the run in it was begun the same way.
+def check_same(run: Path, name: str, asked: dict[str, Any]) -> None:
+    """Raises InputError where a run was begun with another "config" or "dataset" than asked for."""
+    path = run / f"{name}.json"
+    if not path.exists():
+        return
+    was, now = flatten(_read_json(path)), flatten(_as_json(asked))
+    changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+    if changed:
+        differences = ", ".join(f"{key} was {was.get(key)}, is {now.get(key)}" for key in changed)
+        raise InputError(
+            f"{run} was begun with another {name} ({differences}):"
+            " repeat that, or choose another --workdir"
+        )
 
-    Writes config.json (every key), dataset.json (the store's) and environment.json.
 
-    Raises:
-      InputError: the run was begun with another config or store; the message names what differs.
-    """
-    papers = {"config": _as_json(config.to_dict()), "dataset": _as_json(dataset)}
+def begin(run: Path, config: Config, dataset: dict[str, Any]) -> None:
+    """Writes config.json (every key), dataset.json (the store's) and environment.json, once."""
+    papers = {"config": config.to_dict(), "dataset": dataset, "environment": environment()}
     for name, paper in papers.items():
-        path = run / f"{name}.json"
-        if path.exists():
-            _check_same(path, _read_json(path), paper)
-    run.mkdir(parents=True, exist_ok=True)
-    for name, paper in {**papers, "environment": environment()}.items():
-        _write_json(run / f"{name}.json", paper)
+        if not (run / f"{name}.json").exists():
+            files.write_json(run / f"{name}.json", paper)
 
 
 def read_config(run: Path) -> Config:
@@ -65,7 +71,7 @@ def environment() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "device": {"platform": device.platform, "kind": device.device_kind},
         "devices": jax.device_count(),
@@ -73,15 +79,11 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _check_same(path: Path, begun: dict[str, Any], asked: dict[str, Any]) -> None:
-    was, now = flatten(begun), flatten(asked)
-    changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
-    if changed:
-        differences = ", ".join(f"{key} was {was.get(key)}, is {now.get(key)}" for key in changed)
-        raise InputError(
-            f"{path.parent} was begun with another {path.stem} ({differences}):"
-            " repeat that, or choose another --workdir"
-        )
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # painterjax itself runs without being installed.
+        return None
 
 
 def _as_json(value: dict[str, Any]) -> dict[str, Any]:
@@ -93,12 +95,6 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"no run at {path.parent} ({error}): make one with train") from error
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    temporary.replace(path)
 
 
 def _with_tuples(value: Any) -> Any:

@@ -101,6 +101,10 @@ class MetricsLog:
         for key, value in values.items():
             self._events.add_scalar(f"{split}/{key}", value, step)
 
+    def flush(self) -> None:
+        """Hands all records to the system, so that no kill can take them."""
+        self._events.flush()
+
 
 def _lines(path: Path) -> list[str]:
     """The whole lines of a file; a line that a kill cut short is left out."""

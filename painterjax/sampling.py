@@ -6,7 +6,6 @@ endless stream of batches is one number.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
@@ -26,9 +25,6 @@ class ArtistRows:
     first_A: np.ndarray
     count_A: np.ndarray
     several: np.ndarray
-
-
-Sampler = Callable[..., np.ndarray]
 
 
 def artist_rows(artist_N: np.ndarray) -> ArtistRows:

@@ -43,6 +43,8 @@ def folder(directory: Path) -> Source:
             rejected.append((file, "not in an artist's folder"))
         elif file != path.as_posix():  # Neither tables nor hashes can hold such a name.
             rejected.append((file, "the file's name is not UTF-8"))
+        elif (directory / path).is_dir():
+            rejected.append((file, "a link to a folder, which is not followed"))
         else:
             paintings.append(Painting(file, path.parts[0], title=path.stem))
     if not paintings:
@@ -110,22 +112,26 @@ def load_synthetic(seed: int, painting: Painting, size: int) -> tuple[str, np.nd
 
 
 def _visible_files(directory: Path) -> Iterator[Path]:
-    """Every file below `directory`, relative to it; artists' folders may be links.
+    """Every file below `directory`, relative to it, and every link that is not followed.
+
+    Artists' folders may be links; deeper ones could lead in circles.
 
     Raises:
       OSError: a folder cannot be read; its paintings would be missing without a word.
     """
     for top in directory.iterdir():
+        found = [top]
         if top.is_dir():
             found = [
-                Path(at, name) for at, _, names in os.walk(top, onerror=_raise) for name in names
+                Path(at, name)
+                for at, folders, names in os.walk(top, onerror=_raise)
+                for name in (*names, *(f for f in folders if Path(at, f).is_symlink()))
             ]
-        else:
-            found = [top]
         for path in found:
             relative = path.relative_to(directory)
             hidden = any(part.startswith(".") for part in relative.parts)
-            if not hidden and (path.is_file() or not path.exists()):  # Links may be broken.
+            # Not sockets and the like; links may be broken.
+            if not hidden and (path.is_file() or path.is_symlink()):
                 yield relative
 
 

@@ -1,4 +1,4 @@
-"""The two jitted functions of a run: one step of training, and one batch of embeddings.
+"""The two functions that a run jits: one step of training, and one batch of embeddings.
 
 Plain dicts of arrays go in and come out; NNX objects exist only inside.
 """

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from painterjax import catalog
+from painterjax import catalog, files
 from painterjax.errors import InputError
 
 FORMAT_VERSION = 1
@@ -85,7 +85,7 @@ def seal(path: Path, info: dict[str, Any]) -> None:
     """Writes dataset.json: `info`, the format version and the SHA-256 of the store's files."""
     sealed = {"format_version": FORMAT_VERSION, **info}
     sealed["sha256"] = {name: sha256(path / name) for name in FILES}
-    (path / "dataset.json").write_text(json.dumps(sealed, indent=2) + "\n")
+    files.write_json(path / "dataset.json", sealed)
 
 
 def open_store(path: str | Path) -> Store:

@@ -9,16 +9,19 @@ Example:
 Run it again to continue a run that was stopped: it ends as if it had never been stopped.
 """
 
+import contextlib
 import math
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from painterjax import cli, evaluate, runfolder, runlog, validation, wiring
+from painterjax import cli, evaluate, files, runfolder, runlog, validation, wiring
 from painterjax.checkpoint import BEST_BY, Checkpoints
-from painterjax.errors import DivergedError
+from painterjax.errors import DivergedError, InputError
 from painterjax.objectives import Scalars
 from painterjax.store import open_store
 
@@ -37,19 +40,32 @@ def train(config: runfolder.Config, run: Path) -> None:
       InputError: the config, the store or the run folder does not fit; nothing was changed.
       DivergedError: a loss or gradient is not finite; earlier checkpoints are kept.
     """
+    print("train: setting up", file=sys.stderr)
     store = open_store(config.data.store)
     wiring.check(config, image_size=store.image_size)
+    runfolder.check_same(run, "config", config.to_dict())
+    runfolder.check_same(run, "dataset", store.info)
     validator = validation.prepare(config, store)
     training = wiring.training(config, store.splits["train"])
-    runfolder.claim(run, config, store.info)
-    checkpoints = Checkpoints(run)
-    try:
-        _loop(config, run, training, validator, checkpoints)
-    finally:
-        training.batches.close()
-        checkpoints.close()
+    run.mkdir(parents=True, exist_ok=True)
+    with files.claimed(run), contextlib.closing(training.batches), _full_memory_explained():
+        runfolder.begin(run, config, store.info)
+        with contextlib.closing(Checkpoints(run, clean=True)) as checkpoints:
+            _loop(config, run, training, validator, checkpoints)
     evaluate.evaluate(run)
     print(f"run: {run}")
+
+
+@contextlib.contextmanager
+def _full_memory_explained() -> Iterator[None]:
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(
+            "the device's memory is full: lower batch_size, or set data.residency to host"
+        ) from error
 
 
 def _loop(
@@ -79,6 +95,7 @@ def _loop(
                 figures = validator.judge(state) if ends_epoch else {}
                 if ends_epoch:
                     recorder.write(step, "val", figures)
+                log.flush()
                 checkpoints.save(state, training.batches, step=step, roc_auc=figures.get(BEST_BY))
 
 
@@ -118,8 +135,8 @@ class _Recorder:
         if not math.isfinite(values["loss"] + values["gradient_norm"]):
             raise DivergedError(
                 f"step {step}: the loss is {values['loss']}, the gradient's norm"
-                f" {values['gradient_norm']}: lower optimizer.learning_rate; the checkpoints of"
-                " earlier steps are kept"
+                f" {values['gradient_norm']}: lower optimizer.learning_rate in another --workdir;"
+                " the checkpoints of earlier steps are kept"
             )
         now_s = time.perf_counter()
         step_ms, self._read_s = 1000 * (now_s - self._read_s), now_s
@@ -130,20 +147,21 @@ class _Recorder:
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
         """Writes one record of a split."""
-        epoch = -(-step // self.training.steps_per_epoch)
-        self.log.write(step=step, epoch=epoch, split=split, values=values)
+        self.log.write(step=step, epoch=self._epoch(step), split=split, values=values)
 
     def _end_window(self, step: int) -> None:
         means = {key: float(np.mean([w[key] for w in self._window])) for key in self._window[0]}
         self._window.clear()
         means["images_per_s"] = 1000 * self.training.images_per_step / means["step_ms"]
         self.write(step, "train", means)
-        epoch = -(-step // self.training.steps_per_epoch)
         self.progress.show(
-            f"epoch {epoch}/{self.config.num_epochs}",
+            f"epoch {self._epoch(step)}/{self.config.num_epochs}",
             loss=f"{means['loss']:.3f}",
             images_per_s=f"{means['images_per_s']:.0f}",
         )
+
+    def _epoch(self, step: int) -> int:
+        return -(-step // self.training.steps_per_epoch)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
+from typing import Any
 
 import grain
 import jax
@@ -65,22 +67,7 @@ class Training:
 
 def check(config: runfolder.Config, *, image_size: int) -> None:
     """Raises InputError where a value is impossible; the message names its key and the remedy."""
-    values = runfolder.flatten(config.to_dict())
-    for key in POSITIVE:
-        if not values[key] > 0:
-            raise InputError(f"{key} is {values[key]}: must be above 0")
-    for key in NOT_NEGATIVE:
-        if not values[key] >= 0:
-            raise InputError(f"{key} is {values[key]}: must be 0 or above")
-    for key in WHOLE_NUMBERS:
-        if not all(isinstance(value, int) and value > 0 for value in values[key]):
-            raise InputError(f"{key} is {values[key]}: must hold whole numbers above 0")
-    for key, known in CHOICES.items():
-        if values[key] not in known:
-            raise InputError(f"{key} is {values[key]!r}, known are {', '.join(known)}")
-    scale = config.augmentation.scale
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-        raise InputError(f"augmentation.scale is {scale}: must be (least, most), above 0")
+    _check_values(runfolder.flatten(config.to_dict()))
     widths, depths = config.model.widths, config.model.depths
     if len(widths) != len(depths) or not widths:
         raise InputError(
@@ -91,11 +78,42 @@ def check(config: runfolder.Config, *, image_size: int) -> None:
             f"{len(widths)} blocks need images with a side divisible by {2 ** len(widths)}, the"
             f" store's have {image_size}: prepare another, or use fewer blocks"
         )
+    artists, paintings = config.batch_size, config.loss.paintings_per_artist
+    if config.loss.name == "batch_all" and min(artists, paintings) < 2:
+        raise InputError(
+            f"batch_size is {artists}, loss.paintings_per_artist {paintings}: batch_all compares"
+            " two artists or more, with two paintings or more"
+        )
     if config.checkpoint_every_steps % config.log_every_steps:
         raise InputError(
             f"checkpoint_every_steps is {config.checkpoint_every_steps}, log_every_steps"
             f" {config.log_every_steps}: the first must be a multiple of the second"
         )
+
+
+def _check_values(values: dict[str, Any]) -> None:
+    """Checks each key by itself."""
+    checked = (*POSITIVE, *NOT_NEGATIVE, *WHOLE_NUMBERS, *CHOICES, "augmentation.scale")
+    missing = [key for key in checked if key not in values]
+    if missing:
+        raise InputError(f"the recipe lacks {', '.join(missing)}: begin it with configs/default.py")
+    for key in POSITIVE:
+        if not 0 < values[key] < math.inf:
+            raise InputError(f"{key} is {values[key]}: must be above 0 and finite")
+    for key in NOT_NEGATIVE:
+        if not 0 <= values[key] < math.inf:
+            raise InputError(f"{key} is {values[key]}: must be 0 or above and finite")
+    for key in WHOLE_NUMBERS:
+        if not all(isinstance(value, int) and value > 0 for value in values[key]):
+            raise InputError(f"{key} is {values[key]}: must hold whole numbers above 0")
+    for key, known in CHOICES.items():
+        if values[key] not in known:
+            raise InputError(f"{key} is {values[key]!r}, known are {', '.join(known)}")
+    match values["augmentation.scale"]:
+        case (int() | float() as least, int() | float() as most) if 0 < least <= most < math.inf:
+            pass
+        case scale:
+            raise InputError(f"augmentation.scale is {scale}: must be (least, most), above 0")
 
 
 def network(config: runfolder.Config, *, image_size: int) -> StyleNet:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,6 +22,12 @@ def shared() -> Path:
     if not (path / "paintings" / "images").is_dir():
         pytest.skip(f"no real paintings at {path}: set PAINTERJAX_SHARED to their folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def torch() -> Any:
+    """PyTorch; the test is skipped where it is not installed."""
+    return pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[compare]'")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import pytest
 from painterjax import augment, synthetic
 from painterjax.augment import Augmentation
 
-NEEDS_TORCH = "needs PyTorch: pip install torch==2.13.0"
 REFERENCE = Augmentation(shift=0.2, scale=(1.0, 1.2), rotation=180.0, flips=True)
 NOTHING = Augmentation(shift=0.0, scale=(1.0, 1.0), rotation=0.0, flips=False)
 
@@ -20,8 +19,7 @@ def _paintings(count: int, size: int = 48) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_warp_is_pytorch_s_grid_sample(seed):
-    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
+def test_warp_is_pytorch_s_grid_sample(seed, torch):
     image_NxSxSxC = augment.normalize(jnp.asarray(_paintings(6)))
     matrix_Nx2x3 = augment.random_affine(jax.random.key(seed), 6, REFERENCE)
     ours = jax.vmap(augment.warp)(image_NxSxSxC, matrix_Nx2x3)

@@ -70,6 +70,12 @@ def _rotated(orientation: int) -> bytes:
     return _saved(_picture().rotate(turned), "JPEG", quality=95, exif=exif)
 
 
+def _with_damaged_exif() -> bytes:
+    """A JPEG with a density, so that Pillow leaves its damaged EXIF alone until it is asked."""
+    data = b"Exif\0\0II*\0\xff\xff\xff\x7f"
+    return _saved(_picture(), "JPEG", quality=95, exif=data, dpi=(72, 72))
+
+
 FRAMES = [Image.new("RGB", (SIDE, SIDE), color) for color in (GREEN, BLUE)]
 GOOD = {
     "jpeg": (_saved(_picture(), "JPEG", quality=95), CORNERS),
@@ -114,6 +120,7 @@ GOOD = {
         _saved(_picture(), "MPO", save_all=True, append_images=FRAMES[1:], quality=95),
         CORNERS,
     ),
+    "damaged exif": (_with_damaged_exif(), CORNERS),
     "rotated by 180": (_rotated(3), CORNERS),
     "rotated to the left": (_rotated(6), CORNERS),
     "rotated to the right": (_rotated(8), CORNERS),

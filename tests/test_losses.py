@@ -9,16 +9,13 @@ import pytest
 
 from painterjax import losses
 
-NEEDS_TORCH = "needs PyTorch: pip install torch==2.13.0"
-
 
 def _embeddings(*, seed: int, shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_triplet_loss_is_pytorch_s(seed):
-    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
+def test_triplet_loss_is_pytorch_s(seed, torch):
     emb_3xBxD = _embeddings(seed=seed, shape=(3, 32, 8))
     anchor_BxD, positive_BxD, negative_BxD = map(jnp.asarray, emb_3xBxD)
     ours_B = losses.triplet(
@@ -36,9 +33,8 @@ def test_triplet_loss_is_pytorch_s(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_contrastive_loss_is_pytorch_s(seed):
+def test_contrastive_loss_is_pytorch_s(seed, torch):
     """PyTorch's hinge_embedding_loss, squared and halved, with 1 for same and -1 for different."""
-    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
     first_BxD, second_BxD = _embeddings(seed=seed, shape=(2, 64, 3))
     different_B = np.random.default_rng(seed).random(64) < 0.5
     distance_B = losses.euclidean(jnp.asarray(first_BxD), jnp.asarray(second_BxD))
@@ -54,8 +50,7 @@ def test_contrastive_loss_is_pytorch_s(seed):
     np.testing.assert_allclose(ours_B, hinge_B.numpy() ** 2 / 2, rtol=1e-5, atol=1e-6)
 
 
-def test_mean_squared_is_one_number_over_the_batch():
-    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
+def test_mean_squared_is_one_number_over_the_batch(torch):
     first_BxD, second_BxD = _embeddings(seed=0, shape=(2, 5, 7))
     ours = losses.mean_squared(jnp.asarray(first_BxD), jnp.asarray(second_BxD))
     theirs = torch.nn.functional.mse_loss(torch.from_numpy(first_BxD), torch.from_numpy(second_BxD))

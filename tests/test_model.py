@@ -12,8 +12,6 @@ from flax import nnx
 from painterjax import model
 from painterjax.step import split_network
 
-NEEDS_TORCH = "needs PyTorch: pip install torch==2.13.0"
-
 
 def _network(*, image_size: int, dtype: Any = jnp.float32, seed: int = 0) -> model.StyleNet:
     return model.StyleNet(
@@ -55,8 +53,7 @@ def _relative_error(ours, theirs) -> float:
 
 @pytest.mark.parametrize("branches", [None, 1, 2])
 @pytest.mark.parametrize("image_size", [64, 256])
-def test_embeddings_and_statistics_are_pytorch_s(image_size, branches):
-    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
+def test_embeddings_and_statistics_are_pytorch_s(image_size, branches, torch):
     from benchmarks import pytorch_reference
 
     network, params, _ = split_network(_network(image_size=image_size))
@@ -77,8 +74,7 @@ def test_embeddings_and_statistics_are_pytorch_s(image_size, branches):
             assert _relative_error(array, their_state[name]) < 1e-4, name
 
 
-def test_initial_weights_have_pytorch_s_spread():
-    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
+def test_initial_weights_have_pytorch_s_spread(torch):
     from benchmarks import pytorch_reference
 
     torch.manual_seed(0)

@@ -9,11 +9,8 @@ import pytest
 
 from painterjax import optim
 
-NEEDS_TORCH = "needs PyTorch: pip install torch==2.13.0"
 
-
-def test_adam_with_piecewise_decay_is_pytorch_s():
-    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
+def test_adam_with_piecewise_decay_is_pytorch_s(torch):
     gradient_TxP = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
     schedule = optim.piecewise_decay(
         learning_rate=0.1, milestones=(1, 3), decay=0.5, steps_per_epoch=3

@@ -51,6 +51,7 @@ def gallery(tmp_path) -> Path:
     (folder / "artist 2" / "empty.jpg").touch()
     (folder / "artist 2" / "page.jpg").write_text("<html>not found</html>")
     (folder / "artist 2" / "dangling.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (folder / "artist 2" / "circle").symlink_to(folder)
     (folder / "artist 2" / ".hidden").write_text("of a file manager")
     os.rename(folder / "artist 3" / "No. 0.png", folder / "artist 3" / "No. 0.jpg")
     _save(folder / "stray.png", artist=8, painting=0)
@@ -61,6 +62,7 @@ def test_a_folder_becomes_a_store(gallery, tmp_path):
     made = _prepare("folder", "--input", gallery, "--output", tmp_path / "store")
     assert _rejected(made.path) == {
         "artist 1/copy.png": "the same bytes as artist 0/No. 0.png",
+        "artist 2/circle": "a link to a folder, which is not followed",
         "artist 2/dangling.jpg": "file is missing",
         "artist 2/empty.jpg": "empty file",
         "artist 2/page.jpg": "not an image that can be read",
@@ -68,8 +70,8 @@ def test_a_folder_becomes_a_store(gallery, tmp_path):
         "stray.png": "not in an artist's folder",
     }
     assert made.info["counts"] == {
-        "files": 18,
-        "rejected": 6,
+        "files": 19,
+        "rejected": 7,
         "train": {"paintings": 9, "artists": 3},
         "val": {"paintings": 0, "artists": 0},
         "test": {"paintings": 3, "artists": 1},
@@ -135,6 +137,7 @@ SYNTHETIC = ["synthetic", "--artists", "8", "--paintings", "20", "--image-size",
 
 def _start(output: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "painterjax.prepare", *SYNTHETIC, "--output", str(output)]
+    command += ["--workers", "2"]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -188,6 +191,29 @@ def test_a_second_time_it_checks_and_says_so(tmp_path, capsys):
         file.write("x,y\n")
     with pytest.raises(InputError, match=r"rejected.csv is not what prepare wrote"):
         prepare.main(command)
+
+
+def test_a_folder_that_is_in_the_way_is_kept(tmp_path):
+    command = [*SYNTHETIC[:2], "3", *SYNTHETIC[3:], "--output", str(tmp_path / "store")]
+    (tmp_path / "store.partial").mkdir()
+    (tmp_path / "store.partial" / "letter.txt").touch()
+    with pytest.raises(InputError, match="holds other files: move it or delete it"):
+        prepare.main(command)
+    (tmp_path / "store.partial").rename(tmp_path / "aside")
+    prepare.main(command)
+    (tmp_path / "aside").rename(tmp_path / "store.partial")
+    prepare.main(command)
+    assert (tmp_path / "store.partial" / "letter.txt").exists()
+
+
+def test_a_second_process_in_the_same_folder_is_refused(tmp_path):
+    first = _start(tmp_path / "store")
+    while not (tmp_path / "store.partial" / "decoded.jsonl").exists():
+        time.sleep(0.01)
+    with pytest.raises(InputError, match="another process works in"):
+        prepare.main([*SYNTHETIC, "--output", str(tmp_path / "store")])
+    first.communicate(timeout=120)
+    assert first.returncode == 0
 
 
 def test_a_store_begun_otherwise_is_not_mixed_up(tmp_path):

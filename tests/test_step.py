@@ -11,7 +11,6 @@ from painterjax import wiring
 from painterjax.augment import normalize
 from painterjax.step import TrainState
 
-NEEDS_TORCH = "needs PyTorch: pip install torch==2.13.0"
 STEPS = 10
 
 
@@ -65,14 +64,13 @@ def _error(ours: Any, theirs: Any) -> float:
 
 
 @pytest.mark.parametrize("loss", ["triplet", "contrastive"])
-def test_ten_steps_follow_pytorch(config, split, loss):
+def test_ten_steps_follow_pytorch(config, split, loss, torch):
     """In float64 the two agree to rounding; in float32 ours strays no further than PyTorch's.
 
     Adam divides each gradient by its own size, so that a rounding error in a gradient near 0 turns
     into a whole step: ten steps in float32 lie percents apart in any two orders of summation,
     which says nothing. In float64 the same growth starts from 1e-16.
     """
-    pytest.importorskip("torch", reason=NEEDS_TORCH)
     from benchmarks import pytorch_reference
 
     config.loss.name = loss

@@ -1,11 +1,13 @@
 """The whole road at a tiny size: train, stop, continue, diverge, evaluate, and wrong usage."""
 
+import contextlib
 import json
 import signal
 import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from tensorboardX.proto import event_pb2
 
-from painterjax import embed, evaluate, prepare, runfolder, runlog, store, train, wiring
+from painterjax import cli, embed, evaluate, files, prepare, runfolder, runlog, store, train, wiring
 from painterjax.checkpoint import Checkpoints
 from painterjax.errors import DivergedError, InputError
 
@@ -125,14 +127,18 @@ def test_a_run_says_what_it_did(run):
 
 
 def _events(run: Path) -> dict[tuple[int, str], float]:
-    """Scalars of all TensorBoard event files by step and tag."""
+    """Scalars of all TensorBoard event files by step and tag, without what a clock measured."""
     scalars = {}
     for path in sorted(run.glob("events.out.tfevents.*")):
         data, at = path.read_bytes(), 0
         while at < len(data):
             (length,) = struct.unpack("<Q", data[at : at + 8])
             event = event_pb2.Event.FromString(data[at + 12 : at + 12 + length])  # type: ignore
-            scalars |= {(event.step, v.tag): v.simple_value for v in event.summary.value}
+            scalars |= {
+                (event.step, v.tag): v.simple_value
+                for v in event.summary.value
+                if not v.tag.endswith(runlog.WALL_CLOCK)
+            }
             at += 16 + length
     return scalars
 
@@ -163,6 +169,7 @@ def test_killed_and_continued_equals_undisturbed_bit_for_bit(run, tiny_store, tm
     for name, array in arrays.items():
         np.testing.assert_array_equal(array, expected_arrays[name], err_msg=name)
     assert _records(tmp_path / "run") == _records(run)
+    assert _events(tmp_path / "run") == _events(run)
     judged = [json.loads((r / "evaluation.json").read_text()) for r in (tmp_path / "run", run)]
     assert judged[0] == judged[1]
 
@@ -174,19 +181,9 @@ def test_a_finished_run_is_judged_again_and_not_changed(run):
     assert _records(run) == before
 
 
-def test_another_config_or_store_is_refused(run, tiny_store, tmp_path):
+def test_another_config_is_refused(run, tiny_store):
     with pytest.raises(InputError, match=r"loss\.margin was 2\.0, is 1\.0, seed was 0, is 3"):
         train.main(_argv(tiny_store, run, "--config.seed=3", "--config.loss.margin=1.0"))
-    other = tmp_path / "other"
-    prepare.main([*STORE, "--output", str(other), "--seed", "1"])
-    moved = tiny_store.rename(tiny_store.with_name("moved"))
-    other.rename(tiny_store)
-    try:
-        with pytest.raises(InputError, match=r"begun with another dataset .*seed was 0, is 1"):
-            train.main(_argv(tiny_store, run))
-    finally:
-        tiny_store.rename(other)
-        moved.rename(tiny_store)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tiny_store, tmp_path):
@@ -196,6 +193,52 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tiny
     arrays, position = _last_state(tmp_path / "run")
     assert position["next_index"] == STEPS_PER_EPOCH
     assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+def test_a_full_memory_is_explained(tiny_store, tmp_path, monkeypatch):
+    def run_step(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
+
+    monkeypatch.setattr(wiring.Training, "run_step", run_step)
+    with pytest.raises(InputError, match="memory is full: lower batch_size"):
+        train.main(_argv(tiny_store, tmp_path / "run"))
+
+
+def test_two_trainings_on_one_run_are_refused(run, tiny_store):
+    with (
+        files.claimed(run),
+        pytest.raises(InputError, match=r"another process works in .*: wait until it ends"),
+    ):
+        train.main(_argv(tiny_store, run))
+
+
+def test_another_store_under_the_same_name_is_not_judged(run, tiny_store, tmp_path):
+    """Its test artists could be the training's."""
+    before = (run / "evaluation.json").read_bytes()
+    prepare.main([*STORE, "--output", str(tmp_path / "other"), "--seed", "1"])
+    with _replaced(tiny_store, tmp_path / "other"):
+        with pytest.raises(InputError, match=r"begun with another dataset \(seed was 0, is 1"):
+            evaluate.main(["--run", str(run)])
+        with pytest.raises(InputError, match=r"begun with another dataset \(seed was 0, is 1"):
+            train.main(_argv(tiny_store, run))
+    assert (run / "evaluation.json").read_bytes() == before
+
+
+@contextlib.contextmanager
+def _replaced(path: Path, other: Path) -> Iterator[None]:
+    aside = path.rename(path.with_name("aside"))
+    other.rename(path)
+    yield
+    path.rename(other)
+    aside.rename(path)
+
+
+def test_evaluation_leaves_a_save_that_is_under_way_alone(run):
+    under_way = run / "checkpoints" / "99.orbax-checkpoint-tmp"
+    under_way.mkdir()
+    evaluate.main(["--run", str(run)])
+    assert under_way.exists()
+    under_way.rmdir()
 
 
 def test_ctrl_c_ends_in_one_line_and_the_run_can_go_on(tiny_store, tmp_path):
@@ -254,10 +297,42 @@ IMPOSSIBLE = {
     "optimizer.milestones=(0.5,)": r"optimizer\.milestones is .*: must hold whole numbers",
     "augmentation.scale=(2.0,)": r"augmentation\.scale is .*: must be \(least, most\)",
     "augmentation.shift=-0.1": r"augmentation\.shift is -0\.1: must be 0 or above",
+    "augmentation.scale=('a','b')": r"augmentation\.scale is .*: must be \(least, most\)",
+    "optimizer.learning_rate=inf": r"optimizer\.learning_rate is inf: must be above 0 and finite",
     "seed=-1": r"seed is -1: must be 0 or above",
     "data.residency=cloud": r"data\.residency is 'cloud', known are",
     "checkpoint_every_steps=5": "the first must be a multiple of the second",
 }
+
+
+RECIPES = {
+    "import nowhere": "No module named 'nowhere'",
+    "def get_config(:": "SyntaxError",
+    "def get_config(): return undefined": "NameError: name 'undefined' is not defined",
+    "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'seed': 1})": (
+        "the recipe lacks batch_size, .*: begin it with configs/default.py"
+    ),
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_broken_recipe_is_refused_in_one_line(recipe, tiny_store, tmp_path):
+    (tmp_path / "broken.py").write_text(recipe)
+    argv = [f"--config={tmp_path}/broken.py", "--workdir", str(tmp_path / "run")]
+    if "seed" in recipe:
+        with pytest.raises(InputError, match=RECIPES[recipe]):
+            wiring.check(cli.config_and_options(argv, doc="", options={"workdir": ""})[0],
+                         image_size=32)  # fmt: skip
+        return
+    with pytest.raises(InputError, match=RECIPES[recipe]) as refusal:
+        train.main(argv)
+    assert "\n" not in str(refusal.value)
+
+
+def test_batch_all_needs_two_of_each(tiny_store, tmp_path):
+    overrides = ("--config.loss.name=batch_all", "--config.loss.paintings_per_artist=1")
+    with pytest.raises(InputError, match="batch_all compares two artists or more"):
+        train.main(_argv(tiny_store, tmp_path / "run", *overrides))
 
 
 @pytest.mark.parametrize("override", IMPOSSIBLE)
