@@ -1,5 +1,6 @@
 """The reference solution's pair variant: contrastive loss, otherwise as painter_by_numbers.py.
 
+    python -m painterjax.prepare kaggle --input painter-by-numbers --output data/painter_by_numbers
     python -m painterjax.train --config configs/contrastive.py --workdir runs/contrastive
 
 Hardware and minutes: as painter_by_numbers.py, with two images a tuple for three. Its score on the

@@ -30,9 +30,9 @@ def get_config() -> Any:
 
     config.loss = config_dict.ConfigDict()
     config.loss.name = "triplet"  # "triplet", "contrastive" (pairs) or "batch_all"
-    config.loss.margin = 2.0
+    config.loss.margin = 2.0  # a distance; pairs want a larger one, see contrastive.py
     config.loss.distance = "euclidean"  # or "mean_squared", over the whole batch at once
-    config.loss.paintings_per_artist = 4  # tuples of batch_all
+    config.loss.paintings_per_artist = 4  # of batch_all, whose tuples are one artist's
 
     config.optimizer = config_dict.ConfigDict()
     config.optimizer.learning_rate = 1e-4
