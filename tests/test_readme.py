@@ -81,10 +81,25 @@ def test_every_link_leads_somewhere():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def _explained() -> list[str]:
+    """The package's files in the order of README's table."""
+    rows = re.findall(r"^\| ((?:`\w+`(?: \*)?(?:, )?)+) \|", README, re.MULTILINE)
+    return [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+
+
 def test_every_file_of_the_package_is_explained():
     names = {path.stem for path in (ROOT / "painterjax").glob("*.py")} - {"__init__"}
-    explained = re.findall(r"^\| ((?:`\w+`(?: \*)?(?:, )?)+) \|", README, re.MULTILINE)
-    assert {name for row in explained for name in re.findall(r"`(\w+)`", row)} == names
+    assert sorted(_explained()) == sorted(names)
+
+
+def test_files_import_only_from_those_above_them():
+    names = _explained()
+    for i, name in enumerate(names):
+        code = (ROOT / "painterjax" / f"{name}.py").read_text()
+        imported = set(re.findall(r"^from painterjax\.(\w+) import", code, re.MULTILINE))
+        for line in re.findall(r"^from painterjax import (.*)$", code, re.MULTILINE):
+            imported |= set(line.split(", "))
+        assert imported <= set(names[:i]), name
 
 
 def _evaluations(pattern: str) -> list[dict]:
