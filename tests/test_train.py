@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import signal
 import struct
 import subprocess
@@ -124,6 +125,14 @@ def test_a_run_says_what_it_did(run):
     assert all(0 < r["roc_auc"] < 1 for r in validations)
     environment = json.loads((run / "environment.json").read_text())
     assert environment["packages"]["jax"] == jax.__version__
+
+
+def test_the_latest_two_checkpoints_and_the_best_are_kept_and_the_best_is_judged(run):
+    validations = {r["step"]: r["roc_auc"] for r in _records(run) if r["split"] == "val"}
+    best = max(validations, key=lambda step: (validations[step], step))
+    kept = {int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdigit()}
+    assert kept == {70, 72, best}
+    assert json.loads((run / "evaluation.json").read_text())["step"] == best
 
 
 def _events(run: Path) -> dict[tuple[int, str], float]:
@@ -368,6 +377,28 @@ def test_evaluation_is_scikit_learn_s(run):
             for metric in ("triplet_accuracy", "mean_of_two_accuracy", "recall_at_1", "map_at_r"):
                 figure = figures[metric]
                 assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
+
+
+@pytest.mark.parametrize("command", ["prepare", "prepare folder", "train", "evaluate"])
+def test_help_has_an_example(command):
+    module, *words = command.split()
+    done = subprocess.run(
+        [sys.executable, "-m", f"painterjax.{module}", *words, "--help"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert f"Example:\n\n    python -m painterjax.{command} " in done.stdout
+
+
+def test_wrong_usage_ends_with_2_and_no_traceback():
+    for command in ("prepare folder --input nowhere --output x", "train", "evaluate --run nowhere"):
+        module, *words = command.split()
+        done = subprocess.run(
+            [sys.executable, "-m", f"painterjax.{module}", *words],
+            cwd=ROOT, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert re.fullmatch(rf"painterjax\.{module}: error: [^\n]+\n", done.stderr)
 
 
 def test_evaluate_writes_what_it_is_asked_for(run, tmp_path, capsys):
