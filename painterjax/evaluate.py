@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     evaluation = evaluate(args.run, splits=(args.split,) if args.split else JUDGED)
     if args.json:
-        files.write_json(args.json, evaluation)
+        args.json.write_text(json.dumps(evaluation, indent=2) + "\n")
 
 
 def evaluate(run: Path, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:

@@ -208,7 +208,7 @@ def test_a_folder_that_is_in_the_way_is_kept(tmp_path):
 
 def test_a_second_process_in_the_same_folder_is_refused(tmp_path):
     first = _start(tmp_path / "store")
-    while not (tmp_path / "store.partial" / "decoded.jsonl").exists():
+    while not (tmp_path / "store.partial" / "decoded.jsonl").exists() and first.poll() is None:
         time.sleep(0.01)
     with pytest.raises(InputError, match="another process works in"):
         prepare.main([*SYNTHETIC, "--output", str(tmp_path / "store")])

@@ -44,7 +44,7 @@ def _commands() -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory) -> Path:
+def clone(tmp_path_factory) -> Path:
     """A folder as a user's clone: the recipes, and paintings of his own."""
     path = tmp_path_factory.mktemp("clone")
     (path / "configs").symlink_to(ROOT / "configs")
@@ -56,7 +56,7 @@ def workplace(tmp_path_factory) -> Path:
     return path
 
 
-def test_every_command_runs(workplace):
+def test_every_command_runs(clone):
     """At a small size, in README's order, each on what those before it left."""
     commands = _commands()
     assert {words[1].removeprefix("painterjax.") for words in commands} == SMALL.keys()
@@ -65,14 +65,14 @@ def test_every_command_runs(workplace):
         if "synthetic" in words:
             small = [*small, "--artists", "10"]
         done = subprocess.run(
-            [sys.executable, *words, *small], cwd=workplace, capture_output=True, text=True,
+            [sys.executable, *words, *small], cwd=clone, capture_output=True, text=True,
             timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
         assert "Traceback" not in done.stderr
     for name in ("config.json", "metrics.jsonl", "evaluation.json", "checkpoints"):
-        assert (workplace / "runs" / "quickstart" / name).exists()
-    assert json.loads((workplace / "figures.json").read_text())["test"]
+        assert (clone / "runs" / "quickstart" / name).exists()
+    assert json.loads((clone / "figures.json").read_text())["test"]
 
 
 def test_every_link_leads_somewhere():
@@ -135,3 +135,12 @@ def _table(evaluations: list[dict], columns: list[str]) -> str:
 def test_every_table_is_that_of_the_runs(pattern, columns):
     table = _table(_evaluations(pattern), columns)
     assert table in README, f"README is to say:\n{table}"
+
+
+@pytest.mark.parametrize("recipe", ["painter_by_numbers", "contrastive"])
+def test_the_reference_s_rows_are_those_of_the_runs(recipe):
+    figures = json.loads((RESULTS / f"{recipe}-few.json").read_text())["val"]
+    trained, untrained = figures["roc_auc"], figures["untrained"]["roc_auc"]["value"]
+    interval = f"[{trained['low']:.2f}, {trained['high']:.2f}]"
+    row = f"| `{recipe}.py` | {untrained:.3f} | {trained['value']:.3f} {interval} |"
+    assert row in README, f"README is to say: {row}"
