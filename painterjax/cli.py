@@ -74,8 +74,7 @@ def config_and_options(
         if config is not None:
             config.lock()  # A recipe that cannot be loaded says so at its first use.
     except Exception as error:  # A recipe is a program, and can fail with anything.
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise InputError(f"{' '.join(reason.split())}; see --help") from error
+        raise InputError(f"{_reason(error)}; see --help") from error
     if config is None:
         raise InputError("--config configs/NAME.py is required; see --help")
     given = {name: values[name].value for name in options}
@@ -85,3 +84,16 @@ def config_and_options(
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
     return config, {name: str(value) for name, value in given.items()}
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in one line; ml_collections wraps a wrong key's KeyError in another."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    if isinstance(error, KeyError) and error.args:
+        reason = f"unknown key {error.args[0]}"
+    elif isinstance(error, flags.Error):
+        reason = str(error)
+    else:
+        reason = f"{type(error).__name__}: {error}"
+    return " ".join(reason.split())

@@ -275,7 +275,10 @@ WRONG = {
     "no workdir": (["--config=configs/quickstart.py"], "--workdir is required"),
     "no such recipe": (["--config=configs/none.py", "--workdir", "x"], "configs/none.py"),
     "unknown flag": ([*TINY, "--workdir", "x", "--fast"], "Unknown command line flag 'fast'"),
-    "unknown key": ([*TINY, "--workdir", "x", "--config.epochs=3"], "epochs"),
+    "unknown key": (
+        [*TINY, "--workdir", "x", "--config.batch_siz=3"],
+        "unknown key 'batch_siz' Did you mean \"batch_size\"",
+    ),
     "wrong type": ([*TINY, "--workdir", "x", "--config.num_epochs=many"], "many"),
     "no store": (
         [*TINY, "--workdir", "x", "--config.data.store=nowhere"],
