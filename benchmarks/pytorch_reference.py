@@ -57,13 +57,14 @@ def from_painterjax(params: dict[str, Any], stats: dict[str, Any]) -> dict[str, 
             arrays[f"features.{layer + 1}.running_var"] = running["var"]
             layer += 3
         layer += 1  # the pool
-    kernel_FxD, channels = np.asarray(params["linear"]["kernel"]), WIDTHS[-1]
+    head, channels = params["head"], WIDTHS[-1]
+    kernel_FxD = np.asarray(head["linear"]["kernel"])
     side = int((len(kernel_FxD) // channels) ** 0.5)
     # PyTorch flattens channels first, painterjax last.
     kernel_HxWxCxD = kernel_FxD.reshape(side, side, channels, -1)
     weight_DxF = kernel_HxWxCxD.transpose(3, 2, 0, 1).reshape(-1, len(kernel_FxD))
-    arrays |= {"linear.weight": weight_DxF, "linear.bias": params["linear"]["bias"]}
-    arrays |= {"norm.weight": params["norm"]["scale"], "norm.bias": params["norm"]["bias"]}
+    arrays |= {"linear.weight": weight_DxF, "linear.bias": head["linear"]["bias"]}
+    arrays |= {"norm.weight": head["norm"]["scale"], "norm.bias": head["norm"]["bias"]}
     return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
 
@@ -74,7 +75,8 @@ def train_step(
     different_B: torch.Tensor | None,
     *,
     margin: float,
-) -> float:
+    bfloat16: bool = False,
+) -> torch.Tensor:
     """Takes one step on triplets, or on pairs where `different_B` is given; returns the loss.
 
     Each branch (N x 3 x S x S) is a forward call of its own, as in the reference solution.
@@ -92,4 +94,4 @@ def train_step(
         loss = (hinge_B**2 / 2).mean()
     loss.backward()
     optimizer.step()
-    return float(loss.detach())
+    return loss.detach()

@@ -14,8 +14,9 @@ def get_config() -> Any:
     config.seed = 0  # of weights, tuples and augmentation
     config.batch_size = 8  # tuples
     config.num_epochs = 50  # each with as many anchors as there are training paintings
-    config.log_every_steps = 50
-    config.checkpoint_every_steps = 1000  # besides the end of each epoch
+    config.steps_per_dispatch = 1  # how many steps the device takes without Python
+    config.log_every_steps = 50  # and at the end of each epoch
+    config.checkpoint_every_steps = 1000  # and at the end of each epoch
 
     config.data = config_dict.ConfigDict()
     config.data.store = "data/store"  # a folder that painterjax.prepare wrote
@@ -24,26 +25,36 @@ def get_config() -> Any:
     config.model = config_dict.ConfigDict()
     config.model.widths = (16, 32, 64, 128, 256)  # channels of each block
     config.model.depths = (2, 3, 3, 3, 3)  # convolutions of each block
+    config.model.head = "dense"  # of pixels; or "statistics" of channels, with length 1
     config.model.embedding_dim = 2048
     config.model.dtype = "float32"  # of the computation; or "bfloat16"
     config.model.batch_norm = "branch"  # statistics per "branch" of the tuples or whole "batch"
 
     config.loss = config_dict.ConfigDict()
-    config.loss.name = "triplet"  # "triplet", "contrastive" (pairs) or "batch_all"
-    config.loss.margin = 2.0  # a distance; pairs want a larger one, see contrastive.py
+    config.loss.name = "triplet"  # or "contrastive" (pairs), or one over artists x paintings:
+    # "batch_all", "semi_hard", "batch_hard", "batch_hard_soft", "supervised_contrastive",
+    # "multi_similarity", "cosine_classifier"
+    config.loss.margin = 2.0  # a distance; for the classifier a cosine
     config.loss.distance = "euclidean"  # or "mean_squared", over the whole batch at once
-    config.loss.paintings_per_artist = 4  # of batch_all, whose tuples are one artist's
+    config.loss.scale = 16.0  # of the cosines in supervised_contrastive and cosine_classifier
+    config.loss.paintings_per_artist = 4  # in a tuple of losses over artists x paintings
 
     config.optimizer = config_dict.ConfigDict()
     config.optimizer.learning_rate = 1e-4
-    config.optimizer.milestones = (11, 25, 40)  # epochs after which the rate drops
+    config.optimizer.schedule = "piecewise"  # or "cosine", to zero at the end
+    config.optimizer.milestones = (11, 25, 40)  # epochs after which a piecewise rate drops
     config.optimizer.decay = 0.1  # factor of each drop
+    config.optimizer.weight_decay = 0.0  # of kernels, as a share per step and learning rate
 
     config.augmentation = config_dict.ConfigDict()
+    config.augmentation.crop = 0  # side in pixels of a random square; 0 is the whole image
     config.augmentation.shift = 0.2  # largest, as a share of the side
     config.augmentation.scale = (1.0, 1.2)  # range of the enlargement
     config.augmentation.rotation = 180.0  # largest, in degrees
-    config.augmentation.flips = True
+    config.augmentation.flips = True  # left-right and up-down
+    config.augmentation.contrast = 0.0  # largest change, as a share
+    config.augmentation.brightness = 0.0  # largest change, where black is -1 and white is 1
+    config.augmentation.tint = 0.0  # largest change of each color channel, likewise
 
     config.eval = config_dict.ConfigDict()
     config.eval.batch_size = 64  # images

@@ -1,4 +1,4 @@
-"""Augmentation on the device: a random affine warp and flips, and uint8 pixels to [-1, 1]."""
+"""Augmentation on the device: random crops, affine warps, flips and colors; uint8 to [-1, 1]."""
 
 import dataclasses
 
@@ -10,17 +10,27 @@ import jax.numpy as jnp
 class Augmentation:
     """How far training images are changed; every image draws its own values uniformly.
 
+    The defaults change nothing.
+
     Attributes:
+      crop: side in pixels of a random square to cut out; 0 takes the whole image.
       shift: largest shift along each axis, as a fraction of the side.
       scale: range of the enlargement; 1 keeps the size.
       rotation: largest rotation in degrees; drawn from [0, rotation].
       flips: whether to mirror left-right and up-down, each with probability 1/2.
+      contrast: largest change of the contrast, as a share of it.
+      brightness: largest change of all pixels, where black is -1 and white is 1.
+      tint: largest change of each color channel, likewise.
     """
 
-    shift: float
-    scale: tuple[float, float]
-    rotation: float
-    flips: bool
+    crop: int = 0
+    shift: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    rotation: float = 0.0
+    flips: bool = False
+    contrast: float = 0.0
+    brightness: float = 0.0
+    tint: float = 0.0
 
 
 def normalize(image_NxSxSxC: jax.Array) -> jax.Array:
@@ -29,16 +39,34 @@ def normalize(image_NxSxSxC: jax.Array) -> jax.Array:
 
 
 def augment(image_NxSxSxC: jax.Array, key: jax.Array, settings: Augmentation) -> jax.Array:
-    """Warps and flips uint8 images and normalizes them to float32 in [-1, 1].
+    """Crops, warps, flips and recolors uint8 images and normalizes them to float32 in [-1, 1].
 
-    Pixels from beyond the border mirror those within; values between pixels are bilinear.
+    Pixels from beyond the border mirror those within; values between pixels are bilinear. Changed
+    colors may leave [-1, 1].
     """
-    warp_key, flip_key = jax.random.split(key)
+    warp_key, flip_key, crop_key, color_key = jax.random.split(key, 4)
+    if settings.crop:
+        image_NxSxSxC = random_crop(image_NxSxSxC, crop_key, side=settings.crop)
     image_NxSxSxC = normalize(image_NxSxSxC)
     if settings.shift or settings.rotation or settings.scale != (1, 1):
         matrix_Nx2x3 = random_affine(warp_key, len(image_NxSxSxC), settings)
         image_NxSxSxC = jax.vmap(warp)(image_NxSxSxC, matrix_Nx2x3)
-    return flip(image_NxSxSxC, flip_key) if settings.flips else image_NxSxSxC
+    if settings.flips:
+        image_NxSxSxC = flip(image_NxSxSxC, flip_key)
+    if settings.contrast or settings.brightness or settings.tint:
+        image_NxSxSxC = recolor(image_NxSxSxC, color_key, settings)
+    return image_NxSxSxC
+
+
+def random_crop(image_NxSxSxC: jax.Array, key: jax.Array, *, side: int) -> jax.Array:
+    """Cuts a square of `side` pixels out of each image, anywhere within it."""
+    count, size, _, channels = image_NxSxSxC.shape
+    corner_Nx2 = jax.random.randint(key, (count, 2), 0, size - side + 1)
+
+    def cut(image_SxSxC: jax.Array, corner_2: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image_SxSxC, (*corner_2, 0), (side, side, channels))
+
+    return jax.vmap(cut)(image_NxSxSxC, corner_Nx2)
 
 
 def random_affine(key: jax.Array, count: int, settings: Augmentation) -> jax.Array:
@@ -61,6 +89,19 @@ def flip(image_NxSxSxC: jax.Array, key: jax.Array) -> jax.Array:
     coin_2xNx1x1x1 = jax.random.bernoulli(key, shape=(2, len(image_NxSxSxC), 1, 1, 1))
     image_NxSxSxC = jnp.where(coin_2xNx1x1x1[0], image_NxSxSxC[:, :, ::-1], image_NxSxSxC)
     return jnp.where(coin_2xNx1x1x1[1], image_NxSxSxC[:, ::-1], image_NxSxSxC)
+
+
+def recolor(image_NxSxSxC: jax.Array, key: jax.Array, settings: Augmentation) -> jax.Array:
+    """Changes each image's contrast about its own mean, its brightness and its tint."""
+    contrast_key, brightness_key, tint_key = jax.random.split(key, 3)
+
+    def draw(key: jax.Array, most: float, channels: int) -> jax.Array:
+        return most * jax.random.uniform(key, (len(image_NxSxSxC), 1, 1, channels), minval=-1)
+
+    mean_Nx1x1x1 = image_NxSxSxC.mean(axis=(1, 2, 3), keepdims=True)
+    gain_Nx1x1x1 = 1 + draw(contrast_key, settings.contrast, 1)
+    shift_Nx1x1xC = draw(brightness_key, settings.brightness, 1) + draw(tint_key, settings.tint, 3)
+    return (image_NxSxSxC - mean_Nx1x1x1) * gain_Nx1x1x1 + mean_Nx1x1x1 + shift_Nx1x1xC
 
 
 def warp(image_SxSxC: jax.Array, matrix_2x3: jax.Array) -> jax.Array:

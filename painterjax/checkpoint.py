@@ -17,9 +17,9 @@ NUM_LATEST = 2
 class Checkpoints:
     """The checkpoints of one run folder, each in `checkpoints/<step>`.
 
-    A checkpoint holds `network` (parameters and BatchNorm statistics), `training` (optimizer and
-    step) and `data` (the position in the stream of batches). Saves go on in the background while
-    training does; the folder of a save that was cut short is ignored.
+    A checkpoint holds `network` (parameters and BatchNorm statistics), `training` (proxies,
+    optimizer and step) and `data` (the position in the stream of batches). Saves go on in the
+    background while training does; the folder of a save that was cut short is ignored.
 
     Args:
       run: the run folder.
@@ -102,7 +102,7 @@ class Checkpoints:
 def _parts(state: TrainState) -> dict[str, Any]:
     return {
         "network": {"params": state.params, "stats": state.stats},
-        "training": {"moments": state.moments, "step": state.step},
+        "training": {"proxies": state.proxies, "moments": state.moments, "step": state.step},
     }
 
 

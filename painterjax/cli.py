@@ -47,14 +47,15 @@ def run(main: Callable[[list[str]], None], command: str) -> NoReturn:
 
 
 def config_and_options(
-    argv: list[str], *, doc: str, options: dict[str, str]
-) -> tuple[config_dict.ConfigDict, dict[str, str]]:
-    """Reads `--config FILE`, its overrides `--config.key=value`, and required string options.
+    argv: list[str], *, doc: str, required: dict[str, str], optional: dict[str, str] | None = None
+) -> tuple[config_dict.ConfigDict, dict[str, str | None]]:
+    """Reads `--config FILE`, its overrides `--config.key=value`, and other string options.
 
     Args:
       argv: the arguments behind the command's name.
       doc: what `--help` prints.
-      options: the other options' names and what each is.
+      required: names of options that must be given, and what each is.
+      optional: names of options that may be left out, which are None then.
 
     Raises:
       InputError: a flag, key, type or file is wrong; the message names it.
@@ -66,6 +67,7 @@ def config_and_options(
     config_flags.DEFINE_config_file(
         "config", help_string="recipe", flag_values=values, sys_argv=command
     )
+    options = {**required, **(optional or {})}
     for name, meaning in options.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
     try:
@@ -78,12 +80,12 @@ def config_and_options(
     if config is None:
         raise InputError("--config configs/NAME.py is required; see --help")
     given = {name: values[name].value for name in options}
-    for name, value in given.items():
-        if value is None:
-            raise InputError(f"--{name} is required: {options[name]}; see --help")
+    for name, meaning in required.items():
+        if given[name] is None:
+            raise InputError(f"--{name} is required: {meaning}; see --help")
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
-    return config, {name: str(value) for name, value in given.items()}
+    return config, given
 
 
 def _reason(error: Exception) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from painterjax import checkpoint, runfolder, runlog, wiring
-from painterjax.step import PureDict, embed_step, split_network
+from painterjax import checkpoint, compilation, runfolder, runlog, wiring
+from painterjax.step import PureDict, embed_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +43,10 @@ class Embedder:
 
 def untrained(config: runfolder.Config, *, image_size: int) -> Embedder:
     """Returns an embedder with the weights that training starts from."""
-    network, params, stats = split_network(wiring.network(config, image_size=image_size))
-    jitted_step = jax.jit(functools.partial(embed_step, network=network))
+    network, params, stats = wiring.network(config, image_size=image_size)
+    jitted_step = jax.jit(
+        functools.partial(embed_step, network=network), compiler_options=compilation.options()
+    )
     return Embedder(jitted_step, params, stats, config.eval.batch_size)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from painterjax import cli, embed, files, metrics, runfolder, runlog, sampling
+from painterjax import cli, compilation, embed, files, metrics, runfolder, runlog, sampling
 from painterjax.errors import InputError
 from painterjax.store import Split, open_store
 
@@ -34,6 +34,7 @@ Figures = dict[str, dict[str, float]]
 
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.evaluate`."""
+    compilation.keep_on_disk()
     parser = cli.Parser(__doc__ or "", prog="python -m painterjax.evaluate")
     parser.add_argument("--run", type=Path, required=True, help="a folder that train wrote")
     parser.add_argument("--split", choices=JUDGED, help="only this one (both)")

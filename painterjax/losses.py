@@ -1,7 +1,6 @@
-"""Losses on embeddings: triplet, contrastive, and batch-all over every triplet of a batch.
+"""Losses of tuples, triplet and contrastive, and what all losses share.
 
-Pure functions of float32 arrays with static shapes; each returns a value per tuple, to be reduced
-by `jnp.mean` or `masked_mean`.
+Pure functions of float32 arrays with static shapes; each returns a value per tuple.
 """
 
 import jax
@@ -47,33 +46,6 @@ def contrastive(distance: jax.Array, different: jax.Array, *, margin: float) -> 
     return jnp.where(different, push, pull)
 
 
-def batch_all(
-    distance_NxN: jax.Array, artist_N: jax.Array, *, margin: float
-) -> tuple[jax.Array, jax.Array]:
-    """Triplet losses of all anchors, positives and negatives in a batch, and which are valid.
-
-    Returns:
-      loss_NxNxN and valid_NxNxN by (anchor, positive, negative); a triplet is valid where anchor
-      and positive are different rows of one artist and the negative is another artist's.
-
-    Source: Hermans et al. 2017, In Defense of the Triplet Loss, https://arxiv.org/abs/1703.07737
-    """
-    same_NxN = artist_N[:, None] == artist_N[None, :]
-    positive_NxN = same_NxN & ~jnp.eye(len(artist_N), dtype=bool)
-    loss_NxNxN = triplet(distance_NxN[:, :, None], distance_NxN[:, None, :], margin=margin)
-    return loss_NxNxN, positive_NxN[:, :, None] & ~same_NxN[:, None, :]
-
-
-def pairwise_euclidean(emb_NxD: jax.Array) -> jax.Array:
-    """Euclidean distances between all rows, N x N, by one matrix product in full precision."""
-    # Distances do not change with the origin; near it the product cancels least.
-    centered_NxD = emb_NxD - jax.lax.stop_gradient(emb_NxD.mean(axis=0, keepdims=True))
-    square_N = jnp.square(centered_NxD).sum(axis=1)
-    product_NxN = jnp.matmul(centered_NxD, centered_NxD.T, precision="highest")
-    square_NxN = square_N[:, None] + square_N[None, :] - 2 * product_NxN
-    return safe_sqrt(jnp.where(jnp.eye(len(emb_NxD), dtype=bool), 0.0, square_NxN))
-
-
 def safe_sqrt(square: jax.Array) -> jax.Array:
     """Square root that is 0 with gradient 0 wherever its argument is not positive."""
     positive = square > 0
@@ -87,3 +59,8 @@ def masked_mean(value: jax.Array, valid: jax.Array) -> jax.Array:
     1.0
     """
     return jnp.where(valid, value, 0.0).sum() / jnp.maximum(valid.sum(), 1)
+
+
+def ratio(total: jax.Array, count: jax.Array) -> jax.Array:
+    """A mean by its sum and count; 0 where there was nothing to count."""
+    return total / jnp.maximum(count, 1)

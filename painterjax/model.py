@@ -1,4 +1,4 @@
-"""The network: blocks of 3 x 3 convolutions with BatchNorm, and a dense head."""
+"""The network: blocks of 3 x 3 convolutions with BatchNorm, and a head that makes embeddings."""
 
 from collections.abc import Sequence
 
@@ -51,7 +51,7 @@ class BatchNorm(nnx.Module):
 
 
 class ConvBlock(nnx.Module):
-    """`depth` times convolution, BatchNorm and ReLU, then a 2 x 2 max pool."""
+    """`depth` times convolution, BatchNorm and ReLU."""
 
     def __init__(
         self, in_features: int, features: int, *, depth: int, dtype: jnp.dtype, rngs: nnx.Rngs
@@ -68,18 +68,73 @@ class ConvBlock(nnx.Module):
         self.norms = nnx.List(BatchNorm(features) for _ in inputs)
 
     def __call__(self, x_NxHxWxC: jax.Array, *, branches: int | None) -> jax.Array:
-        """Maps N x H x W x C to N x H/2 x W/2 x features."""
+        """Maps N x H x W x C to N x H x W x features."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x_NxHxWxC = jax.nn.relu(norm(conv(x_NxHxWxC), branches=branches))
-        return _max_pool(x_NxHxWxC)
+        return x_NxHxWxC
+
+
+class DenseHead(nnx.Module):
+    """The reference's: the last block's pooled pixels through Linear, LayerNorm and ReLU."""
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        *,
+        image_size: int,
+        widths: Sequence[int],
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ) -> None:
+        side = image_size // 2 ** len(widths)
+        self.linear = _linear(side * side * widths[-1], embedding_dim, dtype=dtype, rngs=rngs)
+        self.norm = _layer_norm(embedding_dim, dtype=dtype, rngs=rngs)
+
+    def __call__(self, blocks: list[jax.Array]) -> jax.Array:
+        """Maps the blocks' activations to embeddings, N x D."""
+        x_NxF = _max_pool(blocks[-1]).reshape(len(blocks[-1]), -1)
+        return jax.nn.relu(self.norm(self.linear(x_NxF)))
+
+
+class StatisticsHead(nnx.Module):
+    """Mean and deviation of every block's channels over the image, through LayerNorm and Linear.
+
+    Such statistics tell the style of a picture and not its layout (Huang and Belongie 2017,
+    https://arxiv.org/abs/1703.06868), and take images of any size. Embeddings have length 1.
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        *,
+        image_size: int,
+        widths: Sequence[int],
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ) -> None:
+        del image_size
+        self.norm = _layer_norm(2 * sum(widths), dtype=dtype, rngs=rngs)
+        self.linear = _linear(2 * sum(widths), embedding_dim, dtype=dtype, rngs=rngs)
+
+    def __call__(self, blocks: list[jax.Array]) -> jax.Array:
+        """Maps the blocks' activations to embeddings, N x D."""
+        x_NxF = jnp.concatenate([_mean_and_deviation(block) for block in blocks], axis=1)
+        emb_NxD = self.linear(self.norm(x_NxF))
+        emb_NxD = emb_NxD.astype(jnp.promote_types(emb_NxD.dtype, jnp.float32))
+        return emb_NxD * jax.lax.rsqrt(jnp.square(emb_NxD).sum(axis=1, keepdims=True) + EPSILON)
+
+
+# What `model.head` names.
+HEADS = {"dense": DenseHead, "statistics": StatisticsHead}
 
 
 class StyleNet(nnx.Module):
-    """Embeds images: blocks of convolutions, then Linear, LayerNorm and ReLU.
+    """Embeds images: blocks of convolutions with 2 x 2 max pools between them, then a head.
 
     Args:
-      image_size: side S of the images, divisible by 2 to the number of blocks.
+      image_size: side S of the images, divisible by 2 for each pool.
       widths, depths: channels and convolutions of each block.
+      head: one of HEADS.
       embedding_dim: length D of the feature vector.
       dtype: type of the computation; parameters and statistics are float32.
     """
@@ -90,6 +145,7 @@ class StyleNet(nnx.Module):
         image_size: int,
         widths: Sequence[int],
         depths: Sequence[int],
+        head: str,
         embedding_dim: int,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
@@ -99,13 +155,8 @@ class StyleNet(nnx.Module):
             ConvBlock(width, features, depth=depth, dtype=dtype, rngs=rngs)
             for width, features, depth in zip(inputs, widths, depths, strict=True)
         )
-        side = image_size // 2 ** len(widths)
-        self.linear = nnx.Linear(
-            side * side * widths[-1], embedding_dim, kernel_init=pytorch_init,
-            dtype=dtype, rngs=rngs,
-        )  # fmt: skip
-        self.norm = nnx.LayerNorm(
-            embedding_dim, epsilon=EPSILON, dtype=jnp.promote_types(dtype, jnp.float32), rngs=rngs
+        self.head = HEADS[head](
+            embedding_dim, image_size=image_size, widths=widths, dtype=dtype, rngs=rngs
         )
 
     def __call__(self, image_NxSxSxC: jax.Array, *, branches: int | None = None) -> jax.Array:
@@ -115,11 +166,26 @@ class StyleNet(nnx.Module):
           image_NxSxSxC: images; in training the branches one after the other.
           branches: in training the number of BatchNorm's branches; None in evaluation.
         """
-        x_NxHxWxC = image_NxSxSxC
-        for block in self.blocks:
-            x_NxHxWxC = block(x_NxHxWxC, branches=branches)
-        x_NxF = x_NxHxWxC.reshape(len(x_NxHxWxC), -1)
-        return jax.nn.relu(self.norm(self.linear(x_NxF)))
+        activations = [self.blocks[0](image_NxSxSxC, branches=branches)]
+        for block in self.blocks[1:]:
+            activations.append(block(_max_pool(activations[-1]), branches=branches))
+        return self.head(activations)
+
+
+def _linear(inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+    return nnx.Linear(inputs, outputs, kernel_init=pytorch_init, dtype=dtype, rngs=rngs)
+
+
+def _layer_norm(features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    at_least_float32 = jnp.promote_types(dtype, jnp.float32)
+    return nnx.LayerNorm(features, epsilon=EPSILON, dtype=at_least_float32, rngs=rngs)
+
+
+def _mean_and_deviation(x_NxHxWxC: jax.Array) -> jax.Array:
+    """Mean and standard deviation over each image's pixels, N x 2C, in at least float32."""
+    x_NxHxWxC = x_NxHxWxC.astype(jnp.promote_types(x_NxHxWxC.dtype, jnp.float32))
+    deviation_NxC = jnp.sqrt(x_NxHxWxC.var(axis=(1, 2)) + EPSILON)
+    return jnp.concatenate([x_NxHxWxC.mean(axis=(1, 2)), deviation_NxC], axis=1)
 
 
 def _mean(x_RxBxMxC: jax.Array) -> jax.Array:

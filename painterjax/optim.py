@@ -1,7 +1,9 @@
-"""Adam with a learning rate that drops at given epochs."""
+"""Adam, and a learning rate that drops at given epochs or follows a cosine to zero."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import jax
 import optax
 
 
@@ -20,6 +22,27 @@ def piecewise_decay(
     return optax.piecewise_constant_schedule(learning_rate, boundaries)
 
 
-def adam(schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Adam with PyTorch's constants: betas 0.9 and 0.999, epsilon 1e-8."""
-    return optax.adam(schedule, b1=0.9, b2=0.999, eps=1e-8)
+def cosine_decay(*, learning_rate: float, num_steps: int) -> optax.Schedule:
+    """Learning rate by step: `learning_rate` * (1 + cos(pi * step / num_steps)) / 2.
+
+    The same as torch.optim.lr_scheduler.CosineAnnealingLR stepped once a step.
+
+    >>> rate = cosine_decay(learning_rate=1.0, num_steps=10)
+    >>> print(round(float(rate(5)), 6), round(float(rate(10)), 6))
+    0.5 0.0
+    """
+    return optax.cosine_decay_schedule(learning_rate, num_steps)
+
+
+def adam(schedule: optax.Schedule, *, weight_decay: float) -> optax.GradientTransformation:
+    """Adam with PyTorch's constants: betas 0.9 and 0.999, epsilon 1e-8.
+
+    Weight decay is AdamW's, on matrices and kernels only: biases and scales are left alone.
+    """
+    return optax.adamw(
+        schedule, b1=0.9, b2=0.999, eps=1e-8, weight_decay=weight_decay, mask=_has_axes
+    )
+
+
+def _has_axes(params: Any) -> Any:
+    return jax.tree.map(lambda x: x.ndim > 1, params)

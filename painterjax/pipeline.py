@@ -1,4 +1,4 @@
-"""The Grain pipeline: from the number of a step to its batch on the device.
+"""The Grain pipeline: from the number of a dispatch to its batches on the device.
 
 Row numbers are all that must travel where a split's images live on the device. Where they do not,
 a batch brings its own images, and its row numbers count within these.
@@ -26,6 +26,54 @@ Batch = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
+class Plan:
+    """Which steps each dispatch takes: up to L of them, none from beyond the end of an epoch.
+
+    >>> plan = Plan(num_epochs=2, steps_per_epoch=5, steps_per_dispatch=2)
+    >>> [list(plan.steps(dispatch)) for dispatch in range(plan.num_dispatches)]
+    [[1, 2], [3, 4], [5], [6, 7], [8, 9], [10]]
+    """
+
+    num_epochs: int
+    steps_per_epoch: int
+    steps_per_dispatch: int
+
+    @property
+    def num_steps(self) -> int:
+        """The number of steps to the run's end."""
+        return self.num_epochs * self.steps_per_epoch
+
+    @property
+    def num_dispatches(self) -> int:
+        """The number of dispatches to the run's end."""
+        return self.num_epochs * self._dispatches_per_epoch
+
+    @property
+    def _dispatches_per_epoch(self) -> int:
+        return -(-self.steps_per_epoch // self.steps_per_dispatch)
+
+    def steps(self, dispatch: int) -> range:
+        """Returns the steps, counted from 1, that a dispatch, counted from 0, takes."""
+        epoch, place = divmod(dispatch, self._dispatches_per_epoch)
+        first = epoch * self.steps_per_epoch + place * self.steps_per_dispatch + 1
+        last = (epoch + 1) * self.steps_per_epoch
+        return range(first, min(first + self.steps_per_dispatch - 1, last) + 1)
+
+    def dispatch_after(self, step: int) -> int:
+        """Returns the dispatch that begins behind `step`, itself the last step of another."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        return epoch * self._dispatches_per_epoch + -(-within // self.steps_per_dispatch)
+
+    def ends_epoch(self, step: int) -> bool:
+        """Returns whether `step` is an epoch's last one."""
+        return step % self.steps_per_epoch == 0
+
+    def ends_window(self, step: int, every: int) -> bool:
+        """Returns whether `step` is its epoch's last one, or a multiple of `every` within it."""
+        return (step % self.steps_per_epoch) % every == 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Source:
     """Draws the batches of a split.
 
@@ -33,8 +81,9 @@ class Source:
       split: where the paintings are.
       objective: how tuples are drawn.
       batch_size: tuples in a batch.
-      seed: of the draws; batch i depends on (seed, i) alone.
+      seed: of the draws; the batch of step i depends on (seed, i) alone.
       resident: whether the images live on the device.
+      plan: which steps go together.
     """
 
     split: Split
@@ -42,34 +91,47 @@ class Source:
     batch_size: int
     seed: int
     resident: bool
+    plan: Plan
 
-    def rows(self, artists: sampling.ArtistRows, index: int) -> dict[str, np.ndarray]:
-        """Returns batch `index`: row_BxT and artist_BxT."""
-        row_BxT = self.objective.sample(
-            artists, batch_size=self.batch_size, seed=self.seed, index=index
+    def rows(self, artists: sampling.ArtistRows, dispatch: int) -> dict[str, np.ndarray]:
+        """Returns what the L steps of a dispatch take: row_LxBxT and artist_LxBxT.
+
+        Where the dispatch takes fewer steps than L, the others are copies of its last one.
+        """
+        steps = self.plan.steps(dispatch)
+        row_LxBxT = np.stack(
+            [
+                self.objective.sample(
+                    artists, batch_size=self.batch_size, seed=self.seed, index=step - 1
+                )
+                for step in steps
+            ]
         )
-        return {"row": row_BxT.astype(np.int32), "artist": self.split.artist_N[row_BxT]}
+        padding = self.plan.steps_per_dispatch - len(steps)
+        row_LxBxT = np.concatenate([row_LxBxT, *[row_LxBxT[-1:]] * padding])
+        return {"row": row_LxBxT.astype(np.int32), "artist": self.split.artist_N[row_LxBxT]}
 
     def with_images(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Adds the batch's own images and makes its rows count within them."""
-        row_BxT = batch["row"]
-        image_MxSxSxC = self.split.image_NxSxSxC[row_BxT.reshape(-1)]
-        own_row_BxT = np.arange(row_BxT.size, dtype=np.int32).reshape(row_BxT.shape)
-        return {**batch, "row": own_row_BxT, "image": image_MxSxSxC}
+        """Adds the steps' own images and makes their rows count within them."""
+        row_LxBxT = batch["row"]
+        image_MxSxSxC = self.split.image_NxSxSxC[row_LxBxT.reshape(-1)]
+        own_row_LxBxT = np.arange(row_LxBxT.size, dtype=np.int32).reshape(row_LxBxT.shape)
+        return {**batch, "row": own_row_LxBxT, "image": image_MxSxSxC}
 
 
-def batches(source: Source, *, num_batches: int) -> grain.DatasetIterator[Batch]:
-    """Returns an iterator over batches 0 to num_batches - 1, prefetched to the device.
+def batches(source: Source) -> grain.DatasetIterator[Batch]:
+    """Returns an iterator over what each dispatch of the plan takes, prefetched to the device.
 
-    A batch is a dict of row_BxT, artist_BxT and, where the images are not resident, image_MxSxSxC.
-    Its state is {"next_index": number of batches taken}.
+    An element is a dict of row_LxBxT, artist_LxBxT and, where the images are not resident,
+    image_MxSxSxC. The iterator's state is {"next_index": number of elements taken}.
 
     Raises:
       InputError: the split has too few artists or paintings for such a batch.
     """
     artists = sampling.artist_rows(source.split.artist_N)
     source.rows(artists, 0)  # What cannot be drawn fails here and not in a thread.
-    data = grain.MapDataset.range(num_batches).map(lambda index: source.rows(artists, index))
+    data = grain.MapDataset.range(source.plan.num_dispatches)
+    data = data.map(lambda dispatch: source.rows(artists, dispatch))
     if not source.resident:
         data = data.map(source.with_images)
     read = grain.ReadOptions(num_threads=HOST_THREADS, prefetch_buffer_size=2 * HOST_THREADS)

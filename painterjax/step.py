@@ -1,10 +1,10 @@
-"""The two functions that a run jits: one step of training, and one batch of embeddings.
+"""The functions that a run jits: steps of training, and one batch of embeddings.
 
 Plain dicts of arrays go in and come out; NNX objects exist only inside.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,10 @@ from flax import nnx
 
 from painterjax.augment import Augmentation, augment, normalize
 from painterjax.model import StyleNet
-from painterjax.objectives import Objective, Scalars
+from painterjax.objectives import Objective, Proxies, Scalars
 
 PureDict = dict[str, Any]
+Learned = tuple[PureDict, Proxies]  # the network's parameters and the loss's
 
 
 @jax.tree_util.register_dataclass
@@ -25,12 +26,14 @@ class TrainState:
 
     Attributes:
       params: the network's parameters.
+      proxies: what the loss learns beside them; empty with most losses.
       stats: BatchNorm's running statistics.
       moments: the optimizer's state.
       step: number of steps taken.
     """
 
     params: PureDict
+    proxies: Proxies
     stats: PureDict
     moments: optax.OptState
     step: jax.Array
@@ -84,27 +87,67 @@ def train_step(
 
     Returns:
       The next state, and the objective's scalars with embedding_spread (root mean squared distance
-      from the batch's mean embedding), gradient_norm and learning_rate.
+      from the batch's mean embedding), embedding_norm (root mean squared length), gradient_norm
+      and learning_rate.
     """
     batch_size, tuple_size = row_BxT.shape
     branchwise_N = row_BxT.T.reshape(-1)  # all anchors, then all positives, ...
     key = jax.random.fold_in(key, state.step)
     pixels_NxSxSxC = augment(image_NxSxSxC[branchwise_N], key, recipe.augmentation)
 
-    def loss_fn(params: PureDict) -> tuple[jax.Array, tuple[Scalars, PureDict]]:
+    def loss_fn(learned: Learned) -> tuple[jax.Array, tuple[Scalars, PureDict]]:
+        params, proxies = learned
         network = nnx.merge(recipe.network, params, state.stats, copy=True)
         emb_NxD = network(pixels_NxSxSxC, branches=recipe.branches)
         emb_BxTxD = emb_NxD.reshape(tuple_size, batch_size, -1).swapaxes(0, 1)
-        scalars = recipe.objective.scalars(emb_BxTxD, artist_BxT)
+        scalars = recipe.objective.scalars(emb_BxTxD, artist_BxT, proxies)
         scalars["embedding_spread"] = jnp.sqrt(jnp.var(emb_NxD, axis=0).sum())
+        scalars["embedding_norm"] = jnp.sqrt(jnp.square(emb_NxD).sum(axis=1).mean())
         return scalars["loss"], (scalars, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)))
 
-    grads, (scalars, stats) = jax.grad(loss_fn, has_aux=True)(state.params)
-    updates, moments = recipe.optimizer.update(grads, state.moments, state.params)
-    params: Any = optax.apply_updates(state.params, updates)
+    learned: Learned = state.params, state.proxies
+    grads, (scalars, stats) = jax.grad(loss_fn, has_aux=True)(learned)
+    updates, moments = recipe.optimizer.update(grads, state.moments, learned)
+    params, proxies = cast(Learned, optax.apply_updates(learned, updates))
     scalars["gradient_norm"] = optax.tree.norm(grads)
     scalars["learning_rate"] = jnp.asarray(recipe.schedule(state.step), jnp.float32)
-    return TrainState(params, stats, moments, state.step + 1), scalars
+    return TrainState(params, proxies, stats, moments, state.step + 1), scalars
+
+
+def train_steps(
+    state: TrainState,
+    row_LxBxT: jax.Array,
+    artist_LxBxT: jax.Array,
+    image_NxSxSxC: jax.Array,
+    key: jax.Array,
+    count: int | jax.Array,
+    *,
+    recipe: Recipe,
+) -> tuple[TrainState, Scalars]:
+    """Takes the first `count` of L steps in one dispatch; each as `train_step` does.
+
+    The steps are written out one after the other, not as a loop: in a loop's body XLA runs
+    convolutions 30 times slower on a CPU (https://github.com/jax-ml/jax/issues/12868).
+
+    Returns:
+      The last state, and each scalar as an array over the L steps; those behind the first `count`
+      mean nothing.
+    """
+    taken = []
+    for i in range(len(row_LxBxT)):
+        following, scalars = train_step(
+            state, row_LxBxT[i], artist_LxBxT[i], image_NxSxSxC, key, recipe=recipe
+        )
+        taken.append(scalars)
+        # Without the barrier steps are fused, and rounded in another way than one by one.
+        state = jax.lax.optimization_barrier(
+            _choose(i < count, following, state) if i else following
+        )
+    return state, jax.tree.map(lambda *values: jnp.stack(values), *taken)
+
+
+def _choose(condition: bool | jax.Array, yes: TrainState, no: TrainState) -> TrainState:
+    return jax.tree.map(lambda *pair: jnp.where(condition, *pair), yes, no)
 
 
 def embed_step(

@@ -19,7 +19,18 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from painterjax import cli, evaluate, files, runfolder, runlog, validation, wiring
+from painterjax import (
+    checks,
+    cli,
+    compilation,
+    evaluate,
+    files,
+    objectives,
+    runfolder,
+    runlog,
+    validation,
+    wiring,
+)
 from painterjax.checkpoint import BEST_BY, Checkpoints
 from painterjax.errors import DivergedError, InputError
 from painterjax.objectives import Scalars
@@ -28,9 +39,10 @@ from painterjax.store import open_store
 
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.train`."""
+    compilation.keep_on_disk()
     options = {"workdir": "the run folder to write or to continue"}
-    config, given = cli.config_and_options(argv, doc=__doc__ or "", options=options)
-    train(config, Path(given["workdir"]))
+    config, given = cli.config_and_options(argv, doc=__doc__ or "", required=options)
+    train(config, Path(given["workdir"] or ""))
 
 
 def train(config: runfolder.Config, run: Path) -> None:
@@ -42,7 +54,7 @@ def train(config: runfolder.Config, run: Path) -> None:
     """
     print("train: setting up", file=sys.stderr)
     store = open_store(config.data.store)
-    wiring.check(config, image_size=store.image_size)
+    checks.check(config, image_size=store.image_size)
     runfolder.check_same(run, "config", config.to_dict())
     runfolder.check_same(run, "dataset", store.info)
     validator = validation.prepare(config, store)
@@ -75,35 +87,32 @@ def _loop(
     validator: validation.Validation,
     checkpoints: Checkpoints,
 ) -> None:
-    state, start = training.state, checkpoints.latest_step or 0
+    plan, state, start = training.plan, training.state, checkpoints.latest_step or 0
     if start:
         state = checkpoints.restore(state, training.batches)
     with (
         runlog.MetricsLog(run, last_step=start) as log,
-        runlog.Progress("train", total=training.num_steps, unit="step", done=start) as progress,
+        runlog.Progress("train", total=plan.num_steps, unit="step", done=start) as progress,
     ):
         recorder = _Recorder(log, progress, config, training)
-        for step in range(start + 1, training.num_steps + 1):
-            asked_s = time.perf_counter()
-            batch = next(training.batches)
-            wait_s = time.perf_counter() - asked_s
-            state, scalars = training.run_step(state, batch)
-            recorder.push(step, scalars, wait_s)
-            ends_epoch = step % training.steps_per_epoch == 0
-            if ends_epoch or step % config.checkpoint_every_steps == 0:
+        for steps, trained, scalars, wait_s in training.drive(state, after=start):
+            recorder.push(steps, scalars, wait_s)
+            if plan.ends_window(steps[-1], config.checkpoint_every_steps):
                 recorder.drain()  # Only a state whose gradient was finite is saved.
-                figures = validator.judge(state) if ends_epoch else {}
-                if ends_epoch:
-                    recorder.write(step, "val", figures)
+                figures = {}
+                if plan.ends_epoch(steps[-1]):
+                    figures = validator.judge(trained)
+                    recorder.write(steps[-1], "val", figures)
                 log.flush()
-                checkpoints.save(state, training.batches, step=step, roc_auc=figures.get(BEST_BY))
+                roc_auc = figures.get(BEST_BY)
+                checkpoints.save(trained, training.batches, step=steps[-1], roc_auc=roc_auc)
 
 
 class _Recorder:
     """Records the mean scalars of windows of steps.
 
-    A window ends every `log_every_steps` and with each epoch. The scalars of a step are read when
-    the next one has been dispatched, so that the device never waits for Python.
+    A window ends every `log_every_steps` of an epoch and with it. The scalars of a dispatch are
+    read when the next one is on its way, so that the device never waits for Python.
     """
 
     def __init__(
@@ -114,35 +123,47 @@ class _Recorder:
         training: wiring.Training,
     ) -> None:
         self.log, self.progress, self.config, self.training = log, progress, config, training
-        self._pending: tuple[int, Scalars, float] | None = None
+        self._pending: tuple[range, Scalars, float] | None = None
         self._window: list[dict[str, float]] = []
-        self._read_s = 0.0  # when the last step had been read
+        self._warned = False  # of a collapse
+        self._read_s = 0.0  # when the last dispatch had been read
 
-    def push(self, step: int, scalars: Scalars, wait_s: float) -> None:
-        """Takes the scalars of a step just dispatched and reads those of the step before."""
+    def push(self, steps: range, scalars: Scalars, wait_s: float) -> None:
+        """Takes the scalars of steps just dispatched and reads those of the dispatch before."""
         if self._pending is None:
             self._read_s = time.perf_counter()  # Compilation and validation do not count.
         else:
             self.drain()
-        self._pending = (step, scalars, wait_s)
+        self._pending = (steps, scalars, wait_s)
 
     def drain(self) -> None:
-        """Waits for the pending step; raises DivergedError where it is not finite."""
+        """Waits for the pending steps; raises DivergedError where one is not finite."""
         if self._pending is None:
             return
-        (step, scalars, wait_s), self._pending = self._pending, None
-        values = {key: float(value) for key, value in jax.device_get(scalars).items()}
+        (steps, scalars, wait_s), self._pending = self._pending, None
+        values = {key: array_L.tolist() for key, array_L in jax.device_get(scalars).items()}
+        now_s = time.perf_counter()
+        passed_s, self._read_s = now_s - self._read_s, now_s
+        clock = {
+            "step_ms": 1000 * passed_s / len(steps),
+            "data_wait_ms": 1000 * wait_s / len(steps),
+        }
+        for i, step in enumerate(steps):
+            self._record(step, {**{key: array_L[i] for key, array_L in values.items()}, **clock})
+
+    def _record(self, step: int, values: dict[str, float]) -> None:
         if not math.isfinite(values["loss"] + values["gradient_norm"]):
             raise DivergedError(
                 f"step {step}: the loss is {values['loss']}, the gradient's norm"
                 f" {values['gradient_norm']}: lower optimizer.learning_rate in another --workdir;"
                 " the checkpoints of earlier steps are kept"
             )
-        now_s = time.perf_counter()
-        step_ms, self._read_s = 1000 * (now_s - self._read_s), now_s
-        self._window.append({**values, "step_ms": step_ms, "data_wait_ms": 1000 * wait_s})
+        if not self._warned and (warning := objectives.collapse_warning(values)):
+            self._warned = True
+            self.progress.say(f"train: step {step}: {warning}")
+        self._window.append(values)
         self.progress.advance()
-        if step % self.config.log_every_steps == 0 or step % self.training.steps_per_epoch == 0:
+        if self.training.plan.ends_window(step, self.config.log_every_steps):
             self._end_window(step)
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
@@ -161,7 +182,7 @@ class _Recorder:
         )
 
     def _epoch(self, step: int) -> int:
-        return -(-step // self.training.steps_per_epoch)
+        return -(-step // self.training.plan.steps_per_epoch)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Validation:
         embedder = dataclasses.replace(self.embedder, params=state.params, stats=state.stats)
         emb_NxD, artist_N = embedder.embed(self.split.image_NxSxSxC), self.split.artist_N
         scalars = self.objective.scalars(
-            jnp.asarray(emb_NxD[self.row_BxT]), jnp.asarray(artist_N[self.row_BxT])
+            jnp.asarray(emb_NxD[self.row_BxT]), jnp.asarray(artist_N[self.row_BxT]), {}
         )
         figures = evaluate.judge_quickly(emb_NxD, artist_N, self.row_Tx3)
         return {**{key: float(value) for key, value in scalars.items()}, **figures}
@@ -43,7 +43,7 @@ class Validation:
 def prepare(config: runfolder.Config, store: Store) -> Validation:
     """Draws a store's fixed tuples; raises InputError where its validation split is too small."""
     split = store.splits["val"]
-    objective = wiring.objective(config, objectives.VALIDATED_AS[config.loss.name])
+    objective = wiring.objective(config, objectives.validated_as(config.loss.name))
     try:
         return Validation(
             split=split,

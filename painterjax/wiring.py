@@ -1,38 +1,22 @@
-"""From a config and a store to everything that a run needs, checked before any work starts."""
+"""From a config and a store to everything that a run needs."""
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
 
 import grain
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 
-from painterjax import losses, objectives, optim, pipeline, runfolder
+from painterjax import compilation, model, objectives, optim, pipeline, runfolder
 from painterjax.augment import Augmentation
-from painterjax.errors import InputError
-from painterjax.model import StyleNet
-from painterjax.objectives import Scalars
-from painterjax.step import Recipe, TrainState, split_network, train_step
+from painterjax.objectives import Proxies, Scalars
+from painterjax.step import PureDict, Recipe, TrainState, split_network, train_steps
 from painterjax.store import Split
-
-POSITIVE = (
-    "batch_size", "num_epochs", "log_every_steps", "checkpoint_every_steps",
-    "model.embedding_dim", "loss.margin", "loss.paintings_per_artist", "optimizer.learning_rate",
-    "optimizer.decay", "eval.batch_size", "eval.triplets",
-)  # fmt: skip
-NOT_NEGATIVE = ("seed", "augmentation.shift", "augmentation.rotation")
-WHOLE_NUMBERS = ("model.widths", "model.depths", "optimizer.milestones")  # tuples of them, above 0
-CHOICES = {
-    "data.residency": pipeline.RESIDENCIES,
-    "model.dtype": ("float32", "bfloat16"),
-    "model.batch_norm": ("branch", "batch"),
-    "loss.name": tuple(objectives.OBJECTIVES),
-    "loss.distance": tuple(losses.DISTANCES),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +24,13 @@ class Training:
     """What the training loop takes.
 
     Attributes:
-      step: the jitted train step.
+      step: the jitted train_steps.
       state: what training starts from.
       key: of the augmentation.
       image_NxSxSxC: all training images, on the device; None where each batch brings its own.
-      batches: batch i is for step i, to the run's end.
-      num_steps: how far to go.
-      steps_per_epoch: where epochs end.
+      source: draws the batches.
+      batches: what each dispatch takes, to the run's end.
+      plan: which steps those are.
       images_per_step: how many images a batch has.
     """
 
@@ -54,78 +38,57 @@ class Training:
     state: TrainState
     key: jax.Array
     image_NxSxSxC: jax.Array | None
+    source: pipeline.Source
     batches: grain.DatasetIterator[pipeline.Batch]
-    num_steps: int
-    steps_per_epoch: int
+    plan: pipeline.Plan
     images_per_step: int
 
-    def run_step(self, state: TrainState, batch: pipeline.Batch) -> tuple[TrainState, Scalars]:
-        """Takes one step: the next state and the scalars to log; `state` is donated."""
+    def run(
+        self, state: TrainState, batch: pipeline.Batch, count: int
+    ) -> tuple[TrainState, Scalars]:
+        """Takes `count` steps: the last state and the scalars of each; `state` is donated."""
         image_NxSxSxC = batch["image"] if self.image_NxSxSxC is None else self.image_NxSxSxC
-        return self.step(state, batch["row"], batch["artist"], image_NxSxSxC, self.key)
+        return self.step(state, batch["row"], batch["artist"], image_NxSxSxC, self.key, count)
+
+    def drive(
+        self, state: TrainState, *, after: int
+    ) -> Iterator[tuple[range, TrainState, Scalars, float]]:
+        """Trains behind step `after` to the run's end, a dispatch at a time.
+
+        Yields, as soon as the device has its orders: the steps taken, the state behind them, the
+        scalars of each, and for how many seconds there was no batch.
+        """
+        for dispatch in range(self.plan.dispatch_after(after), self.plan.num_dispatches):
+            steps = self.plan.steps(dispatch)
+            asked_s = time.perf_counter()
+            batch = next(self.batches)
+            wait_s = time.perf_counter() - asked_s
+            state, scalars = self.run(state, batch, len(steps))
+            yield steps, state, scalars, wait_s
 
 
-def check(config: runfolder.Config, *, image_size: int) -> None:
-    """Raises InputError where a value is impossible; the message names its key and the remedy."""
-    _check_values(runfolder.flatten(config.to_dict()))
-    widths, depths = config.model.widths, config.model.depths
-    if len(widths) != len(depths) or not widths:
-        raise InputError(
-            f"model.widths is {widths}, model.depths {depths}: give one of each per block"
+def network(
+    config: runfolder.Config, *, image_size: int
+) -> tuple[nnx.GraphDef[model.StyleNet], PureDict, PureDict]:
+    """Returns a config's untrained network as its structure, parameters and BatchNorm statistics.
+
+    The weights depend on `seed` alone.
+    """
+
+    def build() -> model.StyleNet:
+        return model.StyleNet(
+            image_size=image_size,
+            widths=config.model.widths,
+            depths=config.model.depths,
+            head=config.model.head,
+            embedding_dim=config.model.embedding_dim,
+            dtype=jnp.dtype(config.model.dtype),
+            rngs=nnx.Rngs(config.seed),
         )
-    if image_size % 2 ** len(widths):
-        raise InputError(
-            f"{len(widths)} blocks need images with a side divisible by {2 ** len(widths)}, the"
-            f" store's have {image_size}: prepare another, or use fewer blocks"
-        )
-    artists, paintings = config.batch_size, config.loss.paintings_per_artist
-    if config.loss.name == "batch_all" and min(artists, paintings) < 2:
-        raise InputError(
-            f"batch_size is {artists}, loss.paintings_per_artist {paintings}: batch_all compares"
-            " two artists or more, with two paintings or more"
-        )
-    if config.checkpoint_every_steps % config.log_every_steps:
-        raise InputError(
-            f"checkpoint_every_steps is {config.checkpoint_every_steps}, log_every_steps"
-            f" {config.log_every_steps}: the first must be a multiple of the second"
-        )
 
-
-def _check_values(values: dict[str, Any]) -> None:
-    """Checks each key by itself."""
-    checked = (*POSITIVE, *NOT_NEGATIVE, *WHOLE_NUMBERS, *CHOICES, "augmentation.scale")
-    missing = [key for key in checked if key not in values]
-    if missing:
-        raise InputError(f"the recipe lacks {', '.join(missing)}: begin it with configs/default.py")
-    for key in POSITIVE:
-        if not 0 < values[key] < math.inf:
-            raise InputError(f"{key} is {values[key]}: must be above 0 and finite")
-    for key in NOT_NEGATIVE:
-        if not 0 <= values[key] < math.inf:
-            raise InputError(f"{key} is {values[key]}: must be 0 or above and finite")
-    for key in WHOLE_NUMBERS:
-        if not all(isinstance(value, int) and value > 0 for value in values[key]):
-            raise InputError(f"{key} is {values[key]}: must hold whole numbers above 0")
-    for key, known in CHOICES.items():
-        if values[key] not in known:
-            raise InputError(f"{key} is {values[key]!r}, known are {', '.join(known)}")
-    match values["augmentation.scale"]:
-        case (int() | float() as least, int() | float() as most) if 0 < least <= most < math.inf:
-            pass
-        case scale:
-            raise InputError(f"augmentation.scale is {scale}: must be (least, most), above 0")
-
-
-def network(config: runfolder.Config, *, image_size: int) -> StyleNet:
-    """Returns a config's untrained network; its weights depend on `seed` alone."""
-    return StyleNet(
-        image_size=image_size,
-        widths=config.model.widths,
-        depths=config.model.depths,
-        embedding_dim=config.model.embedding_dim,
-        dtype=jnp.dtype(config.model.dtype),
-        rngs=nnx.Rngs(config.seed),
-    )
+    # As one program: array by array it takes seconds to compile.
+    params, stats = jax.jit(lambda: split_network(build())[1:])()
+    return split_network(nnx.eval_shape(build))[0], params, stats
 
 
 def objective(config: runfolder.Config, name: str) -> objectives.Objective:
@@ -134,6 +97,7 @@ def objective(config: runfolder.Config, name: str) -> objectives.Objective:
         name=name,
         margin=config.loss.margin,
         distance=config.loss.distance,
+        scale=config.loss.scale,
         paintings_per_artist=config.loss.paintings_per_artist,
     )
 
@@ -141,33 +105,62 @@ def objective(config: runfolder.Config, name: str) -> objectives.Objective:
 def training(config: runfolder.Config, split: Split) -> Training:
     """Assembles what trains a config on a split; nothing has run yet but the initialization."""
     goal = objective(config, config.loss.name)
-    steps_per_epoch = goal.steps_per_epoch(len(split), config.batch_size)
-    num_steps = config.num_epochs * steps_per_epoch
-    schedule = optim.piecewise_decay(**config.optimizer, steps_per_epoch=steps_per_epoch)
-    optimizer = optim.adam(schedule)
-    graphdef, params, stats = split_network(
-        network(config, image_size=split.image_NxSxSxC.shape[1])
+    plan = pipeline.Plan(
+        num_epochs=config.num_epochs,
+        steps_per_epoch=goal.steps_per_epoch(len(split), config.batch_size),
+        steps_per_dispatch=config.steps_per_dispatch,
     )
+    learning_rate = schedule(config, plan)
+    optimizer = optim.adam(learning_rate, weight_decay=config.optimizer.weight_decay)
+    image_size = config.augmentation.crop or split.image_NxSxSxC.shape[1]
+    graphdef, params, stats = network(config, image_size=image_size)
+    proxies = initial_proxies(config, num_artists=len(split.artists)) if goal.has_proxies else {}
     recipe = Recipe(
         network=graphdef,
         objective=goal,
         optimizer=optimizer,
-        schedule=schedule,
+        schedule=learning_rate,
         augmentation=Augmentation(**config.augmentation),
         branches=goal.tuple_size if config.model.batch_norm == "branch" else 1,
     )
+    state = TrainState(
+        params, proxies, stats, optimizer.init((params, proxies)), jnp.zeros((), jnp.int32)
+    )
     device = jax.devices()[0]
-    state = TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32))
     resident = pipeline.keep_on_device(config.data.residency, split)
-    source = pipeline.Source(split, goal, config.batch_size, config.seed, resident)
+    source = pipeline.Source(split, goal, config.batch_size, config.seed, resident, plan)
     return Training(
-        step=jax.jit(functools.partial(train_step, recipe=recipe), donate_argnums=0),
+        step=jax.jit(
+            functools.partial(train_steps, recipe=recipe),
+            donate_argnums=0,
+            compiler_options=compilation.options(),
+        ),
         # Arrays that are not bound to a device yet would compile the step a second time.
         state=jax.device_put(state, device),
         key=jax.device_put(jax.random.key(config.seed), device),
         image_NxSxSxC=jax.device_put(split.image_NxSxSxC, device) if resident else None,
-        batches=pipeline.batches(source, num_batches=num_steps),
-        num_steps=num_steps,
-        steps_per_epoch=steps_per_epoch,
+        source=source,
+        batches=pipeline.batches(source),
+        plan=plan,
         images_per_step=config.batch_size * goal.tuple_size,
     )
+
+
+def schedule(config: runfolder.Config, plan: pipeline.Plan) -> optax.Schedule:
+    """Returns a config's learning rate by step."""
+    settings = config.optimizer
+    if settings.schedule == "cosine":
+        return optim.cosine_decay(learning_rate=settings.learning_rate, num_steps=plan.num_steps)
+    return optim.piecewise_decay(
+        learning_rate=settings.learning_rate,
+        milestones=settings.milestones,
+        decay=settings.decay,
+        steps_per_epoch=plan.steps_per_epoch,
+    )
+
+
+def initial_proxies(config: runfolder.Config, *, num_artists: int) -> Proxies:
+    """Returns a random direction for each artist; it depends on `seed` alone."""
+    key = jax.random.fold_in(jax.random.key(config.seed), num_artists)
+    shape = (num_artists, config.model.embedding_dim)
+    return {"artist": jax.random.normal(key, shape) / math.sqrt(shape[1])}

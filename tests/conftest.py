@@ -1,6 +1,8 @@
 """What all tests share: strict arrays, and where the real paintings are."""
 
+import dataclasses
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import numpy as np
 import pytest
 
 from configs import default
-from painterjax import catalog, runfolder, store, synthetic
+from painterjax import augment, catalog, runfolder, store, synthetic
 
+# Commands keep what they compiled: here only for as long as the tests run.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="painterjax-tests-")
 # (3,) + (2, 3) is more often a mistake than meant.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -47,5 +51,5 @@ def config() -> runfolder.Config:
     """The default recipe without augmentation, with few tuples."""
     config = default.get_config()
     config.batch_size = 4
-    config.augmentation = {"shift": 0.0, "scale": (1.0, 1.0), "rotation": 0.0, "flips": False}
+    config.augmentation = dataclasses.asdict(augment.Augmentation())
     return config

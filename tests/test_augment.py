@@ -1,5 +1,7 @@
 """Augmentation against PyTorch's grid_sample and torchvision's conventions, and its ranges."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from painterjax import augment, synthetic
 from painterjax.augment import Augmentation
 
 REFERENCE = Augmentation(shift=0.2, scale=(1.0, 1.2), rotation=180.0, flips=True)
-NOTHING = Augmentation(shift=0.0, scale=(1.0, 1.0), rotation=0.0, flips=False)
+NOTHING = Augmentation()
 
 
 def _paintings(count: int, size: int = 48) -> np.ndarray:
@@ -73,3 +75,33 @@ def test_augmentation_depends_on_its_key_alone():
     ours = [augment.augment(image_NxSxSxC, jax.random.key(k), REFERENCE) for k in (0, 0, 1)]
     np.testing.assert_array_equal(ours[0], ours[1])
     assert np.abs(ours[0] - ours[2]).mean() > 0.05
+
+
+def test_a_crop_is_a_square_of_the_image_anywhere_in_it():
+    image_SxSxC = jnp.asarray(np.arange(9 * 9 * 3, dtype=np.uint8).reshape(9, 9, 3))
+    images = jnp.tile(image_SxSxC, (400, 1, 1, 1))
+    crop_NxSxSxC = np.asarray(augment.random_crop(images, jax.random.key(0), side=7))
+    corners = [(v, h) for v in range(3) for h in range(3)]
+    squares = [np.asarray(image_SxSxC)[v : v + 7, h : h + 7] for v, h in corners]
+    seen = [sum(np.array_equal(crop, square) for crop in crop_NxSxSxC) for square in squares]
+    assert sum(seen) == 400
+    assert min(seen) > 20
+
+
+def test_colors_keep_to_their_ranges_and_use_them():
+    image_NxSxSxC = augment.normalize(jnp.asarray(_paintings(1, size=8)))
+    images = jnp.tile(image_NxSxSxC, (2000, 1, 1, 1))
+
+    def recolored(**settings: Any) -> np.ndarray:
+        return np.asarray(augment.recolor(images, jax.random.key(0), Augmentation(**settings)))
+
+    gain_N = recolored(contrast=0.3).std(axis=(1, 2, 3)) / np.asarray(images[0]).std()
+    shift_N = (recolored(brightness=0.2) - images).mean(axis=(1, 2, 3))
+    tint_NxC = (recolored(tint=0.1) - images).mean(axis=(1, 2))
+    for value, low, high in ((gain_N, 0.7, 1.3), (shift_N, -0.2, 0.2), (tint_NxC, -0.1, 0.1)):
+        margin = 0.01 * (high - low)
+        assert low - margin / 100 <= value.min() < low + margin
+        assert high - margin < value.max() <= high + margin / 100
+    assert np.abs(tint_NxC[:, 0] - tint_NxC[:, 1]).mean() > 0.03
+    mean_N = recolored(contrast=0.3).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(mean_N, np.full(2000, images[0].mean()), atol=1e-5)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from configs import default
-from painterjax import runfolder, wiring
+from painterjax import checks, runfolder
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
@@ -37,7 +37,7 @@ def test_every_used_key_is_declared():
 
 
 @pytest.mark.parametrize(
-    "key", [*wiring.POSITIVE, *wiring.NOT_NEGATIVE, *wiring.WHOLE_NUMBERS, *wiring.CHOICES]
+    "key", [*checks.POSITIVE, *checks.NOT_NEGATIVE, *checks.WHOLE_NUMBERS, *checks.CHOICES]
 )
 def test_every_checked_key_is_declared(key):
     assert key in _keys()
@@ -50,7 +50,7 @@ def test_a_recipe_has_just_the_default_s_keys_and_types(recipe):
     expected = _keys()
     assert keys.keys() == expected.keys()
     assert [k for k in keys if type(keys[k]) is not type(expected[k])] == []
-    wiring.check(module.get_config(), image_size=64)
+    checks.check(module.get_config(), image_size=64)
     with pytest.raises(AttributeError):
         module.get_config().epochs = 3
 

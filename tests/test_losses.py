@@ -1,6 +1,4 @@
-"""Losses against PyTorch's, and batch-all against plain loops."""
-
-import itertools
+"""Losses of tuples against PyTorch's."""
 
 import jax
 import jax.numpy as jnp
@@ -61,49 +59,12 @@ def test_mean_squared_is_one_number_over_the_batch(torch):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_gradients_of_equal_embeddings_are_finite(dtype):
     emb_NxD = jnp.ones((4, 3), dtype)
-    artist_N = jnp.array([0, 0, 1, 1])
 
     def loss(emb_NxD):
-        pair = losses.contrastive(
-            losses.euclidean(emb_NxD[:2], emb_NxD[2:]), jnp.array([True, False]), margin=1.0
-        )
-        distance_NxN = losses.pairwise_euclidean(emb_NxD)
-        batch = losses.batch_all(distance_NxN, artist_N, margin=1.0)
-        return pair.sum() + losses.masked_mean(*batch)
+        distance_B = losses.euclidean(emb_NxD[:2], emb_NxD[2:])
+        pair_B = losses.contrastive(distance_B, jnp.array([True, False]), margin=1.0)
+        return pair_B.sum() + losses.triplet(distance_B, distance_B, margin=1.0).sum()
 
     value, grad_NxD = jax.value_and_grad(loss)(emb_NxD)
-    assert float(value) == 1.5  # the margin once in batch-all, and half its square in a pair
+    assert float(value) == 2.5  # the margin of two triplets, and half its square of a pair
     assert jnp.isfinite(grad_NxD).all()
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_batch_all_is_all_triplets_in_plain_loops(seed):
-    rng = np.random.default_rng(seed)
-    emb_NxD, artist_N = rng.normal(size=(9, 4)).astype(np.float32), rng.integers(0, 3, 9)
-    expected = {}
-    for a, p, n in itertools.product(range(9), repeat=3):
-        if a != p and artist_N[a] == artist_N[p] and artist_N[a] != artist_N[n]:
-            positive = np.sqrt(((emb_NxD[a] - emb_NxD[p]) ** 2).sum())
-            negative = np.sqrt(((emb_NxD[a] - emb_NxD[n]) ** 2).sum())
-            expected[a, p, n] = max(0.0, positive - negative + 0.5)
-    loss_NxNxN, valid_NxNxN = losses.batch_all(
-        losses.pairwise_euclidean(jnp.asarray(emb_NxD)), jnp.asarray(artist_N), margin=0.5
-    )
-    assert {tuple(index) for index in np.argwhere(valid_NxNxN).tolist()} == set(expected)
-    mean = np.mean(list(expected.values()))
-    assert mean not in (0, 0.5)
-    np.testing.assert_allclose(losses.masked_mean(loss_NxNxN, valid_NxNxN), mean, rtol=1e-5)
-
-
-def test_masked_mean_of_nothing_is_zero():
-    artist_N = jnp.array([3, 3, 3])
-    distance_NxN = losses.pairwise_euclidean(jnp.asarray(_embeddings(seed=0, shape=(3, 2))))
-    assert losses.masked_mean(*losses.batch_all(distance_NxN, artist_N, margin=1.0)) == 0
-
-
-def test_pairwise_distances_of_near_duplicates_far_from_the_origin():
-    emb_NxD = _embeddings(seed=0, shape=(4, 16)) + 100
-    emb_NxD[1] = emb_NxD[0] + 1e-2
-    expected_NxN = np.linalg.norm(emb_NxD[:, None].astype(float) - emb_NxD[None], axis=2)
-    ours_NxN = losses.pairwise_euclidean(jnp.asarray(emb_NxD))
-    np.testing.assert_allclose(ours_NxN, expected_NxN, rtol=1e-3)

@@ -13,11 +13,14 @@ from painterjax import model
 from painterjax.step import split_network
 
 
-def _network(*, image_size: int, dtype: Any = jnp.float32, seed: int = 0) -> model.StyleNet:
+def _network(
+    *, image_size: int, dtype: Any = jnp.float32, seed: int = 0, head: str = "dense"
+) -> model.StyleNet:
     return model.StyleNet(
         image_size=image_size,
         widths=(16, 32, 64, 128, 256),
         depths=(2, 3, 3, 3, 3),
+        head=head,
         embedding_dim=2048,
         dtype=dtype,
         rngs=nnx.Rngs(seed),
@@ -106,7 +109,7 @@ def test_weights_depend_on_the_seed_alone():
     first, second, other = (
         split_network(_network(image_size=32, seed=seed))[1] for seed in (0, 0, 1)
     )
-    kernels = [tree["linear"]["kernel"] for tree in (first, second, other)]
+    kernels = [tree["head"]["linear"]["kernel"] for tree in (first, second, other)]
     np.testing.assert_array_equal(kernels[0], kernels[1])
     assert _relative_error(kernels[2], kernels[0]) > 1
 
@@ -123,3 +126,25 @@ def test_branches_are_normalized_apart():
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     whole_NxD, _ = _apply(network, params, stats, image_NxSxSxC, branches=1)
     assert _relative_error(whole_NxD, together_NxD) > 1e-3
+
+
+def test_statistics_are_numpy_s_and_embeddings_have_length_one():
+    network = _network(image_size=32, head="statistics")
+    rng = np.random.default_rng(0)
+    blocks = [rng.normal(size=(2, 4, 4, c)).astype(np.float32) for c in (16, 32, 64, 128, 256)]
+    mean_and_deviation = [(b.mean(axis=(1, 2)), b.std(axis=(1, 2))) for b in blocks]
+    feature_NxF = np.concatenate([x for pair in mean_and_deviation for x in pair], axis=1)
+    feature_NxF -= feature_NxF.mean(axis=1, keepdims=True)
+    feature_NxF /= feature_NxF.std(axis=1, keepdims=True)
+    linear = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(network.head.linear)))
+    expected_NxD = feature_NxF @ linear["kernel"] + linear["bias"]
+    expected_NxD /= np.linalg.norm(expected_NxD, axis=1, keepdims=True)
+    ours_NxD = network.head([jnp.asarray(block) for block in blocks])
+    np.testing.assert_allclose(ours_NxD, expected_NxD, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [32, 48, 80])
+def test_statistics_take_images_of_any_size(size):
+    network, params, stats = split_network(_network(image_size=32, head="statistics"))
+    emb_NxD, _ = _apply(network, params, stats, _images(count=3, size=size), branches=None)
+    np.testing.assert_allclose(np.linalg.norm(emb_NxD, axis=1), np.ones(3), rtol=1e-3)

@@ -1,4 +1,4 @@
-"""The optimizer and its schedule against PyTorch's."""
+"""The optimizer and its schedules against PyTorch's."""
 
 from typing import Any
 
@@ -9,24 +9,41 @@ import pytest
 
 from painterjax import optim
 
+STEPS, STEPS_PER_EPOCH = 12, 3
 
-def test_adam_with_piecewise_decay_is_pytorch_s(torch):
-    gradient_TxP = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
-    schedule = optim.piecewise_decay(
-        learning_rate=0.1, milestones=(1, 3), decay=0.5, steps_per_epoch=3
-    )
-    optimizer = optim.adam(schedule)
-    params: Any = jnp.ones(5)
-    state = optimizer.init(params)
-    weight = torch.ones(5, requires_grad=True)
-    adam = torch.optim.Adam([weight], lr=0.1)
-    rates = torch.optim.lr_scheduler.MultiStepLR(adam, [1, 3], gamma=0.5)
-    for step, gradient_P in enumerate(gradient_TxP):
-        assert np.asarray(schedule(step)) == pytest.approx(rates.get_last_lr()[0])
-        updates, state = optimizer.update(jnp.asarray(gradient_P), state, params)
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("schedule", ["piecewise", "cosine"])
+def test_adam_and_its_schedules_are_pytorch_s(schedule, weight_decay, torch):
+    """Of a kernel, which decays, and a bias, which does not."""
+    lr_scheduler = torch.optim.lr_scheduler
+    weights = [torch.ones(5, 2, requires_grad=True), torch.ones(5, requires_grad=True)]
+    groups = [
+        {"params": [weight], "weight_decay": decay}
+        for weight, decay in zip(weights, (weight_decay, 0.0), strict=True)
+    ]
+    adam = torch.optim.AdamW(groups, lr=0.1)
+    if schedule == "piecewise":
+        ours = optim.piecewise_decay(
+            learning_rate=0.1, milestones=(1, 3), decay=0.5, steps_per_epoch=STEPS_PER_EPOCH
+        )
+        milestones = [epoch * STEPS_PER_EPOCH for epoch in (1, 3)]
+        theirs = lr_scheduler.MultiStepLR(adam, milestones, gamma=0.5)
+    else:
+        ours = optim.cosine_decay(learning_rate=0.1, num_steps=STEPS)
+        theirs = lr_scheduler.CosineAnnealingLR(adam, STEPS)
+    optimizer = optim.adam(ours, weight_decay=weight_decay)
+    params: Any = [jnp.ones((5, 2)), jnp.ones(5)]
+    state, rng = optimizer.init(params), np.random.default_rng(0)
+    for step in range(STEPS):
+        assert np.asarray(ours(step)) == pytest.approx(theirs.get_last_lr()[0], abs=1e-7)
+        grads = [rng.normal(size=weight.shape).astype(np.float32) for weight in weights]
+        updates, state = optimizer.update([jnp.asarray(grad) for grad in grads], state, params)
         params = optax.apply_updates(params, updates)
-        weight.grad = torch.from_numpy(gradient_P)
+        for weight, grad in zip(weights, grads, strict=True):
+            weight.grad = torch.from_numpy(grad)
         adam.step()
-        if step % 3 == 2:
-            rates.step()
-        np.testing.assert_allclose(params, weight.detach().numpy(), rtol=1e-5, atol=1e-6)
+        theirs.step()
+        for ours_array, weight in zip(params, weights, strict=True):
+            expected = weight.detach().numpy()
+            np.testing.assert_allclose(ours_array, expected, rtol=1e-5, atol=1e-6)

@@ -1,5 +1,6 @@
 """README's promises: its commands run, its tables are the runs', its links lead somewhere."""
 
+import ast
 import json
 import re
 import subprocess
@@ -95,10 +96,12 @@ def test_every_file_of_the_package_is_explained():
 def test_files_import_only_from_those_above_them():
     names = _explained()
     for i, name in enumerate(names):
-        code = (ROOT / "painterjax" / f"{name}.py").read_text()
-        imported = set(re.findall(r"^from painterjax\.(\w+) import", code, re.MULTILINE))
-        for line in re.findall(r"^from painterjax import (.*)$", code, re.MULTILINE):
-            imported |= set(line.split(", "))
+        tree = ast.parse((ROOT / "painterjax" / f"{name}.py").read_text())
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        imported = {node.module.partition(".")[2] for node in imports
+                    if node.module and node.module.startswith("painterjax.")}  # fmt: skip
+        whole = [node for node in imports if node.module == "painterjax"]
+        imported |= {alias.name for node in whole for alias in node.names}
         assert imported <= set(names[:i]), name
 
 

@@ -23,8 +23,8 @@ def _ten_steps(config, split, dtype: str) -> tuple[list[float], TrainState]:
         state = jax.tree.map(lambda x: x.astype(dtype) if x.ndim else x, training.state)
         losses = []
         for _ in range(STEPS):
-            state, scalars = training.run_step(state, next(training.batches))
-            losses.append(float(scalars["loss"]))
+            state, scalars = training.run(state, next(training.batches), 1)
+            losses.append(float(scalars["loss"][0]))
         training.batches.close()
         return losses, jax.tree.map(np.asarray, state)
 
@@ -45,14 +45,14 @@ def _ten_pytorch_steps(config, split, dtype: str) -> tuple[list[float], dict[str
     for _ in range(STEPS):
         batch = jax.tree.map(np.asarray, next(training.batches))
         # By painterjax, so that both start from the same bits.
-        image_BxTxSxSxC = jax.jit(normalize)(split.image_NxSxSxC[batch["row"]])
+        image_BxTxSxSxC = jax.jit(normalize)(split.image_NxSxSxC[batch["row"][0]])
         image_TxBxCxSxS = torch.from_numpy(np.array(image_BxTxSxSxC)).permute(1, 0, 4, 2, 3)
         branches = list(image_TxBxCxSxS.to(getattr(torch, dtype)))
-        different_B = torch.from_numpy(batch["artist"][:, 0] != batch["artist"][:, 1])
+        different_B = torch.from_numpy(batch["artist"][0, :, 0] != batch["artist"][0, :, 1])
         losses.append(
             pytorch_reference.train_step(
                 network, optimizer, branches, different_B if pairs else None, margin=2.0
-            )
+            ).item()
         )
     training.batches.close()
     return losses, network.state_dict()
@@ -93,10 +93,12 @@ def test_ten_steps_follow_pytorch(config, split, loss, torch):
 def _first_steps(config, split, count: int) -> tuple[list[dict[str, float]], int]:
     """Scalars of the first steps, and how often the step was compiled."""
     training = wiring.training(config, split)
-    state, scalars = training.state, []
-    for _ in range(count):
-        state, values = training.run_step(state, next(training.batches))
-        scalars.append({key: float(value) for key, value in values.items()})
+    state, scalars, dispatch = training.state, [], 0
+    while len(scalars) < count:
+        steps = len(training.plan.steps(dispatch))
+        state, values = training.run(state, next(training.batches), steps)
+        scalars += [{k: float(value[i]) for k, value in values.items()} for i in range(steps)]
+        dispatch += 1
     training.batches.close()
     jitted_step: Any = training.step
     return scalars, jitted_step._cache_size()
@@ -113,6 +115,7 @@ def test_golden_step(config, split):
         "negative_distance": 18.6456,
         "active_fraction": 1.0,
         "embedding_spread": 13.1784,
+        "embedding_norm": 32.3056,
         "gradient_norm": 604.405,
         "learning_rate": 1e-4,
     }
@@ -122,12 +125,26 @@ def test_golden_step(config, split):
 
 
 @pytest.mark.parametrize("residency", ["device", "host"])
-@pytest.mark.parametrize("loss", ["triplet", "contrastive", "batch_all"])
+@pytest.mark.parametrize("loss", ["triplet", "contrastive", "batch_all", "cosine_classifier"])
 def test_a_run_compiles_its_step_once(config, split, loss, residency):
     config.loss.name, config.data.residency = loss, residency
     scalars, compilations = _first_steps(config, split, 3)
     assert compilations == 1
     assert len({values["loss"] for values in scalars}) == 3
+
+
+@pytest.mark.parametrize("residency", ["device", "host"])
+def test_steps_in_one_dispatch_are_the_same_steps(config, split, residency):
+    """Nine steps an epoch: two dispatches of four, and one of which a single step counts."""
+    config.augmentation = default.get_config().augmentation
+    config.loss.name, config.batch_size, config.loss.paintings_per_artist = "batch_all", 2, 2
+    config.data.residency = residency
+    runs = []
+    for config.steps_per_dispatch in (1, 4):
+        scalars, compilations = _first_steps(config, split, 18)
+        assert compilations == 1
+        runs.append(scalars)
+    assert runs[0] == runs[1]
 
 
 def test_both_residencies_give_the_same_numbers(config, split):

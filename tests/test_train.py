@@ -18,7 +18,20 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from tensorboardX.proto import event_pb2
 
-from painterjax import cli, embed, evaluate, files, prepare, runfolder, runlog, store, train, wiring
+from painterjax import (
+    checks,
+    cli,
+    embed,
+    evaluate,
+    files,
+    objectives,
+    prepare,
+    runfolder,
+    runlog,
+    store,
+    train,
+    wiring,
+)  # fmt: skip
 from painterjax.checkpoint import Checkpoints
 from painterjax.errors import DivergedError, InputError
 
@@ -41,12 +54,12 @@ TINY = [
 KILLED = """
 import os, signal, sys
 from painterjax import cli, train, wiring
-steps, run_step = int(sys.argv.pop(1)), wiring.Training.run_step
-def killing(training, state, batch):
+steps, run = int(sys.argv.pop(1)), wiring.Training.run
+def killing(training, state, batch, count):
     if int(state.step) + 1 == steps:
         os.kill(os.getpid(), signal.SIGKILL)
-    return run_step(training, state, batch)
-wiring.Training.run_step = killing
+    return run(training, state, batch, count)
+wiring.Training.run = killing
 cli.run(train.main, "train")
 """
 
@@ -159,27 +172,72 @@ def test_tensorboard_shows_the_same_scalars(run):
         assert scalars[key] == pytest.approx(record["loss"], rel=1e-6)
 
 
+# Five steps a dispatch; 18 in an epoch, so that its last dispatch takes three.
+CLASSIFIER = [
+    "--config.loss.name=cosine_classifier",
+    "--config.loss.paintings_per_artist=1",
+    "--config.batch_size=2",
+    "--config.steps_per_dispatch=5",
+    "--config.log_every_steps=5",
+    "--config.checkpoint_every_steps=5",
+]
+
+
+@pytest.fixture(scope="module")
+def classifier_run(tiny_store, tmp_path_factory) -> Path:
+    """An undisturbed run that learns proxies, several steps a dispatch."""
+    path = tmp_path_factory.mktemp("runs") / "classifier"
+    train.main(_argv(tiny_store, path, *CLASSIFIER))
+    return path
+
+
 def test_killed_and_continued_equals_undisturbed_bit_for_bit(run, tiny_store, tmp_path):
     """Killed in mid-epoch twice, with images on the host; undisturbed with images on the device."""
     argv = _argv(tiny_store, tmp_path / "run", "--config.data.residency=host")
-    for step in (25, 57):
+    _kill_and_continue(argv, tmp_path / "run", kills=(25, 57), steps_per_epoch=STEPS_PER_EPOCH)
+    _assert_same(tmp_path / "run", run)
+
+
+def test_proxies_and_dispatches_of_several_steps_continue_as_well(
+    classifier_run, tiny_store, tmp_path
+):
+    argv = _argv(tiny_store, tmp_path / "run", *CLASSIFIER)
+    _kill_and_continue(argv, tmp_path / "run", kills=(16, 34), steps_per_epoch=18)
+    _assert_same(tmp_path / "run", classifier_run)
+    assert any("proxies" in name for name in _last_state(classifier_run)[0])
+
+
+def test_several_steps_a_dispatch_make_the_same_run(classifier_run, tiny_store, tmp_path):
+    one_by_one = [*CLASSIFIER, "--config.steps_per_dispatch=1"]
+    train.main(_argv(tiny_store, tmp_path / "run", *one_by_one))
+    assert _records(tmp_path / "run") == _records(classifier_run)
+
+
+def _kill_and_continue(
+    argv: list[str], run: Path, *, kills: tuple[int, ...], steps_per_epoch: int
+) -> None:
+    for step in kills:
         killed = _train([str(step), *argv], python=("-c", KILLED))
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-        checkpoints = Checkpoints(tmp_path / "run")
+        checkpoints = Checkpoints(run)
         assert 0 < (checkpoints.latest_step or 0) < step
-        assert (checkpoints.latest_step or 0) % STEPS_PER_EPOCH
+        assert (checkpoints.latest_step or 0) % steps_per_epoch
         checkpoints.close()
     continued = _train(argv)
     assert continued.returncode == 0, continued.stderr
-    arrays, position = _last_state(tmp_path / "run")
-    expected_arrays, expected_position = _last_state(run)
+
+
+def _assert_same(one: Path, other: Path) -> None:
+    """Two runs have the same last state, records, events and evaluation."""
+    arrays, position = _last_state(one)
+    expected_arrays, expected_position = _last_state(other)
     assert position == expected_position
     assert arrays.keys() == expected_arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(array, expected_arrays[name], err_msg=name)
-    assert _records(tmp_path / "run") == _records(run)
-    assert _events(tmp_path / "run") == _events(run)
-    judged = [json.loads((r / "evaluation.json").read_text()) for r in (tmp_path / "run", run)]
+    assert _records(one) == _records(other)
+    assert _events(one) == _events(other)
+    judged = [json.loads((run / "evaluation.json").read_text()) for run in (one, other)]
     assert judged[0] == judged[1]
 
 
@@ -205,10 +263,10 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tiny
 
 
 def test_a_full_memory_is_explained(tiny_store, tmp_path, monkeypatch):
-    def run_step(*_):
+    def run(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
 
-    monkeypatch.setattr(wiring.Training, "run_step", run_step)
+    monkeypatch.setattr(wiring.Training, "run", run)
     with pytest.raises(InputError, match="memory is full: lower batch_size"):
         train.main(_argv(tiny_store, tmp_path / "run"))
 
@@ -298,7 +356,14 @@ def test_wrong_usage_is_one_line(case, tmp_path, monkeypatch):
 
 
 IMPOSSIBLE = {
-    "loss.margin=-1.0": r"loss\.margin is -1\.0: must be above 0",
+    "loss.margin=-1.0": r"loss\.margin is -1\.0: must be 0 or above",
+    "loss.margin=0.0": r"loss\.margin is 0\.0: with triplet it must be above 0",
+    "loss.scale=0.0": r"loss\.scale is 0\.0: must be above 0",
+    "model.head=convolutional": r"model\.head is 'convolutional', known are dense, statistics",
+    "optimizer.schedule=linear": r"optimizer\.schedule is 'linear', known are piecewise, cosine",
+    "augmentation.crop=16": r"augmentation\.crop is 16, but model\.head dense takes only whole",
+    "augmentation.crop=33": r"augmentation\.crop is 33: must be divisible by 4 and at most",
+    "steps_per_dispatch=3": r"log_every_steps is 2, steps_per_dispatch 3: the first must be a mul",
     "loss.name=quadruplet": r"loss\.name is 'quadruplet', known are triplet, contrastive",
     "loss.distance=cosine": r"loss\.distance is 'cosine', known are",
     "model.batch_norm=none": r"model\.batch_norm is 'none', known are branch, batch",
@@ -333,7 +398,7 @@ def test_a_broken_recipe_is_refused_in_one_line(recipe, tiny_store, tmp_path):
     argv = [f"--config={tmp_path}/broken.py", "--workdir", str(tmp_path / "run")]
     if "seed" in recipe:
         with pytest.raises(InputError, match=RECIPES[recipe]):
-            wiring.check(cli.config_and_options(argv, doc="", options={"workdir": ""})[0],
+            checks.check(cli.config_and_options(argv, doc="", required={"workdir": ""})[0],
                          image_size=32)  # fmt: skip
         return
     with pytest.raises(InputError, match=RECIPES[recipe]) as refusal:
@@ -341,9 +406,41 @@ def test_a_broken_recipe_is_refused_in_one_line(recipe, tiny_store, tmp_path):
     assert "\n" not in str(refusal.value)
 
 
+def test_a_collapse_is_said_once_with_advice(tiny_store, tmp_path, capsys):
+    """Batch-hard at a high learning rate, as it is met most often."""
+    overrides = [
+        "--config.loss.name=batch_hard",
+        "--config.batch_size=4",
+        "--config.loss.paintings_per_artist=4",
+        "--config.optimizer.learning_rate=0.01",
+        "--config.num_epochs=12",
+    ]
+    train.main(_argv(tiny_store, tmp_path / "run", *overrides))
+    said = capsys.readouterr().err
+    assert said.count("the embedding is collapsing to a point") == 1
+    assert "lower optimizer.learning_rate" in said
+    last = _records(tmp_path / "run")[-2]
+    assert last["embedding_spread"] < objectives.COLLAPSED_SPREAD * last["embedding_norm"]
+    assert last["loss"] == pytest.approx(2.0, rel=0.05)  # the margin
+
+
+def test_the_second_start_finds_its_step_compiled(run, tiny_store, tmp_path, monkeypatch):
+    """Its cache has no new entry; the first start's has."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    argv = _argv(tiny_store, tmp_path / "run", "--config.num_epochs=1")
+    entries = []
+    for name in ("first", "second"):
+        done = _train([*argv, "--workdir", str(tmp_path / name)])
+        assert done.returncode == 0, done.stderr
+        entries.append({path.name for path in (tmp_path / "cache").rglob("*-cache")})
+    assert any("train_steps" in name for name in entries[0])
+    assert entries[0] == entries[1]
+
+
 def test_batch_all_needs_two_of_each(tiny_store, tmp_path):
     overrides = ("--config.loss.name=batch_all", "--config.loss.paintings_per_artist=1")
-    with pytest.raises(InputError, match="batch_all compares two artists or more"):
+    with pytest.raises(InputError, match="batch_all compares 2 artists or more"):
         train.main(_argv(tiny_store, tmp_path / "run", *overrides))
 
 

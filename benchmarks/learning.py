@@ -1,0 +1,109 @@
+"""The reference recipe in PyTorch and configs/throughput.py in turns, ten minutes each.
+
+    python -m benchmarks.learning --images paintings --data data --json FILE [--seeds 0 1 2]
+
+For each seed, which draws the test artists, the tuples and the weights, one after the other on
+this machine: the reference in PyTorch for ten minutes of training; throughput.py, start to end of
+the command, in ten; and throughput.py with a fifth of the epochs. FILE gets what each reached on
+artists never seen in training.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs import throughput
+from painterjax import runfolder
+
+REFERENCE_SIZE = 64
+METRICS = ("roc_auc", "recall_at_1")
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", required=True, help="<artist>/<any image>")
+    parser.add_argument("--data", type=Path, required=True, help="folder for stores and runs")
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the reference")
+    args = parser.parse_args()
+    rows = []
+    for seed in args.seeds:
+        rows.append(compare(args.images, args.data, seed=seed, minutes=args.minutes))
+        result = {"environment": runfolder.environment(), "seeds": rows, "mean": mean(rows)}
+        args.json.write_text(json.dumps(result, indent=2) + "\n")
+        print(json.dumps(rows[-1]), flush=True)
+    print(json.dumps(mean(rows), indent=2))
+
+
+def compare(images: str, data: Path, *, seed: int, minutes: float) -> dict[str, Any]:
+    """Trains all three on one seed; returns minutes and figures of each, and the histogram's."""
+    small = prepare(images, data, seed=seed, image_size=REFERENCE_SIZE)
+    large = prepare(images, data, seed=seed, image_size=throughput.IMAGE_SIZE)
+    report = data / f"reference-{seed}.json"
+    run("benchmarks.pytorch_learning", "--store", str(small), "--minutes", str(minutes),
+        "--seed", str(seed), "--json", str(report))  # fmt: skip
+    reference = json.loads(report.read_text())
+    epochs = throughput.get_config().num_epochs
+    ours = train(large, data / f"throughput-{seed}", seed=seed, epochs=epochs)
+    fifth = train(large, data / f"throughput-fifth-{seed}", seed=seed, epochs=epochs // 5)
+    return {
+        "seed": seed,
+        "reference": {"minutes": reference["minutes"], **reference["test"]},
+        "reference_curve": reference["curve"],
+        "throughput": ours,
+        "throughput_fifth": fifth,
+    }
+
+
+def prepare(images: str, data: Path, *, seed: int, image_size: int) -> Path:
+    """Makes a store; one that is there already is left as it is."""
+    store = data / f"paintings-{image_size}-{seed}"
+    if not store.exists():
+        run("painterjax.prepare", "folder", "--input", images, "--output", str(store),
+            "--image-size", str(image_size), "--seed", str(seed))  # fmt: skip
+    return store
+
+
+def train(store: Path, workdir: Path, *, seed: int, epochs: int) -> dict[str, Any]:
+    """Trains throughput.py; returns the minutes of the whole command and its test figures."""
+    started_s = time.perf_counter()
+    run("painterjax.train", "--config", "configs/throughput.py", "--workdir", str(workdir),
+        f"--config.data.store={store}", f"--config.seed={seed}",
+        f"--config.num_epochs={epochs}")  # fmt: skip
+    minutes = (time.perf_counter() - started_s) / 60
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    return {"minutes": minutes, "epochs": epochs, **evaluation["test"]}
+
+
+def run(module: str, *arguments: str) -> None:
+    """Runs a module's command line; what it says goes where this one's does."""
+    subprocess.run([sys.executable, "-m", module, *arguments], check=True)
+
+
+def mean(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Means over seeds, of each system and of the color histogram."""
+    systems = ("reference", "throughput", "throughput_fifth")
+    means = {
+        system: {
+            key: float(np.mean([row[system][key]["value"] for row in rows])) for key in METRICS
+        }
+        | {"minutes": float(np.mean([row[system]["minutes"] for row in rows]))}
+        for system in systems
+    }
+    means["color_histogram"] = {
+        key: float(np.mean([row["throughput"]["color_histogram"][key]["value"] for row in rows]))
+        for key in METRICS
+    }
+    return means
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""The most learning in ten minutes: a classifier of artists by the cosine to a proxy of each.
+
+    python -m painterjax.prepare folder --input paintings --output data/paintings-80 --image-size 80
+    python -m painterjax.train --config configs/throughput.py --workdir runs/throughput
+
+Hardware: two CPU cores. Minutes: 10.
+"""
+
+from typing import Any
+
+from configs import default
+
+IMAGE_SIZE = 80  # of the store: training sees random squares of 64 pixels, judging all
+
+
+def get_config() -> Any:
+    config = default.get_config()
+    config.data.store = "data/paintings-80"
+    config.batch_size = 64
+    config.num_epochs = 26
+    config.model.depths = (1, 2, 2, 2, 2)  # 1.5 times the reference's steps per second at 64 pixels
+    config.model.head = "statistics"
+    config.model.embedding_dim = 256
+    config.model.batch_norm = "batch"
+    config.loss.name = "cosine_classifier"
+    config.loss.margin = 0.0
+    config.loss.paintings_per_artist = 1
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.weight_decay = 1e-2
+    config.augmentation.crop = 64
+    config.augmentation.shift = 0.0
+    config.augmentation.scale = (1.0, 1.0)
+    config.augmentation.rotation = 0.0
+    config.augmentation.contrast = 0.2
+    config.augmentation.brightness = 0.2
+    config.augmentation.tint = 0.1
+    return config

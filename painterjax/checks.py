@@ -1,0 +1,112 @@
+"""Whether a config can train at all: said before any work starts."""
+
+import itertools
+import math
+from typing import Any
+
+from painterjax import losses, model, objectives, pipeline, runfolder
+from painterjax.errors import InputError
+
+POSITIVE = (
+    "batch_size", "num_epochs", "steps_per_dispatch", "log_every_steps", "checkpoint_every_steps",
+    "model.embedding_dim", "loss.scale", "loss.paintings_per_artist", "optimizer.learning_rate",
+    "optimizer.decay", "eval.batch_size", "eval.triplets",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "seed", "loss.margin", "optimizer.weight_decay", "augmentation.crop", "augmentation.shift",
+    "augmentation.rotation", "augmentation.contrast", "augmentation.brightness",
+    "augmentation.tint",
+)  # fmt: skip
+WHOLE_NUMBERS = ("model.widths", "model.depths", "optimizer.milestones")  # tuples of them, above 0
+CHOICES = {
+    "data.residency": pipeline.RESIDENCIES,
+    "model.dtype": ("float32", "bfloat16"),
+    "model.head": tuple(model.HEADS),
+    "model.batch_norm": ("branch", "batch"),
+    "loss.name": objectives.NAMES,
+    "loss.distance": tuple(losses.DISTANCES),
+    "optimizer.schedule": ("piecewise", "cosine"),
+}
+
+
+def check(config: runfolder.Config, *, image_size: int) -> None:
+    """Raises InputError where a value is impossible; the message names its key and the remedy."""
+    _check_values(runfolder.flatten(config.to_dict()))
+    _check_sizes(config, image_size)
+    _check_loss(config)
+    _check_intervals(config)
+
+
+def _check_sizes(config: runfolder.Config, image_size: int) -> None:
+    widths, depths = config.model.widths, config.model.depths
+    if len(widths) != len(depths) or not widths:
+        raise InputError(
+            f"model.widths is {widths}, model.depths {depths}: give one of each per block"
+        )
+    dense, crop = config.model.head == "dense", config.augmentation.crop
+    pools = len(widths) if dense else len(widths) - 1
+    if image_size % 2**pools:
+        raise InputError(
+            f"{pools} pools need images with a side divisible by {2**pools}, the store's have"
+            f" {image_size}: prepare another, or use fewer blocks"
+        )
+    if crop > image_size or crop % 2**pools:
+        raise InputError(
+            f"augmentation.crop is {crop}: must be divisible by {2**pools} and at most the store's"
+            f" {image_size}"
+        )
+    if dense and crop not in (0, image_size):
+        raise InputError(
+            f"augmentation.crop is {crop}, but model.head dense takes only whole images: set it to"
+            " 0, or use --config.model.head=statistics"
+        )
+
+
+def _check_loss(config: runfolder.Config) -> None:
+    name, artists, paintings = (
+        config.loss.name, config.batch_size, config.loss.paintings_per_artist,
+    )  # fmt: skip
+    if not config.loss.margin and name not in objectives.WITH_PROXIES:
+        raise InputError(f"loss.margin is 0.0: with {name} it must be above 0")
+    least = 1 if name in objectives.WITH_PROXIES else 2
+    if name in objectives.BATCH_LOSSES and (artists < 2 or paintings < least):
+        raise InputError(
+            f"batch_size is {artists}, loss.paintings_per_artist {paintings}: {name} compares"
+            f" 2 artists or more, with {least} paintings or more"
+        )
+
+
+def _check_intervals(config: runfolder.Config) -> None:
+    """Records and checkpoints are made between dispatches, and a checkpoint ends a record."""
+    keys = ("steps_per_dispatch", "log_every_steps", "checkpoint_every_steps")
+    for short, long in itertools.pairwise(keys):
+        if config[long] % config[short]:
+            raise InputError(
+                f"{long} is {config[long]}, {short} {config[short]}:"
+                " the first must be a multiple of the second"
+            )
+
+
+def _check_values(values: dict[str, Any]) -> None:
+    """Checks each key by itself."""
+    checked = (*POSITIVE, *NOT_NEGATIVE, *WHOLE_NUMBERS, *CHOICES, "augmentation.scale")
+    missing = [key for key in checked if key not in values]
+    if missing:
+        raise InputError(f"the recipe lacks {', '.join(missing)}: begin it with configs/default.py")
+    for key in POSITIVE:
+        if not 0 < values[key] < math.inf:
+            raise InputError(f"{key} is {values[key]}: must be above 0 and finite")
+    for key in NOT_NEGATIVE:
+        if not 0 <= values[key] < math.inf:
+            raise InputError(f"{key} is {values[key]}: must be 0 or above and finite")
+    for key in WHOLE_NUMBERS:
+        if not all(isinstance(value, int) and value > 0 for value in values[key]):
+            raise InputError(f"{key} is {values[key]}: must hold whole numbers above 0")
+    for key, known in CHOICES.items():
+        if values[key] not in known:
+            raise InputError(f"{key} is {values[key]!r}, known are {', '.join(known)}")
+    match values["augmentation.scale"]:
+        case (int() | float() as least, int() | float() as most) if 0 < least <= most < math.inf:
+            pass
+        case scale:
+            raise InputError(f"augmentation.scale is {scale}: must be (least, most), above 0")

@@ -1,0 +1,59 @@
+"""How steps are compiled: with what options, and kept on disk for the next start."""
+
+import functools
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+import jax
+
+# XLA's faster convolutions on CPUs, YNNPACK's, run on one core as of jax 0.10.2; left to
+# YNNPACK are the reductions of BatchNorm, where it gains. On two cores the reference step of 24
+# images takes 2.65 s instead of 4.2 at 256 pixels, and 168 ms instead of 224 at 64.
+CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+
+
+@functools.cache
+def options() -> dict[str, str]:
+    """Returns the compiler options for jitted steps on this machine's device."""
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda: 0, compiler_options=CPU_OPTIONS)()
+    except jax.errors.JaxRuntimeError:  # An experimental option that this version does not know.
+        return {}
+    return CPU_OPTIONS
+
+
+def keep_on_disk() -> None:
+    """Turns JAX's persistent compilation cache on, in `JAX_COMPILATION_CACHE_DIR` where it is set.
+
+    Else it lies in `painterjax` of the user's cache folder, by kind of processor: what was compiled
+    for one may not run on another that shares the folder. Where that cannot be written there is
+    no cache, and training compiles as it always did.
+    """
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        folder = _cache_home() / "painterjax" / _processor()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    # By default JAX leaves out what compiles in less than a second.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _cache_home() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _processor() -> str:
+    """A short name for what the processor can do."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        features = next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        features = platform.processor()
+    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:12]}"
