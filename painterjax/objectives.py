@@ -205,8 +205,7 @@ NAMES = (*TUPLE_LOSSES, *BATCH_LOSSES)
 
 
 # Of the embeddings' length. Trainings that learned stayed above 0.15; one that collapsed
-# (batch_hard
-# at a learning rate of 1e-3) fell below 0.03 within ten steps, and to 0.0015 in a hundred.
+# (batch_hard at a learning rate of 1e-3) fell below 0.03 within ten steps, and to 0.0015 in 100.
 COLLAPSED_SPREAD = 0.03
 
 

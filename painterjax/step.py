@@ -124,7 +124,9 @@ def train_steps(
     *,
     recipe: Recipe,
 ) -> tuple[TrainState, Scalars]:
-    """Takes the first `count` of L steps in one dispatch; each as `train_step` does.
+    """Takes the first `count` of L steps in one dispatch: `train_step` that many times.
+
+    The compiler may fuse, and so round, them in another way than one by one.
 
     The steps are written out one after the other, not as a loop: in a loop's body XLA runs
     convolutions 30 times slower on a CPU (https://github.com/jax-ml/jax/issues/12868).
@@ -139,10 +141,7 @@ def train_steps(
             state, row_LxBxT[i], artist_LxBxT[i], image_NxSxSxC, key, recipe=recipe
         )
         taken.append(scalars)
-        # Without the barrier steps are fused, and rounded in another way than one by one.
-        state = jax.lax.optimization_barrier(
-            _choose(i < count, following, state) if i else following
-        )
+        state = _choose(i < count, following, state) if i else following
     return state, jax.tree.map(lambda *values: jnp.stack(values), *taken)
 
 

