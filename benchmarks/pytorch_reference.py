@@ -79,10 +79,12 @@ def train_step(
 ) -> torch.Tensor:
     """Takes one step on triplets, or on pairs where `different_B` is given; returns the loss.
 
-    Each branch (N x 3 x S x S) is a forward call of its own, as in the reference solution.
+    Each branch (N x 3 x S x S) is a forward call of its own, as in the reference solution; with
+    `bfloat16` its convolutions and matrix products are rounded, and nothing else.
     """
     optimizer.zero_grad()
-    embeddings = [network(image_BxCxSxS) for image_BxCxSxS in branches]
+    with torch.autocast(branches[0].device.type, torch.bfloat16, enabled=bfloat16):
+        embeddings = [network(image_BxCxSxS) for image_BxCxSxS in branches]
     if different_B is None:
         loss = nn.functional.triplet_margin_loss(*embeddings, margin=margin, eps=0)
     else:

@@ -26,7 +26,6 @@ from benchmarks import pytorch_reference
 from configs import default
 from painterjax import augment, benchmark, runfolder, wiring
 
-ROUNDS = 10
 SECONDS_PER_TURN = 1.0
 Turn = Callable[[int], None]  # takes that many steps and waits for the last
 
@@ -38,12 +37,13 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8], help="triplets")
     parser.add_argument("--dtypes", nargs="+", default=["float32"])
     parser.add_argument("--systems", nargs="+", default=["eager"], choices=["eager", "compiled"])
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = []
     for batch_size in args.batch_sizes:
         for dtype in args.dtypes:
-            row = compare(args.image_size, batch_size, dtype, args.systems)
+            row = compare(args.image_size, batch_size, dtype, args.systems, args.rounds)
             rows.append(row)
             print(json.dumps(row), flush=True)
             if args.json:
@@ -58,18 +58,24 @@ def environment() -> dict[str, Any]:
             "torch_threads": torch.get_num_threads()}  # fmt: skip
 
 
-def compare(image_size: int, batch_size: int, dtype: str, systems: list[str]) -> dict[str, Any]:
+def compare(
+    image_size: int, batch_size: int, dtype: str, systems: list[str], rounds: int
+) -> dict[str, Any]:
     """Times all systems in turns: milliseconds a step, images/s, and ratios to painterjax."""
-    turns: dict[str, Turn] = {"painterjax": painterjax_turn(image_size, batch_size, dtype)}
-    for system in systems:
-        compiled = system == "compiled"
-        turns[f"pytorch_{system}"] = pytorch_turn(image_size, batch_size, dtype, compiled=compiled)
-    steps = {name: _steps_per_turn(turn) for name, turn in turns.items()}
+    row: dict[str, Any] = {"image_size": image_size, "batch_size": batch_size, "dtype": dtype}
+    try:
+        turns: dict[str, Turn] = {"painterjax": painterjax_turn(image_size, batch_size, dtype)}
+        for system in systems:
+            turns[f"pytorch_{system}"] = pytorch_turn(
+                image_size, batch_size, dtype, compiled=system == "compiled"
+            )
+        steps = {name: _steps_per_turn(turn) for name, turn in turns.items()}
+    except (jax.errors.JaxRuntimeError, torch.OutOfMemoryError) as error:
+        return {**row, "error": str(error).splitlines()[0]}
     times_ms: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, turn in turns.items():
             times_ms[name].append(_time_ms(turn, steps[name]))
-    row: dict[str, Any] = {"image_size": image_size, "batch_size": batch_size, "dtype": dtype}
     for name, times in times_ms.items():
         p10, median, p90 = np.percentile(times, (10, 50, 90)).tolist()
         images_per_s = 3000 * batch_size / median
@@ -106,13 +112,15 @@ def pytorch_turn(image_size: int, batch_size: int, dtype: str, *, compiled: bool
     network: Any = pytorch_reference.StyleNet(image_size=image_size)
     network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=device == "cuda")
-    images = benchmark.random_split(image_size).image_NxSxSxC[: 3 * batch_size]
+    images = benchmark.random_split(image_size).image_NxSxSxC
+    images = images[np.arange(3 * batch_size) % len(images)]
     image_NxCxSxS = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
 
     def step() -> None:
-        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
-            branches = list((image_NxCxSxS.float() / 127.5 - 1).chunk(3))
-            pytorch_reference.train_step(network, optimizer, branches, None, margin=2.0)
+        branches = list((image_NxCxSxS.float() / 127.5 - 1).chunk(3))
+        pytorch_reference.train_step(
+            network, optimizer, branches, None, margin=2.0, bfloat16=dtype == "bfloat16"
+        )
 
     if compiled:
         network.compile()

@@ -1,12 +1,15 @@
 """How steps are compiled: with what options, and kept on disk for the next start."""
 
+import contextlib
 import functools
 import hashlib
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 # XLA's faster convolutions on CPUs, YNNPACK's, run on one core as of jax 0.10.2; left to
 # YNNPACK are the reductions of BatchNorm, where it gains. On two cores the reference step of 24
@@ -40,7 +43,25 @@ def keep_on_disk() -> None:
         except OSError:
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
-    # By default JAX leaves out what compiles in less than a second.
+    _keep_everything()
+
+
+@contextlib.contextmanager
+def kept_in(folder: str) -> Iterator[None]:
+    """Keeps what is compiled within in `folder` and nowhere else."""
+    before = getattr(jax.config, "jax_compilation_cache_dir")  # noqa: B009  (made at run time)
+    compilation_cache.reset_cache()
+    jax.config.update("jax_compilation_cache_dir", folder)
+    _keep_everything()
+    try:
+        yield
+    finally:
+        compilation_cache.reset_cache()
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def _keep_everything() -> None:
+    """By default JAX leaves out what compiles in less than a second."""
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

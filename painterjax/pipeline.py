@@ -6,7 +6,6 @@ a batch brings its own images, and its row numbers count within these.
 
 import dataclasses
 import os
-from typing import Any
 
 import grain
 import jax
@@ -144,7 +143,7 @@ def keep_on_device(residency: str, split: Split) -> bool:
     Raises:
       InputError: `residency` is "device" and the images do not fit.
     """
-    free, needed = _free_bytes(jax.devices()[0]), split.image_NxSxSxC.nbytes
+    needed, free = budget(split)
     if residency == "device" and needed > free:
         raise InputError(
             f"the images take {needed:,} bytes, the device has {free:,} free:"
@@ -153,8 +152,10 @@ def keep_on_device(residency: str, split: Split) -> bool:
     return residency == "device" or (residency == "auto" and needed <= RESIDENT_SHARE * free)
 
 
-def _free_bytes(device: Any) -> int:
-    stats = device.memory_stats()
+def budget(split: Split) -> tuple[int, int]:
+    """Returns how many bytes a split's images take, and how many the device has free."""
+    stats = jax.devices()[0].memory_stats()
     if stats:
-        return stats["bytes_limit"] - stats["bytes_in_use"]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+        return split.image_NxSxSxC.nbytes, stats["bytes_limit"] - stats["bytes_in_use"]
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    return split.image_NxSxSxC.nbytes, free

@@ -26,6 +26,7 @@ from painterjax import (
     evaluate,
     files,
     objectives,
+    pipeline,
     runfolder,
     runlog,
     validation,
@@ -58,7 +59,14 @@ def train(config: runfolder.Config, run: Path) -> None:
     runfolder.check_same(run, "config", config.to_dict())
     runfolder.check_same(run, "dataset", store.info)
     validator = validation.prepare(config, store)
+    needed, free = pipeline.budget(store.splits["train"])
     training = wiring.training(config, store.splits["train"])
+    place = "device" if training.image_NxSxSxC is not None else "host"
+    print(
+        f"train: {needed / 1e9:.2f} GB of images live on the {place}"
+        f" (data.residency={config.data.residency}, {free / 1e9:.2f} GB were free on the device)",
+        file=sys.stderr,
+    )
     run.mkdir(parents=True, exist_ok=True)
     with files.claimed(run), contextlib.closing(training.batches), _full_memory_explained():
         runfolder.begin(run, config, store.info)

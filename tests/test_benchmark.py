@@ -1,0 +1,112 @@
+"""The benchmark's figures and command line, and the other side's scripts."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from configs import default, painter_by_numbers
+from painterjax import benchmark
+from painterjax.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory) -> dict:
+    """What the command writes, with its trace beside it; its table was printed."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    argv = ["--config=configs/painter_by_numbers.py", "--image-size=32", "--config.batch_size=2"]
+    argv += ["--config.model.embedding_dim=32", "--config.steps_per_dispatch=2"]
+    options = [f"--json={folder}/figures.json", f"--profile={folder}/trace"]
+    benchmark.main([*argv, *options])
+    return {"trace": folder / "trace", **json.loads((folder / "figures.json").read_text())}
+
+
+def test_every_stage_is_measured(figures):
+    for stage in ("step", "sampling", "pipeline", "loop"):
+        ms = figures[stage]["ms"]
+        assert 0 < ms["p10"] <= ms["median"] <= ms["p90"]
+        assert figures[stage]["images_per_s"] == pytest.approx(6000 / ms["median"])
+        assert figures[stage]["tuples_per_s"] == pytest.approx(2000 / ms["median"])
+    assert figures["sampling"]["ms"]["median"] < figures["step"]["ms"]["median"]
+    for key in (
+        "compile_s",
+        "cached_compile_s",
+        "dispatch_ms",
+        "checkpoint_hold_ms",
+        "memory_bytes",
+    ):
+        assert figures[key] > 0
+    assert figures["cached_compile_s"] < figures["compile_s"]
+    assert figures["environment"]["packages"]["jax"] == jax.__version__
+
+
+def test_the_trace_opens_in_perfetto_and_tensorboard(figures):
+    names = {path.name for path in figures["trace"].rglob("*")}
+    assert "perfetto_trace.json.gz" in names
+    assert any(name.endswith(".xplane.pb") for name in names)
+
+
+def test_flop_are_the_compiler_s(figures):
+    """Counted are convolutions and the matrix product; the compiler counts all but padding."""
+    flop = figures["flop"]
+    assert flop["counted_per_image"] == pytest.approx(flop["compiler_per_image"], rel=0.35)
+    per_s = flop["counted_per_image"] * figures["step"]["images_per_s"]
+    assert flop["per_s"] == pytest.approx(per_s)
+
+
+def test_the_reference_takes_1_7_gmac():
+    """As its recipe says of one forward pass of one image of 256 pixels."""
+    forward, first = benchmark.forward_flop(painter_by_numbers.get_config(), image_size=256)
+    assert forward / 2 == pytest.approx(1.7e9, rel=0.03)
+    assert first == 2 * 27 * 16 * 256**2
+
+
+def test_the_loop_does_not_wait_for_data(figures):
+    """The machine may be busy: the median of its waits, in a step of a few milliseconds."""
+    assert figures["loop"]["data_wait_ms"] < 0.2 * figures["loop"]["ms"]["median"]
+
+
+def test_random_images_serve_every_loss():
+    split = benchmark.random_split(32)
+    assert len(split.artists) >= default.get_config().batch_size
+    assert np.bincount(split.artist_N).min() >= default.get_config().loss.paintings_per_artist
+
+
+def test_a_wrong_size_is_refused():
+    argv = ["--config=configs/quickstart.py"]
+    with pytest.raises(InputError, match="--image-size is 'large': must be a whole number"):
+        benchmark.main([*argv, "--image-size=large"])
+    with pytest.raises(InputError, match=r"5 pools need images with a side divisible by 32"):
+        benchmark.main([*argv, "--image-size=48"])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["speed", "--image-size=32", "--batch-sizes=1", "--dtypes", "float32", "bfloat16"],
+        ["layers", "--image-size=32", "--images=2"],
+        ["loading", "--image-size=32"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_side_by_side_scripts_run(command, torch, tmp_path):
+    name, *options = command
+    argv = [
+        sys.executable,
+        "-m",
+        f"benchmarks.{name}",
+        *options,
+        "--json",
+        str(tmp_path / "x.json"),
+    ]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (
+        json.loads((tmp_path / "x.json").read_text())["environment"]["torch"] == torch.__version__
+    )
