@@ -163,7 +163,7 @@ def _compile(training: wiring.Training, batch: pipeline.Batch) -> tuple[float, f
     """Seconds to trace and compile the step, without and with a filled cache; and what came out."""
     step: Any = training.step
     images = batch["image"] if training.image_NxSxSxC is None else training.image_NxSxSxC
-    count = len(training.plan.steps(0))
+    count = np.int32(len(training.plan.steps(0)))
     arguments = (training.state, batch["row"], batch["artist"], images, training.key, count)
     with tempfile.TemporaryDirectory() as folder, compilation.kept_in(folder):
         first_s, _ = _time_compilation(step, arguments)

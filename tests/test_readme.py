@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ SMALL = {
         "--config.model.embedding_dim=32",
     ],
     "evaluate": [],
+    "benchmark": ["--config.batch_size=4", "--config.model.embedding_dim=32"],
 }
 METRICS = {
     "roc_auc": "ROC AUC",
@@ -147,3 +149,48 @@ def test_the_reference_s_rows_are_those_of_the_runs(recipe):
     interval = f"[{trained['low']:.2f}, {trained['high']:.2f}]"
     row = f"| `{recipe}.py` | {untrained:.3f} | {trained['value']:.3f} {interval} |"
     assert row in README, f"README is to say: {row}"
+
+
+def _speed_rows() -> list[str]:
+    """README's rows of speed, from what the commands wrote."""
+    names = ("device", "host", "dispatch-5")
+    device, host, five = (_figures(f"cpu-benchmark-{name}") for name in names)
+    loading = _figures("cpu-loading")
+    speed = {size: _figures(f"cpu-speed-{size}")["rows"][0] for size in (64, 256)}
+    images_per_s = loading["images_per_s"]
+    ours = images_per_s["painterjax"]
+    sampled = loading["sampling_triplets_per_s"]["1024"] / 1e6
+    waits = [100 * f["loop"]["data_wait_ms"] / f["loop"]["ms"]["median"] for f in (device, host)]
+    seconds = f"{device['compile_s']:.1f} s, {device['cached_compile_s']:.1f} s"
+    dispatches = f"{device['dispatch_ms']:.2f} ms, {five['dispatch_ms']:.2f} ms"
+    gathered, hold = 100 * loading["gather_to_copy"], 100 * device["checkpoint_hold_ms"] / 60_000
+    ratios = {size: row["ratio_to_pytorch_eager"] for size, row in speed.items()}
+    dataloader, files = (ours / images_per_s[k] for k in ("pytorch_dataloader", "file_per_artist"))
+    cells = [
+        ("triplets sampled on one core, 1,024 a batch", "1 M/s", f"{sampled:.1f} M/s", "loading"),
+        ("gathering images, of the rate of a memory copy", "60 %", f"{gathered:.0f} %", "loading"),
+        ("images against a PyTorch `DataLoader`", "", f"{dataloader:.1f} times", "loading"),
+        ("images against a file per artist", "", f"{files:.0f} times", "loading"),
+        ("a step's wait for data, images on the device", "2 %", f"{waits[0]:.1f} %", "benchmark"),
+        ("a step's wait for data, images on the host", "2 %", f"{waits[1]:.1f} %", "benchmark"),
+        ("dispatch of a step, one and five at a time", "1 ms", dispatches, "benchmark"),
+        ("compiling the step, first and second start", "", seconds, "benchmark"),
+        ("a checkpoint's hold, of a minute", "5 %", f"{hold:.1f} %", "benchmark"),
+        ("reference step against PyTorch, 256 pixels", "0.8", f"{ratios[256]:.2f}", "speed"),
+        ("reference step against PyTorch, 64 pixels", "", f"{ratios[64]:.2f}", "speed"),
+    ]
+    module = {"loading": "benchmarks.loading", "benchmark": "painterjax.benchmark",
+              "speed": "benchmarks.speed"}  # fmt: skip
+    return [
+        f"| {what} | {target} | {measured} | `{module[by]}` |"
+        for what, target, measured, by in cells
+    ]
+
+
+def _figures(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def test_the_table_of_speed_is_what_the_commands_wrote():
+    rows = "\n".join(_speed_rows())
+    assert rows in README, f"README is to say:\n{rows}"
