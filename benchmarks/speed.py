@@ -26,7 +26,6 @@ from benchmarks import pytorch_reference
 from configs import default
 from painterjax import augment, benchmark, runfolder, wiring
 
-SECONDS_PER_TURN = 8.0  # What the other left in the caches costs the first step of a turn.
 Turn = Callable[[int], None]  # takes that many steps and waits for the last
 
 
@@ -37,13 +36,17 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8], help="triplets")
     parser.add_argument("--dtypes", nargs="+", default=["float32"])
     parser.add_argument("--systems", nargs="+", default=["eager"], choices=["eager", "compiled"])
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=4)
+    # What the other left in the caches costs the first step of a turn: several go together.
+    parser.add_argument("--seconds", type=float, default=8.0, help="of a turn")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = []
     for batch_size in args.batch_sizes:
         for dtype in args.dtypes:
-            row = compare(args.image_size, batch_size, dtype, args.systems, args.rounds)
+            row = compare(
+                args.image_size, batch_size, dtype, args.systems, args.rounds, args.seconds
+            )
             rows.append(row)
             print(json.dumps(row), flush=True)
             if args.json:
@@ -59,7 +62,7 @@ def environment() -> dict[str, Any]:
 
 
 def compare(
-    image_size: int, batch_size: int, dtype: str, systems: list[str], rounds: int
+    image_size: int, batch_size: int, dtype: str, systems: list[str], rounds: int, seconds: float
 ) -> dict[str, Any]:
     """Times all systems in turns: milliseconds a step, images/s, and ratios to painterjax."""
     row: dict[str, Any] = {"image_size": image_size, "batch_size": batch_size, "dtype": dtype}
@@ -69,7 +72,7 @@ def compare(
             turns[f"pytorch_{system}"] = pytorch_turn(
                 image_size, batch_size, dtype, compiled=system == "compiled"
             )
-        steps = {name: _steps_per_turn(turn) for name, turn in turns.items()}
+        steps = {name: _steps_per_turn(turn, seconds) for name, turn in turns.items()}
     except (jax.errors.JaxRuntimeError, torch.OutOfMemoryError) as error:
         return {**row, "error": str(error).splitlines()[0]}
     times_ms: dict[str, list[float]] = {name: [] for name in turns}
@@ -134,10 +137,10 @@ def pytorch_turn(image_size: int, batch_size: int, dtype: str, *, compiled: bool
     return turn
 
 
-def _steps_per_turn(turn: Turn) -> int:
+def _steps_per_turn(turn: Turn, seconds: float) -> int:
     """Warms up, and returns how many steps fill a turn."""
     turn(2)
-    return max(1, round(1000 * SECONDS_PER_TURN / _time_ms(turn, 3)))
+    return max(1, round(1000 * seconds / _time_ms(turn, 3)))
 
 
 def _time_ms(turn: Turn, steps: int) -> float:

@@ -12,6 +12,7 @@ prints a table. --image-size measures on random images of S pixels instead of th
 """
 
 import contextlib
+import copy
 import itertools
 import json
 import resource
@@ -81,9 +82,8 @@ def measure(config: runfolder.Config, split: Split, *, profile: str | None = Non
       `memory_bytes` and where all of it ran.
     """
     checks.check(config, image_size=split.image_NxSxSxC.shape[1])
-    with config.unlocked():
-        config = config.copy_and_resolve_references()
-        config.num_epochs = 1_000_000  # The stream of batches must not end.
+    config = copy.deepcopy(config)
+    config.num_epochs = 1_000_000  # The stream of batches must not end.
     print("benchmark: compiling", file=sys.stderr)
     training = wiring.training(config, split)
     with contextlib.closing(training.batches):

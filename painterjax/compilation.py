@@ -18,9 +18,9 @@ CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDU
 
 
 @functools.cache
-def options() -> dict[str, str]:
-    """Returns the compiler options for jitted steps on this machine's device."""
-    if jax.default_backend() != "cpu":
+def options(dtype: str) -> dict[str, str]:
+    """Returns the compiler options for steps that compute in `dtype` on this machine's device."""
+    if jax.default_backend() != "cpu" or dtype == "bfloat16":  # It has YNNPACK alone on CPUs.
         return {}
     try:
         jax.jit(lambda: 0, compiler_options=CPU_OPTIONS)()

@@ -45,7 +45,8 @@ def untrained(config: runfolder.Config, *, image_size: int) -> Embedder:
     """Returns an embedder with the weights that training starts from."""
     network, params, stats = wiring.network(config, image_size=image_size)
     jitted_step = jax.jit(
-        functools.partial(embed_step, network=network), compiler_options=compilation.options()
+        functools.partial(embed_step, network=network),
+        compiler_options=compilation.options(config.model.dtype),
     )
     return Embedder(jitted_step, params, stats, config.eval.batch_size)
 

@@ -136,7 +136,7 @@ def training(config: runfolder.Config, split: Split) -> Training:
         step=jax.jit(
             functools.partial(train_steps, recipe=recipe),
             donate_argnums=0,
-            compiler_options=compilation.options(),
+            compiler_options=compilation.options(config.model.dtype),
         ),
         # Arrays that are not bound to a device yet would compile the step a second time.
         state=jax.device_put(state, device),

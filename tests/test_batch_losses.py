@@ -202,14 +202,13 @@ def test_losses_and_gradients_are_pytorch_metric_learning_s(name, torch):
 
 
 @pytest.mark.parametrize("name", objectives.BATCH_LOSSES)
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize(
     "artists", [[0, 0, 1, 1], [0, 0, 0, 0], [0, 1, 2, 3]], ids=["usual", "one", "all different"]
 )
 @pytest.mark.parametrize("equal", ["all", "zero", "two"])
-def test_gradients_are_finite(name, dtype, artists, equal):
+def test_gradients_are_finite(name, artists, equal):
     """With equal embeddings, with zero ones, with no positive, with no negative."""
-    emb_NxD = jnp.asarray(_batch(0, count=4)[0], dtype)
+    emb_NxD = jnp.asarray(_batch(0, count=4)[0])
     emb_NxD = {
         "all": jnp.broadcast_to(emb_NxD[:1], emb_NxD.shape),
         "zero": jnp.zeros_like(emb_NxD),
@@ -218,9 +217,9 @@ def test_gradients_are_finite(name, dtype, artists, equal):
     proxy_AxD = jnp.ones((4, 5))
 
     def loss(emb_NxD: jax.Array) -> jax.Array:
-        return _loss(name)(emb_NxD.astype(jnp.float32), np.array(artists), proxy_AxD)["loss"]
+        return _loss(name)(emb_NxD, np.array(artists), proxy_AxD)["loss"]
 
-    value, grad_NxD = jax.value_and_grad(loss)(emb_NxD)
+    value, grad_NxD = jax.jit(jax.value_and_grad(loss))(emb_NxD)
     assert jnp.isfinite(value)
     assert jnp.isfinite(grad_NxD).all()
     nothing = len(set(artists)) != 2 and name not in ("cosine_classifier", "supervised_contrastive")

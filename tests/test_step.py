@@ -124,9 +124,17 @@ def test_golden_step(config, split):
     assert [values["loss"] for values in scalars[1:]] == pytest.approx([1.786, 1.386], rel=2e-2)
 
 
+@pytest.fixture
+def small(config) -> Any:
+    """The same recipe with a network that compiles in no time."""
+    config.model.widths, config.model.depths = (8, 16), (1, 1)
+    return config
+
+
 @pytest.mark.parametrize("residency", ["device", "host"])
 @pytest.mark.parametrize("loss", ["triplet", "contrastive", "batch_all", "cosine_classifier"])
-def test_a_run_compiles_its_step_once(config, split, loss, residency):
+def test_a_run_compiles_its_step_once(small, split, loss, residency):
+    config = small
     config.loss.name, config.data.residency = loss, residency
     scalars, compilations = _first_steps(config, split, 3)
     assert compilations == 1
@@ -134,14 +142,15 @@ def test_a_run_compiles_its_step_once(config, split, loss, residency):
 
 
 @pytest.mark.parametrize("loss", ["batch_all", "cosine_classifier"])
-def test_steps_in_one_dispatch_are_the_same_steps(config, split, loss):
+def test_steps_in_one_dispatch_are_the_same_steps(small, split, loss):
     """Nine steps an epoch: two dispatches of four, and one of which a single step counts.
 
     In float64, where ten steps do not blow a rounding error up to percents.
     """
+    config = small
     config.augmentation = default.get_config().augmentation
     config.loss.name, config.batch_size, config.loss.paintings_per_artist = loss, 2, 2
-    config.model.widths, config.model.depths, config.model.dtype = (8, 16), (1, 1), "float64"
+    config.model.dtype = "float64"
     runs = []
     with jax.enable_x64(True):
         for config.steps_per_dispatch in (1, 4):
@@ -152,7 +161,8 @@ def test_steps_in_one_dispatch_are_the_same_steps(config, split, loss):
         assert together == pytest.approx(alone, rel=1e-6)
 
 
-def test_both_residencies_give_the_same_numbers(config, split):
+def test_both_residencies_give_the_same_numbers(small, split):
+    config = small
     config.augmentation = default.get_config().augmentation
     runs = []
     for residency in ("device", "host"):
@@ -161,7 +171,8 @@ def test_both_residencies_give_the_same_numbers(config, split):
     assert runs[0] == runs[1]
 
 
-def test_learning_rate_drops_at_the_milestones(config, split):
+def test_learning_rate_drops_at_the_milestones(small, split):
+    config = small
     config.optimizer.milestones = (1,)
     config.num_epochs, config.batch_size = 2, 18  # two steps an epoch
     scalars, _ = _first_steps(config, split, 4)
@@ -169,7 +180,8 @@ def test_learning_rate_drops_at_the_milestones(config, split):
     assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5])
 
 
-def test_batch_norm_over_the_branch_or_the_batch_differ(config, split):
+def test_batch_norm_over_the_branch_or_the_batch_differ(small, split):
+    config = small
     losses = []
     for config.model.batch_norm in ("branch", "batch"):
         losses.append(_first_steps(config, split, 1)[0][0]["loss"])
