@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Everything that README says of a GPU, in one call of about 25 minutes on an H200:
+# Everything that README is to say of a GPU, in one call:
 #
 #     benchmarks/gpu.sh RESULTS [PAINTINGS]
 #
-# RESULTS is the folder for the JSON files. PAINTINGS, <artist>/<any image>, is for the training at
+# RESULTS is the folder, not there yet, for the JSON files. PAINTINGS, <artist>/<any image>, is for the training at
 # 224 pixels, which is left out without it. Python is the one on the PATH, with painterjax[cuda]
 # and PyTorch for CUDA.
 set -euo pipefail
 results=$1 paintings=${2:-}
-mkdir -p "$results"
+mkdir "$results"
 export XLA_PYTHON_CLIENT_PREALLOCATE=false  # PyTorch shares the card.
 
 python -m benchmarks.speed --image-size 256 --batch-sizes 8 32 128 512 \
-  --dtypes float32 bfloat16 --systems eager compiled --json "$results/gpu-speed.json"
+  --dtypes float32 bfloat16 --systems eager compiled --rounds 3 --seconds 3 --json "$results/gpu-speed.json"
 python -m benchmarks.layers --image-size 256 --images 384 --dtype bfloat16 \
   --json "$results/gpu-layers.json"
 
@@ -30,6 +30,6 @@ if [[ -n $paintings ]]; then
   python -m painterjax.prepare folder --input "$paintings" --output "$results/store" --image-size 256
   python -m painterjax.train --config configs/throughput.py --workdir "$results/run" \
     --config.data.store="$results/store" --config.augmentation.crop=224 \
-    --config.model.dtype=bfloat16 --config.num_epochs=60
+    --config.model.dtype=bfloat16
   cp "$results/run/evaluation.json" "$results/gpu-throughput-224.json"
 fi

@@ -21,6 +21,7 @@ import torch
 
 from benchmarks import pytorch_reference
 from benchmarks.speed import environment
+from painterjax import compilation
 
 REPEATS = 5
 Layer = tuple[int, int, int]  # side, input channels, output channels
@@ -77,13 +78,15 @@ def time_jax(layer: Layer, images: int, dtype: str) -> dict[str, float]:
         numbers = ("NHWC", "HWIO", "NHWC")
         return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=numbers)
 
-    parts: dict[str, Any] = {
-        "forward": jax.jit(conv),
-        "input_gradient": jax.jit(lambda x, w: jax.linear_transpose(lambda x: conv(x, w), x)(y)),
-        "weight_gradient": jax.jit(lambda x, w: jax.linear_transpose(lambda w: conv(x, w), w)(y)),
+    functions: dict[str, Callable[..., Any]] = {
+        "forward": lambda x, w, y: conv(x, w),
+        "input_gradient": lambda x, w, y: jax.linear_transpose(lambda x: conv(x, w), x)(y),
+        "weight_gradient": lambda x, w, y: jax.linear_transpose(lambda w: conv(x, w), w)(y),
     }
+    options = compilation.options(dtype)  # As in training.
+    parts = {name: jax.jit(f, compiler_options=options) for name, f in functions.items()}
     return {
-        name: _time_ms(lambda part=part: jax.block_until_ready(part(x, w)))
+        name: _time_ms(lambda part=part: jax.block_until_ready(part(x, w, y)))
         for name, part in parts.items()
     }
 

@@ -3,7 +3,8 @@
     python -m benchmarks.pytorch_learning --store data/paintings --minutes 10 --seed 0 --json FILE
 
 The clock runs while it trains and stands while it judges, imports and compiles nothing: its images
-are in memory, its triplets are drawn by painterjax.sampling, its layout is channels_last.
+are in memory, its triplets are drawn by painterjax.sampling, its layout is channels_last. Its
+learning rate stays what it is up to the recipe's first milestone, epoch 11.
 """
 
 import argparse

@@ -14,7 +14,7 @@ def get_config() -> Any:
     config.seed = 0  # of weights, tuples and augmentation
     config.batch_size = 8  # tuples
     config.num_epochs = 50  # each with as many anchors as there are training paintings
-    config.steps_per_dispatch = 1  # how many steps the device takes without Python
+    config.steps_per_dispatch = 1  # what the device takes without Python; compiles as much longer
     config.log_every_steps = 50  # and at the end of each epoch
     config.checkpoint_every_steps = 1000  # and at the end of each epoch
 
@@ -44,7 +44,7 @@ def get_config() -> Any:
     config.optimizer.schedule = "piecewise"  # or "cosine", to zero at the end
     config.optimizer.milestones = (11, 25, 40)  # epochs after which a piecewise rate drops
     config.optimizer.decay = 0.1  # factor of each drop
-    config.optimizer.weight_decay = 0.0  # of kernels, as a share per step and learning rate
+    config.optimizer.weight_decay = 0.0  # of kernels and proxies, a share per step and rate
 
     config.augmentation = config_dict.ConfigDict()
     config.augmentation.crop = 0  # side in pixels of a random square; 0 is the whole image

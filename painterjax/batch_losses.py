@@ -2,7 +2,8 @@
 
 Pure functions of float32 distances or cosines and artist numbers. Each returns a value per anchor
 and which anchors count, to be reduced by `losses.masked_mean`; `batch_all` sums and counts over
-triplets. Artists without a second painting, or without a rival, give nothing and no gradient.
+triplets, and with `cosine_classifier` all anchors count. Else an artist's lone painting gives
+nothing and no gradient.
 """
 
 from typing import NamedTuple

@@ -53,6 +53,7 @@ def main(argv: list[str]) -> None:
     }
     config: runfolder.Config
     config, given = cli.config_and_options(argv, doc=__doc__ or "", required={}, optional=optional)
+    checks.check_keys(config)
     size = given["image-size"]
     if size is not None and not (size.isdecimal() and int(size)):
         raise InputError(f"--image-size is {size!r}: must be a whole number of pixels")
@@ -223,7 +224,7 @@ def _time_each(call: Callable[[int], Any], *, steps: int) -> list[float]:
 def _time_loop(
     training: wiring.Training, state: TrainState, profile: str | None
 ) -> tuple[TrainState, Figures]:
-    """Training's own loop: the scalars of a dispatch are read when the next is on its way."""
+    """Training's dispatches; the scalars of one are read when the next is on its way."""
     times_ms, waits_ms, before = [], [], None
     read_s = time.perf_counter()
     with contextlib.ExitStack() as stack:
@@ -239,7 +240,7 @@ def _time_loop(
                 if profile is None:
                     break
                 stack.enter_context(jax.profiler.trace(profile, create_perfetto_trace=True))
-            if i == WARM_UP + MEASURED + PROFILED:
+            if i == WARM_UP + MEASURED + PROFILED - 1:
                 break
         jax.block_until_ready(state)
     measured = slice(WARM_UP, WARM_UP + MEASURED)

@@ -37,6 +37,22 @@ def check(config: runfolder.Config, *, image_size: int) -> None:
     _check_intervals(config)
 
 
+def check_keys(config: runfolder.Config) -> None:
+    """Raises InputError where a recipe, or a run of an earlier version, lacks keys."""
+    known = runfolder.flatten(config.to_dict())
+    needed = (
+        *POSITIVE,
+        *NOT_NEGATIVE,
+        *WHOLE_NUMBERS,
+        *CHOICES,
+        "augmentation.scale",
+        "data.store",
+    )
+    missing = [key for key in needed if key not in known]
+    if missing:
+        raise InputError(f"the recipe lacks {', '.join(missing)}: begin it with configs/default.py")
+
+
 def _check_sizes(config: runfolder.Config, image_size: int) -> None:
     widths, depths = config.model.widths, config.model.depths
     if len(widths) != len(depths) or not widths:
@@ -66,13 +82,26 @@ def _check_loss(config: runfolder.Config) -> None:
     name, artists, paintings = (
         config.loss.name, config.batch_size, config.loss.paintings_per_artist,
     )  # fmt: skip
-    if not config.loss.margin and name not in objectives.WITH_PROXIES:
-        raise InputError(f"loss.margin is 0.0: with {name} it must be above 0")
+    if name not in objectives.WITHOUT_MARGIN:
+        _check_margin(config)
     least = 1 if name in objectives.WITH_PROXIES else 2
     if name in objectives.BATCH_LOSSES and (artists < 2 or paintings < least):
         raise InputError(
             f"batch_size is {artists}, loss.paintings_per_artist {paintings}: {name} compares"
             f" 2 artists or more, with {least} paintings or more"
+        )
+
+
+def _check_margin(config: runfolder.Config) -> None:
+    name, head, margin = config.loss.name, config.model.head, config.loss.margin
+    if name in objectives.WITH_PROXIES:
+        if margin >= 1:
+            raise InputError(f"loss.margin is {margin}: with {name} it is a cosine, below 1")
+    elif not margin:
+        raise InputError(f"loss.margin is 0.0: with {name} it must be above 0")
+    elif margin >= 2 and head == "statistics":
+        raise InputError(
+            f"loss.margin is {margin}: with model.head statistics no distance is above 2: lower it"
         )
 
 
@@ -89,10 +118,6 @@ def _check_intervals(config: runfolder.Config) -> None:
 
 def _check_values(values: dict[str, Any]) -> None:
     """Checks each key by itself."""
-    checked = (*POSITIVE, *NOT_NEGATIVE, *WHOLE_NUMBERS, *CHOICES, "augmentation.scale")
-    missing = [key for key in checked if key not in values]
-    if missing:
-        raise InputError(f"the recipe lacks {', '.join(missing)}: begin it with configs/default.py")
     for key in POSITIVE:
         if not 0 < values[key] < math.inf:
             raise InputError(f"{key} is {values[key]}: must be above 0 and finite")

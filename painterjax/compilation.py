@@ -37,10 +37,10 @@ def keep_on_disk() -> None:
     no cache, and training compiles as it always did.
     """
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        folder = _cache_home() / "painterjax" / _processor()
         try:
+            folder = _cache_home() / "painterjax" / _processor()
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
+        except (OSError, RuntimeError):  # Not to be written to, or a user without a home.
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
     _keep_everything()

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from painterjax import cli, compilation, embed, files, metrics, runfolder, runlog, sampling
+from painterjax import checks, cli, compilation, embed, files, metrics, runfolder, runlog, sampling
 from painterjax.errors import InputError
 from painterjax.store import Split, open_store
 
@@ -59,6 +59,7 @@ def evaluate(run: Path, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
       InputError: there is no run, its store is another now, or no split can be judged.
     """
     config = runfolder.read_config(run)
+    checks.check_keys(config)
     store = open_store(config.data.store)
     # Other splits could hold artists of whom training has seen paintings.
     runfolder.check_same(run, "dataset", store.info)

@@ -201,6 +201,7 @@ BATCH_LOSSES: dict[str, Callable[..., Scalars]] = {
     "cosine_classifier": _cosine_classifier,
 }
 WITH_PROXIES = ("cosine_classifier",)
+WITHOUT_MARGIN = ("batch_hard_soft", "supervised_contrastive", "multi_similarity")
 NAMES = (*TUPLE_LOSSES, *BATCH_LOSSES)
 
 
@@ -212,7 +213,7 @@ COLLAPSED_SPREAD = 0.03
 def collapse_warning(values: dict[str, float]) -> str | None:
     """Returns what to do where a step's scalars show that all embeddings become one point."""
     spread, norm = values["embedding_spread"], values["embedding_norm"]
-    if spread >= COLLAPSED_SPREAD * norm:
+    if spread > COLLAPSED_SPREAD * norm:
         return None
     return (
         f"the embedding is collapsing to a point: its spread is {spread:.3g} at a length of"

@@ -54,6 +54,7 @@ def train(config: runfolder.Config, run: Path) -> None:
       DivergedError: a loss or gradient is not finite; earlier checkpoints are kept.
     """
     print("train: setting up", file=sys.stderr)
+    checks.check_keys(config)
     store = open_store(config.data.store)
     checks.check(config, image_size=store.image_size)
     runfolder.check_same(run, "config", config.to_dict())
