@@ -13,13 +13,12 @@ prints a table. --image-size measures on random images of S pixels instead of th
 
 import contextlib
 import copy
-import itertools
 import json
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +56,8 @@ def main(argv: list[str]) -> None:
     size = given["image-size"]
     if size is not None and not (size.isdecimal() and int(size)):
         raise InputError(f"--image-size is {size!r}: must be a whole number of pixels")
+    if given["json"] and not Path(given["json"]).parent.is_dir():
+        raise InputError(f"--json is {given['json']!r}: its folder does not exist, make it first")
     split = random_split(int(size)) if size else open_store(config.data.store).splits["train"]
     figures = measure(config, split, profile=given["profile"])
     print(table(figures))
@@ -163,9 +164,7 @@ def table(figures: Figures) -> str:
 def _compile(training: wiring.Training, batch: pipeline.Batch) -> tuple[float, float, Any]:
     """Seconds to trace and compile the step, without and with a filled cache; and what came out."""
     step: Any = training.step
-    images = batch["image"] if training.image_NxSxSxC is None else training.image_NxSxSxC
-    count = np.int32(len(training.plan.steps(0)))
-    arguments = (training.state, batch["row"], batch["artist"], images, training.key, count)
+    arguments = training.arguments(training.state, batch, len(training.plan.steps(0)))
     with tempfile.TemporaryDirectory() as folder, compilation.kept_in(folder):
         first_s, _ = _time_compilation(step, arguments)
         second_s, compiled = _time_compilation(step, arguments)
@@ -228,7 +227,7 @@ def _time_loop(
     times_ms, waits_ms, before = [], [], None
     read_s = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        for i, (steps, following, scalars, wait_s) in _numbered(training.drive(state, after=0)):
+        for i, (steps, following, scalars, wait_s) in enumerate(training.drive(state, after=0)):
             state = following
             if before is not None:
                 jax.device_get(before)
@@ -248,10 +247,6 @@ def _time_loop(
         "ms": _spread(times_ms[measured]),
         "data_wait_ms": float(np.mean(waits_ms[measured])),
     }
-
-
-def _numbered(dispatches: Iterator[Any]) -> Iterator[tuple[int, Any]]:
-    return zip(itertools.count(), dispatches, strict=False)
 
 
 def _time_checkpoint(training: wiring.Training, state: TrainState) -> float:

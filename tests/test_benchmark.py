@@ -78,8 +78,10 @@ def test_random_images_serve_every_loss():
     assert np.bincount(split.artist_N).min() >= default.get_config().loss.paintings_per_artist
 
 
-def test_a_wrong_size_is_refused():
+def test_wrong_usage_is_refused_before_anything_is_measured():
     argv = ["--config=configs/quickstart.py"]
+    with pytest.raises(InputError, match=r"--json is 'nowhere/x\.json': its folder does not exist"):
+        benchmark.main([*argv, "--json=nowhere/x.json"])
     with pytest.raises(InputError, match="--image-size is 'large': must be a whole number"):
         benchmark.main([*argv, "--image-size=large"])
     with pytest.raises(InputError, match=r"5 pools need images with a side divisible by 32"):
