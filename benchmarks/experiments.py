@@ -1,0 +1,92 @@
+"""What was tried on the way to configs/throughput.py, each with a line of JSON.
+
+    python -m benchmarks.experiments --store data/paintings-80-3 --data data/experiments
+        --json docs/results/throughput-experiments.jsonl [NAME ...]
+
+Every experiment is throughput.py with a few keys changed, or all of those named. Choose a store
+whose test artists are of another draw than those that results are reported on (`prepare --seed 3`).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from painterjax import runfolder
+
+SHORT = {"num_epochs": 6}
+ARTISTS_BY_PAINTINGS = {**SHORT, "batch_size": 16, "loss.paintings_per_artist": 4}
+EXPERIMENTS: dict[str, dict[str, Any]] = {
+    "throughput": {},
+    "short": SHORT,
+    "supervised_contrastive": {**ARTISTS_BY_PAINTINGS, "loss.name": "supervised_contrastive"},
+    "multi_similarity": {**ARTISTS_BY_PAINTINGS, "loss.name": "multi_similarity"},
+    "batch_all": {**ARTISTS_BY_PAINTINGS, "loss.name": "batch_all", "loss.margin": 0.2},
+    "semi_hard": {**ARTISTS_BY_PAINTINGS, "loss.name": "semi_hard", "loss.margin": 0.2},
+    "batch_hard_soft": {**ARTISTS_BY_PAINTINGS, "loss.name": "batch_hard_soft"},
+    "four_paintings_each": ARTISTS_BY_PAINTINGS,
+    "batch_of_32": {**SHORT, "batch_size": 32},
+    "batch_of_128": {**SHORT, "batch_size": 128},
+    "scale_8": {**SHORT, "loss.scale": 8.0},
+    "scale_32": {**SHORT, "loss.scale": 32.0},
+    "margin_0.2": {**SHORT, "loss.margin": 0.2},
+    "dim_64": {**SHORT, "model.embedding_dim": 64},
+    "learning_rate_3e-4": {**SHORT, "optimizer.learning_rate": 3e-4},
+    "learning_rate_3e-3": {**SHORT, "optimizer.learning_rate": 3e-3},
+    "reference_depths": {**SHORT, "model.depths": (2, 3, 3, 3, 3)},
+    "no_colors": {
+        **SHORT,
+        "augmentation.contrast": 0.0,
+        "augmentation.brightness": 0.0,
+        "augmentation.tint": 0.0,
+    },
+    "no_flips": {**SHORT, "augmentation.flips": False},
+    "long": {"num_epochs": 24},
+    "weight_decay_1": {"optimizer.weight_decay": 1.0},
+    "long_weight_decay_1": {"num_epochs": 24, "optimizer.weight_decay": 1.0},
+    "zoom": {"augmentation.scale": (0.8, 1.25)},
+}
+FIGURES = ("roc_auc", "recall_at_1", "map_at_r")
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="all unless named")
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--json", type=Path, required=True, help="file to append to")
+    parser.add_argument("--seed", type=int, default=3)
+    args = parser.parse_args()
+    for name in args.names or EXPERIMENTS:
+        line = json.dumps(run(name, args.store, args.data / name, seed=args.seed))
+        with args.json.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        print(line, flush=True)
+
+
+def run(name: str, store: Path, workdir: Path, *, seed: int) -> dict[str, Any]:
+    """Trains one experiment, or goes on with it; returns its figures on artists never seen."""
+    changed = EXPERIMENTS[name]
+    keys = {"data.store": store, "seed": seed, **changed}
+    flags = [f"--config.{key}={value}" for key, value in keys.items()]
+    command = ["-m", "painterjax.train", "--config", "configs/throughput.py"]
+    started_s = time.perf_counter()
+    subprocess.run([sys.executable, *command, "--workdir", str(workdir), *flags], check=True)
+    minutes = (time.perf_counter() - started_s) / 60
+    test = json.loads((workdir / "evaluation.json").read_text())["test"]
+    return {
+        "name": name,
+        "changed": changed,
+        "seed": seed,
+        "minutes": round(minutes, 2),
+        "artists_never_seen": {key: round(test[key]["value"], 4) for key in FIGURES},
+        "commit": runfolder.environment()["commit"],
+    }
+
+
+if __name__ == "__main__":
+    main()
