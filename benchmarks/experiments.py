@@ -1,7 +1,7 @@
 """What was tried on the way to configs/throughput.py, each with a line of JSON.
 
     python -m benchmarks.experiments --store data/paintings-80-3 --data data/experiments
-        --json docs/results/throughput-experiments.jsonl [NAME ...]
+        --json docs/results/throughput-experiments.jsonl [--names NAME ...] [--config.key=value ...]
 
 Every experiment is throughput.py with a few keys changed, or all of those named. Choose a store
 whose test artists are of another draw than those that results are reported on (`prepare --seed 3`).
@@ -55,24 +55,24 @@ FIGURES = ("roc_auc", "recall_at_1", "map_at_r")
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="all unless named")
+    parser.add_argument("--names", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS))
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--json", type=Path, required=True, help="file to append to")
     parser.add_argument("--seed", type=int, default=3)
-    args = parser.parse_args()
-    for name in args.names or EXPERIMENTS:
-        line = json.dumps(run(name, args.store, args.data / name, seed=args.seed))
+    args, flags = parser.parse_known_args()
+    for name in args.names:
+        line = json.dumps(run(name, args.store, args.data / name, args.seed, flags))
         with args.json.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         print(line, flush=True)
 
 
-def run(name: str, store: Path, workdir: Path, *, seed: int) -> dict[str, Any]:
+def run(name: str, store: Path, workdir: Path, seed: int, flags: list[str]) -> dict[str, Any]:
     """Trains one experiment, or goes on with it; returns its figures on artists never seen."""
     changed = EXPERIMENTS[name]
     keys = {"data.store": store, "seed": seed, **changed}
-    flags = [f"--config.{key}={value}" for key, value in keys.items()]
+    flags = [*(f"--config.{key}={value}" for key, value in keys.items()), *flags]
     command = ["-m", "painterjax.train", "--config", "configs/throughput.py"]
     started_s = time.perf_counter()
     subprocess.run([sys.executable, *command, "--workdir", str(workdir), *flags], check=True)

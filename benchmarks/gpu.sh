@@ -3,16 +3,21 @@
 #
 #     benchmarks/gpu.sh RESULTS [PAINTINGS]
 #
-# RESULTS is the folder, not there yet, for the JSON files. PAINTINGS, <artist>/<any image>, is for the training at
-# 224 pixels, which is left out without it. Python is the one on the PATH, with painterjax[cuda]
-# and PyTorch for CUDA.
+# RESULTS is the folder, not there yet, for the JSON files. PAINTINGS, <artist>/<any image>, is for
+# the training at 224 pixels, which is left out without it. Python is the one on the PATH, with
+# painterjax[cuda] and PyTorch for CUDA.
 set -euo pipefail
 results=$1 paintings=${2:-}
 mkdir "$results"
 export XLA_PYTHON_CLIENT_PREALLOCATE=false  # PyTorch shares the card.
 
-python -m benchmarks.speed --image-size 256 --batch-sizes 8 32 128 512 \
-  --dtypes float32 bfloat16 --systems eager compiled --rounds 3 --seconds 3 --json "$results/gpu-speed.json"
+for batch_size in 8 32 128 512; do
+  for dtype in float32 bfloat16; do
+    python -m benchmarks.speed --image-size 256 --batch-sizes $batch_size --dtypes $dtype \
+      --systems eager compiled --rounds 3 --seconds 3 \
+      --json "$results/gpu-speed-$dtype-$batch_size.json"
+  done
+done
 python -m benchmarks.layers --image-size 256 --images 384 --dtype bfloat16 \
   --json "$results/gpu-layers.json"
 

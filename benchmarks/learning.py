@@ -1,12 +1,14 @@
 """The reference recipe in PyTorch and configs/throughput.py in turns: who learns more, and sooner?
 
     python -m benchmarks.learning --images paintings --data data --json FILE [--seeds 0 1 2]
+        [--config.key=value ...]
 
 For each seed, which draws the test artists, the tuples and the weights, one after the other on
 this machine: the reference in PyTorch for ten minutes of training, at 64 pixels; throughput.py,
 whose minutes are those of the whole command; and throughput.py with a fifth of the epochs. FILE
 gets what each reached on artists never seen in training: the reference with its last weights,
-throughput.py with those that were best on its validation, on images of 80 pixels.
+throughput.py with those that were best on its validation, on images of 80 pixels. What
+follows --config is handed on to throughput.py.
 """
 
 import argparse
@@ -34,17 +36,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=10.0, help="of the reference")
-    args = parser.parse_args()
+    args, flags = parser.parse_known_args()
     rows = []
     for seed in args.seeds:
-        rows.append(compare(args.images, args.data, seed=seed, minutes=args.minutes))
+        rows.append(compare(args.images, args.data, flags, seed=seed, minutes=args.minutes))
         result = {"environment": runfolder.environment(), "seeds": rows, "mean": mean(rows)}
         args.json.write_text(json.dumps(result, indent=2) + "\n")
         print(json.dumps(rows[-1]), flush=True)
     print(json.dumps(mean(rows), indent=2))
 
 
-def compare(images: str, data: Path, *, seed: int, minutes: float) -> dict[str, Any]:
+def compare(
+    images: str, data: Path, flags: list[str], *, seed: int, minutes: float
+) -> dict[str, Any]:
     """Trains all three on one seed; returns minutes and figures of each, and the histogram's."""
     small = prepare(images, data, seed=seed, image_size=REFERENCE_SIZE)
     large = prepare(images, data, seed=seed, image_size=throughput.IMAGE_SIZE)
@@ -53,8 +57,8 @@ def compare(images: str, data: Path, *, seed: int, minutes: float) -> dict[str, 
         "--seed", str(seed), "--json", str(report))  # fmt: skip
     reference = json.loads(report.read_text())
     epochs = throughput.get_config().num_epochs
-    ours = train(large, data / f"throughput-{seed}", seed=seed, epochs=epochs)
-    fifth = train(large, data / f"throughput-fifth-{seed}", seed=seed, epochs=epochs // 5)
+    ours = train(large, data / f"throughput-{seed}", flags, seed=seed, epochs=epochs)
+    fifth = train(large, data / f"throughput-fifth-{seed}", flags, seed=seed, epochs=epochs // 5)
     return {
         "seed": seed,
         "reference": {"minutes": reference["minutes"], **reference["test"]},
@@ -73,14 +77,16 @@ def prepare(images: str, data: Path, *, seed: int, image_size: int) -> Path:
     return store
 
 
-def train(store: Path, workdir: Path, *, seed: int, epochs: int) -> dict[str, Any]:
+def train(
+    store: Path, workdir: Path, flags: list[str], *, seed: int, epochs: int
+) -> dict[str, Any]:
     """Trains throughput.py; returns the minutes of the whole command and its test figures."""
     if workdir.exists():
         raise SystemExit(f"{workdir} exists, so that its minutes would be wrong: delete it first")
     started_s = time.perf_counter()
     run("painterjax.train", "--config", "configs/throughput.py", "--workdir", str(workdir),
         f"--config.data.store={store}", f"--config.seed={seed}",
-        f"--config.num_epochs={epochs}")  # fmt: skip
+        f"--config.num_epochs={epochs}", *flags)  # fmt: skip
     minutes = (time.perf_counter() - started_s) / 60
     evaluation = json.loads((workdir / "evaluation.json").read_text())
     return {"minutes": minutes, "epochs": epochs, **evaluation["test"]}

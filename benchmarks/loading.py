@@ -108,24 +108,25 @@ def time_pipeline(split: store.Split, batch_size: int, seconds: float) -> float:
     return 3 * batch_size * rate
 
 
-class Triplets(torch.utils.data.Dataset):
-    """One triplet of uint8 images by its number."""
+class Batches(torch.utils.data.Dataset):
+    """One batch of triplets of uint8 images by its number; nothing is left to be collated."""
 
-    def __init__(self, split: store.Split) -> None:
+    def __init__(self, split: store.Split, batch_size: int) -> None:
         self.images, self.artists = split.image_NxSxSxC, sampling.artist_rows(split.artist_N)
+        self.batch_size = batch_size
 
     def __len__(self) -> int:
         return 1_000_000
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        row_1x3 = sampling.triplets(self.artists, batch_size=1, seed=0, index=index)
-        return torch.from_numpy(self.images[row_1x3[0]])
+        row_Bx3 = sampling.triplets(self.artists, batch_size=self.batch_size, seed=0, index=index)
+        return torch.from_numpy(self.images[row_Bx3])
 
 
 def time_dataloader(split: store.Split, batch_size: int, seconds: float) -> float:
     """Images per second of PyTorch's DataLoader with a worker per core."""
     loader = torch.utils.data.DataLoader(
-        Triplets(split), batch_size=batch_size, num_workers=os.cpu_count() or 1
+        Batches(split, batch_size), batch_size=None, num_workers=os.cpu_count() or 1
     )
     batches: Iterator[Any] = iter(loader)
     return 3 * batch_size * _per_s(lambda _: next(batches), seconds)

@@ -88,7 +88,7 @@ def measure(config: runfolder.Config, split: Split, *, profile: str | None = Non
     config.num_epochs = 1_000_000  # The stream of batches must not end.
     print("benchmark: compiling", file=sys.stderr)
     training = wiring.training(config, split)
-    with contextlib.closing(training.batches):
+    with contextlib.closing(training.batches), wiring.full_memory_explained():
         first = next(training.batches)
         compile_s, cached_compile_s, compiled = _compile(training, first)
         print("benchmark: measuring", file=sys.stderr)

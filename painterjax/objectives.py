@@ -127,14 +127,14 @@ def in_batch(
     """A loss over all paintings of a batch; accuracy counts its triplets in the right order."""
     emb_NxD, artist_N = emb_BxTxD.reshape(-1, emb_BxTxD.shape[-1]), artist_BxT.reshape(-1)
     distance_NxN = batch_losses.pairwise_euclidean(emb_NxD)
-    triplets = batch_losses.batch_all(distance_NxN, artist_N, margin=0.0)
     positive_NxN, negative_NxN = batch_losses.relations(artist_N)
-    return {
-        "accuracy": losses.ratio(triplets.ordered_NxN.sum(), triplets.count_NxN.sum()),
-        "positive_distance": losses.masked_mean(distance_NxN, positive_NxN),
-        "negative_distance": losses.masked_mean(distance_NxN, negative_NxN),
-        **loss(_Batch(emb_NxD, artist_N, distance_NxN, proxies)),
-    }
+    scalars = loss(_Batch(emb_NxD, artist_N, distance_NxN, proxies))
+    scalars["negative_distance"] = losses.masked_mean(distance_NxN, negative_NxN)
+    if artist_BxT.shape[1] > 1:  # Of single paintings by each artist none has a positive.
+        triplets = batch_losses.batch_all(distance_NxN, artist_N, margin=0.0)
+        scalars["accuracy"] = losses.ratio(triplets.ordered_NxN.sum(), triplets.count_NxN.sum())
+        scalars["positive_distance"] = losses.masked_mean(distance_NxN, positive_NxN)
+    return scalars
 
 
 def _batch_all(batch: _Batch, *, margin: float, scale: float, semi_hard: bool = False) -> Scalars:

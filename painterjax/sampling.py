@@ -71,14 +71,14 @@ def artists_by_paintings(
     """Draws P = batch_size different artists and K paintings by each: row_PxK, for in-batch mining.
 
     The K paintings differ where the artist has that many; else each comes as often as the others,
-    give or take one.
+    give or take one. With K = 1 artists of a single painting are drawn as well.
     """
-    if batch_size > len(artists.several):
-        raise InputError(
-            f"batch_size {batch_size} artists, but only {len(artists.several)} have two paintings"
-        )
+    drawn = artists.several if paintings > 1 else np.arange(len(artists.count_A))
+    if batch_size > len(drawn):
+        has = "have two paintings" if paintings > 1 else "are in this split"
+        raise InputError(f"batch_size {batch_size} artists, but only {len(drawn)} {has}: lower it")
     rng = np.random.default_rng((seed, index))
-    artist_P = rng.choice(artists.several, batch_size, replace=False)
+    artist_P = rng.choice(drawn, batch_size, replace=False)
     count_P = artists.count_A[artist_P]
     place_PxK = _distinct(rng, np.maximum(count_P, paintings), paintings)
     return artists.first_A[artist_P, None] + place_PxK % count_P[:, None]

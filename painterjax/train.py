@@ -13,7 +13,6 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -33,7 +32,7 @@ from painterjax import (
     wiring,
 )
 from painterjax.checkpoint import BEST_BY, Checkpoints
-from painterjax.errors import DivergedError, InputError
+from painterjax.errors import DivergedError
 from painterjax.objectives import Scalars
 from painterjax.store import open_store
 
@@ -69,24 +68,16 @@ def train(config: runfolder.Config, run: Path) -> None:
         file=sys.stderr,
     )
     run.mkdir(parents=True, exist_ok=True)
-    with files.claimed(run), contextlib.closing(training.batches), _full_memory_explained():
+    with (
+        files.claimed(run),
+        contextlib.closing(training.batches),
+        wiring.full_memory_explained(),
+    ):
         runfolder.begin(run, config, store.info)
         with contextlib.closing(Checkpoints(run, clean=True)) as checkpoints:
             _loop(config, run, training, validator, checkpoints)
     evaluate.evaluate(run)
     print(f"run: {run}")
-
-
-@contextlib.contextmanager
-def _full_memory_explained() -> Iterator[None]:
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InputError(
-            "the device's memory is full: lower batch_size, or set data.residency to host"
-        ) from error
 
 
 def _loop(

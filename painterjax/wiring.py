@@ -1,5 +1,6 @@
 """From a config and a store to everything that a run needs."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -16,6 +17,7 @@ from flax import nnx
 
 from painterjax import compilation, model, objectives, optim, pipeline, runfolder
 from painterjax.augment import Augmentation
+from painterjax.errors import InputError
 from painterjax.objectives import Proxies, Scalars
 from painterjax.step import PureDict, Recipe, TrainState, split_network, train_steps
 from painterjax.store import Split
@@ -74,6 +76,19 @@ class Training:
             yield steps, state, scalars, wait_s
 
 
+@contextlib.contextmanager
+def full_memory_explained() -> Iterator[None]:
+    """Turns an exhausted device into an InputError that says what to lower."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(
+            "the device's memory is full: lower batch_size, or set data.residency to host"
+        ) from error
+
+
 def network(
     config: runfolder.Config, *, image_size: int
 ) -> tuple[nnx.GraphDef[model.StyleNet], PureDict, PureDict]:
@@ -117,6 +132,11 @@ def training(config: runfolder.Config, split: Split) -> Training:
         steps_per_epoch=goal.steps_per_epoch(len(split), config.batch_size),
         steps_per_dispatch=config.steps_per_dispatch,
     )
+    if plan.steps_per_dispatch > plan.steps_per_epoch:
+        raise InputError(
+            f"steps_per_dispatch is {plan.steps_per_dispatch}, but an epoch has only"
+            f" {plan.steps_per_epoch} steps: lower it"
+        )
     learning_rate = schedule(config, plan)
     optimizer = optim.adam(learning_rate, weight_decay=config.optimizer.weight_decay)
     image_size = config.augmentation.crop or split.image_NxSxSxC.shape[1]

@@ -2,9 +2,13 @@
 
 import dataclasses
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
+
+# Commands keep what they compiled: here only for as long as the tests run. JAX looks when imported.
+CACHE = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="painterjax-tests-")
 
 import jax
 import numpy as np
@@ -13,10 +17,12 @@ import pytest
 from configs import default
 from painterjax import augment, catalog, runfolder, store, synthetic
 
-# Commands keep what they compiled: here only for as long as the tests run.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="painterjax-tests-")
 # (3,) + (2, 3) is more often a mistake than meant.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

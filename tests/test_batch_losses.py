@@ -31,7 +31,7 @@ def _loss(name: str, *, scale: float = SCALE) -> Callable[..., objectives.Scalar
     )
 
     def scalars(emb_NxD: Any, artist_N: Any, proxy_AxD: Any = None) -> objectives.Scalars:
-        batch = jnp.asarray(emb_NxD)[:, None], jnp.asarray(artist_N)[:, None]
+        batch = jnp.asarray(emb_NxD)[None], jnp.asarray(artist_N)[None]
         return goal.scalars(*batch, {} if proxy_AxD is None else {"artist": proxy_AxD})
 
     return scalars
@@ -125,6 +125,17 @@ def test_accuracy_and_active_fraction_count_triplets(seed):
     scalars = _loss("batch_all")(emb_NxD, artist_N)
     assert scalars["accuracy"] == pytest.approx(np.mean([gap > 0 for gap in gaps]))
     assert scalars["active_fraction"] == pytest.approx(np.mean([gap < MARGIN for gap in gaps]))
+
+
+def test_single_paintings_by_each_artist_log_no_accuracy():
+    goal = objectives.build(
+        name="cosine_classifier", margin=0.0, distance="euclidean", scale=16.0,
+        paintings_per_artist=1,
+    )  # fmt: skip
+    emb_NxD, artist_N = _batch(0)
+    proxies = {"artist": jnp.asarray(np.eye(4, 5, dtype=np.float32))}
+    scalars = goal.scalars(jnp.asarray(emb_NxD)[:, None], jnp.asarray(artist_N)[:, None], proxies)
+    assert scalars.keys() == {"loss", "artist_accuracy", "negative_distance"}
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -68,7 +68,7 @@ def test_the_reference_takes_1_7_gmac():
 
 
 def test_the_loop_does_not_wait_for_data(figures):
-    """The machine may be busy: the median of its waits, in a step of a few milliseconds."""
+    """The machine may be busy, and a step takes a few milliseconds: a loose bound."""
     assert figures["loop"]["data_wait_ms"] < 0.2 * figures["loop"]["ms"]["median"]
 
 
@@ -109,6 +109,5 @@ def test_side_by_side_scripts_run(command, torch, tmp_path):
     ]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert (
-        json.loads((tmp_path / "x.json").read_text())["environment"]["torch"] == torch.__version__
-    )
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["environment"]["torch"] == torch.__version__

@@ -95,6 +95,14 @@ def test_more_artists_than_there_are_is_refused():
     artists = sampling.artist_rows(np.array([0, 0, 1, 1, 2]))
     with pytest.raises(InputError, match="batch_size 3 artists, but only 2 have two paintings"):
         sampling.artists_by_paintings(artists, batch_size=3, paintings=2, seed=0, index=0)
+    with pytest.raises(InputError, match="batch_size 4 artists, but only 3 are in this split"):
+        sampling.artists_by_paintings(artists, batch_size=4, paintings=1, seed=0, index=0)
+
+
+def test_one_painting_by_each_is_drawn_from_all_artists():
+    artists = sampling.artist_rows(np.array([0, 0, 1, 1, 2]))
+    row_Px1 = sampling.artists_by_paintings(artists, batch_size=3, paintings=1, seed=0, index=0)
+    assert sorted(np.array([0, 0, 1, 1, 2])[row_Px1[:, 0]]) == [0, 1, 2]
 
 
 def test_a_batch_costs_little():

@@ -358,6 +358,7 @@ IMPOSSIBLE = {
     "augmentation.crop=16": r"augmentation\.crop is 16, but model\.head dense takes only whole",
     "augmentation.crop=33": r"augmentation\.crop is 33: must be divisible by 4 and at most",
     "steps_per_dispatch=3": r"log_every_steps is 2, steps_per_dispatch 3: the first must be a mul",
+    "steps_per_dispatch=50": r"steps_per_dispatch is 50, but an epoch has only \d+ steps: lower it",
     "loss.name=quadruplet": r"loss\.name is 'quadruplet', known are triplet, contrastive",
     "loss.distance=cosine": r"loss\.distance is 'cosine', known are",
     "model.batch_norm=none": r"model\.batch_norm is 'none', known are branch, batch",

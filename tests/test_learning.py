@@ -1,0 +1,62 @@
+"""The comparison of recipes: the reference in PyTorch, throughput.py, and its experiments."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from painterjax import store, synthetic
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "--config.batch_size=8",
+    "--config.model.widths=(8, 8, 8, 8, 8)",
+    "--config.eval.triplets=100",
+]
+
+
+@pytest.fixture(scope="module")
+def compared(torch, tmp_path_factory) -> Path:
+    """What benchmarks.learning leaves behind on few and small paintings."""
+    folder = tmp_path_factory.mktemp("learning")
+    for artist, painting in np.ndindex(12, 20):
+        path = folder / "paintings" / f"Artist {artist}" / f"{painting}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(synthetic.paint(seed=0, artist=artist, painting=painting, size=32)).save(
+            path
+        )
+    _run("learning", "--images", folder / "paintings", "--data", folder, "--seeds", 1,
+         "--minutes", 0.01, "--json", folder / "learning.json", *SMALL)  # fmt: skip
+    return folder
+
+
+def _run(module: str, *arguments: object) -> None:
+    argv = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_all_systems_are_judged_on_the_same_artists(compared):
+    result = json.loads((compared / "learning.json").read_text())
+    (row,) = result["seeds"]
+    systems = [row[name] for name in ("reference", "throughput", "throughput_fifth")]
+    stores = [store.open_store(compared / f"paintings-{size}-1") for size in (64, 80)]
+    assert len({tuple(each.splits["test"].artists) for each in stores}) == 1
+    assert all(0 < system["roc_auc"]["value"] < 1 for system in systems)
+    assert row["reference"]["minutes"] == pytest.approx(0.01, abs=0.05)
+    assert row["throughput"]["epochs"] > 4 * row["throughput_fifth"]["epochs"]
+    assert result["mean"]["reference"]["roc_auc"] == row["reference"]["roc_auc"]["value"]
+
+
+def test_an_experiment_is_a_line_of_json(compared):
+    lines = compared / "experiments.jsonl"
+    for _ in range(2):  # The second finds the run trained.
+        _run("experiments", "--names", "short", "--store", compared / "paintings-80-1",
+             "--data", compared / "runs", "--json", lines, *SMALL)  # fmt: skip
+    first, second = map(json.loads, lines.read_text().splitlines())
+    assert first["changed"] == {"num_epochs": 6}
+    assert first["artists_never_seen"] == second["artists_never_seen"]
