@@ -358,7 +358,6 @@ IMPOSSIBLE = {
     "augmentation.crop=16": r"augmentation\.crop is 16, but model\.head dense takes only whole",
     "augmentation.crop=33": r"augmentation\.crop is 33: must be divisible by 4 and at most",
     "steps_per_dispatch=3": r"log_every_steps is 2, steps_per_dispatch 3: the first must be a mul",
-    "steps_per_dispatch=50": r"steps_per_dispatch is 50, but an epoch has only \d+ steps: lower it",
     "loss.name=quadruplet": r"loss\.name is 'quadruplet', known are triplet, contrastive",
     "loss.distance=cosine": r"loss\.distance is 'cosine', known are",
     "model.batch_norm=none": r"model\.batch_norm is 'none', known are branch, batch",
@@ -438,6 +437,15 @@ def test_batch_all_needs_two_of_each(tiny_store, tmp_path):
 def test_an_impossible_value_is_refused_before_any_work(override, tiny_store, tmp_path):
     with pytest.raises(InputError, match=IMPOSSIBLE[override]):
         train.main(_argv(tiny_store, tmp_path / "run", f"--config.{override}"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dispatch_beyond_an_epoch_is_refused_before_any_work(tiny_store, tmp_path):
+    intervals = ("steps_per_dispatch", "log_every_steps", "checkpoint_every_steps")
+    flags = [f"--config.{key}=1000" for key in intervals]
+    message = r"steps_per_dispatch is 1000, but an epoch has only \d+ steps: lower it"
+    with pytest.raises(InputError, match=message):
+        train.main(_argv(tiny_store, tmp_path / "run", *flags))
     assert not (tmp_path / "run").exists()
 
 
