@@ -3,20 +3,22 @@
     python -m benchmarks.speed [--image-size 256] [--batch-sizes 8] [--dtypes float32]
         [--systems eager compiled] [--json FILE]
 
-A process, a device, the same images, the same weights to begin with. The systems take turns
-of some steps each, so that a machine that slows down slows all of them; a turn's time ends when
-the device is done. A step is: uint8 images on the device to floats, three forward calls, triplet
-loss, backward, Adam; no augmentation. PyTorch runs in channels_last, with flush-denormal on CPUs,
-cuDNN's autotuner, TF32 and fused Adam on GPUs, and autocast for bfloat16; torch.compile takes the
-network, forward and backward. A system whose memory does not suffice is left out of its row, which
-says so. XLA keeps what memory it ever had: on a GPU take a process for each batch size.
+One device, the same images, the same architecture. Each system has a process to itself, and they
+take turns, so that a machine that slows down slows all of them. A turn is a step that does not
+count, in which caches and memory become the system's own again, and some that do, until the device
+is done. A step is: uint8 images on the device to floats, three forward calls,
+triplet loss, backward, Adam; no augmentation. PyTorch runs in channels_last, with flush-denormal on
+CPUs, cuDNN's autotuner, TF32 and fused Adam on GPUs, and autocast for bfloat16; torch.compile takes
+the network, forward and backward. A system whose memory does not suffice says so in its row.
 """
 
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,6 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", default=["float32"])
     parser.add_argument("--systems", nargs="+", default=["eager"], choices=["eager", "compiled"])
     parser.add_argument("--rounds", type=int, default=4)
-    # What the other left in the caches costs the first step of a turn: several go together.
     parser.add_argument("--seconds", type=float, default=8.0, help="of a turn")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -68,30 +69,48 @@ def compare(
 ) -> dict[str, Any]:
     """Times all systems in turns: milliseconds a step, images/s, and ratios to painterjax."""
     row: dict[str, Any] = {"image_size": image_size, "batch_size": batch_size, "dtype": dtype}
-    prepared: dict[str, Callable[[], Turn]] = {
-        "painterjax": lambda: painterjax_turn(image_size, batch_size, dtype),
-        "pytorch_eager": lambda: pytorch_turn(image_size, batch_size, dtype, compiled=False),
-        "pytorch_compiled": lambda: pytorch_turn(image_size, batch_size, dtype, compiled=True),
-    }
-    turns, steps = {}, {}
+    # Forked processes would share threads that exist only in their parent.
+    context, workers = multiprocessing.get_context("spawn"), {}
     for name in ("painterjax", *(f"pytorch_{system}" for system in systems)):
-        try:
-            turn = prepared[name]()
-            steps[name] = _steps_per_turn(turn, seconds)
-            turns[name] = turn
-        except (jax.errors.JaxRuntimeError, torch.OutOfMemoryError) as error:
-            row[name] = {"error": str(error).splitlines()[0]}
-    times_ms: dict[str, list[float]] = {name: [] for name in turns}
+        here, there = context.Pipe()
+        arguments = there, name, image_size, batch_size, dtype, seconds
+        context.Process(target=_serve, args=arguments, daemon=True).start()
+        if error := here.recv():
+            row[name] = {"error": error}
+        else:
+            workers[name] = here
+    times_ms: dict[str, list[float]] = {name: [] for name in workers}
     for _ in range(rounds):
-        for name, turn in turns.items():
-            times_ms[name].append(_time_ms(turn, steps[name]))
+        for name, worker in workers.items():
+            worker.send("turn")
+            times_ms[name].append(worker.recv())
     for name, times in times_ms.items():
+        workers[name].send("end")
         p10, median, p90 = np.percentile(times, (10, 50, 90)).tolist()
         images_per_s = 3000 * batch_size / median
         row[name] = {"ms": median, "p10": p10, "p90": p90, "images_per_s": images_per_s}
         if name != "painterjax" and "painterjax" in times_ms:
             row[f"ratio_to_{name}"] = median / row["painterjax"]["ms"]
     return row
+
+
+def _serve(
+    pipe: Connection, name: str, image_size: int, batch_size: int, dtype: str, seconds: float
+) -> None:
+    """A system's process: says why it cannot run, or None; then answers each turn with its time."""
+    try:
+        if name == "painterjax":
+            turn = painterjax_turn(image_size, batch_size, dtype)
+        else:
+            turn = pytorch_turn(image_size, batch_size, dtype, compiled=name.endswith("compiled"))
+        steps = _steps_per_turn(turn, seconds)
+    except (jax.errors.JaxRuntimeError, torch.OutOfMemoryError) as error:
+        pipe.send(str(error).splitlines()[0])
+        return
+    pipe.send(None)
+    while pipe.recv() == "turn":
+        turn(1)
+        pipe.send(_time_ms(turn, steps))
 
 
 def painterjax_turn(image_size: int, batch_size: int, dtype: str) -> Turn:
