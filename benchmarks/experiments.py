@@ -11,43 +11,32 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from painterjax import runfolder
 
-SHORT = {"num_epochs": 6}
+SHORT = {"num_epochs": 6, "optimizer.weight_decay": 0.3}
 ARTISTS_BY_PAINTINGS = {**SHORT, "batch_size": 16, "loss.paintings_per_artist": 4}
 EXPERIMENTS: dict[str, dict[str, Any]] = {
     "throughput": {},
+    "half": {"num_epochs": 12, "optimizer.weight_decay": 0.3},
     "short": SHORT,
     "supervised_contrastive": {**ARTISTS_BY_PAINTINGS, "loss.name": "supervised_contrastive"},
     "multi_similarity": {**ARTISTS_BY_PAINTINGS, "loss.name": "multi_similarity"},
     "batch_all": {**ARTISTS_BY_PAINTINGS, "loss.name": "batch_all", "loss.margin": 0.2},
-    "semi_hard": {**ARTISTS_BY_PAINTINGS, "loss.name": "semi_hard", "loss.margin": 0.2},
-    "batch_hard_soft": {**ARTISTS_BY_PAINTINGS, "loss.name": "batch_hard_soft"},
     "four_paintings_each": ARTISTS_BY_PAINTINGS,
     "batch_of_32": {**SHORT, "batch_size": 32},
-    "batch_of_128": {**SHORT, "batch_size": 128},
-    "scale_8": {**SHORT, "loss.scale": 8.0},
-    "scale_32": {**SHORT, "loss.scale": 32.0},
     "margin_0.2": {**SHORT, "loss.margin": 0.2},
+    "scale_8": {**SHORT, "loss.scale": 8.0},
     "dim_64": {**SHORT, "model.embedding_dim": 64},
-    "learning_rate_3e-4": {**SHORT, "optimizer.learning_rate": 3e-4},
     "learning_rate_3e-3": {**SHORT, "optimizer.learning_rate": 3e-3},
-    "reference_depths": {**SHORT, "model.depths": (2, 3, 3, 3, 3)},
     "no_colors": {
         **SHORT,
         "augmentation.contrast": 0.0,
         "augmentation.brightness": 0.0,
         "augmentation.tint": 0.0,
     },
-    "no_flips": {**SHORT, "augmentation.flips": False},
-    "long": {"num_epochs": 24},
-    "weight_decay_1": {"optimizer.weight_decay": 1.0},
-    "long_weight_decay_1": {"num_epochs": 24, "optimizer.weight_decay": 1.0},
-    "zoom": {"augmentation.scale": (0.8, 1.25)},
 }
 FIGURES = ("roc_auc", "recall_at_1", "map_at_r")
 
@@ -74,15 +63,12 @@ def run(name: str, store: Path, workdir: Path, seed: int, flags: list[str]) -> d
     keys = {"data.store": store, "seed": seed, **changed}
     flags = [*(f"--config.{key}={value}" for key, value in keys.items()), *flags]
     command = ["-m", "painterjax.train", "--config", "configs/throughput.py"]
-    started_s = time.perf_counter()
     subprocess.run([sys.executable, *command, "--workdir", str(workdir), *flags], check=True)
-    minutes = (time.perf_counter() - started_s) / 60
     test = json.loads((workdir / "evaluation.json").read_text())["test"]
     return {
         "name": name,
         "changed": changed,
         "seed": seed,
-        "minutes": round(minutes, 2),
         "artists_never_seen": {key: round(test[key]["value"], 4) for key in FIGURES},
         "commit": runfolder.environment()["commit"],
     }

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import experiments
 from painterjax import store, synthetic
 
 ROOT = Path(__file__).parents[1]
@@ -52,11 +53,18 @@ def test_all_systems_are_judged_on_the_same_artists(compared):
     assert result["mean"]["reference"]["roc_auc"] == row["reference"]["roc_auc"]["value"]
 
 
+def test_what_was_tried_is_what_the_command_tries():
+    lines = (ROOT / "docs" / "results" / "throughput-experiments.jsonl").read_text().splitlines()
+    assert lines
+    for line in map(json.loads, lines):
+        assert line["changed"] == json.loads(json.dumps(experiments.EXPERIMENTS[line["name"]]))
+
+
 def test_an_experiment_is_a_line_of_json(compared):
     lines = compared / "experiments.jsonl"
     for _ in range(2):  # The second finds the run trained.
         _run("experiments", "--names", "short", "--store", compared / "paintings-80-1",
              "--data", compared / "runs", "--json", lines, *SMALL)  # fmt: skip
     first, second = map(json.loads, lines.read_text().splitlines())
-    assert first["changed"] == {"num_epochs": 6}
+    assert first["changed"] == experiments.EXPERIMENTS["short"]
     assert first["artists_never_seen"] == second["artists_never_seen"]
