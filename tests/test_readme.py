@@ -151,6 +151,28 @@ def test_the_reference_s_rows_are_those_of_the_runs(recipe):
     assert row in README, f"README is to say: {row}"
 
 
+def _learning_table() -> str:
+    """README's table of what was learned in ten minutes, and how the bars stand."""
+    result = _figures("throughput-learning")
+    names = {
+        "reference": "reference in PyTorch",
+        "throughput": "`throughput.py`",
+        "throughput_fifth": "`throughput.py`, a fifth of the time",
+        "color_histogram": "color histogram",
+    }
+    lines = ["| | minutes | ROC AUC | recall@1 |", "| --- | --: | --: | --: |"]
+    for key, name in names.items():
+        mean = result["mean"][key]
+        minutes = f"{mean['minutes']:.1f}" if "minutes" in mean else ""
+        lines.append(f"| {name} | {minutes} | {mean['roc_auc']:.3f} | {mean['recall_at_1']:.3f} |")
+    return "\n".join(lines)
+
+
+def test_the_table_of_learning_is_what_the_command_wrote():
+    table = _learning_table()
+    assert table in README, f"README is to say:\n{table}"
+
+
 def _speed_rows() -> list[str]:
     """README's rows of speed, from what the commands wrote."""
     names = ("device", "host", "dispatch-5")
@@ -179,13 +201,30 @@ def _speed_rows() -> list[str]:
         ("a checkpoint's hold, of a minute", "5 %", f"{hold:.1f} %", "benchmark"),
         ("reference step against PyTorch, 256 pixels", "0.8", f"{ratios[256]:.2f}", "speed"),
         ("reference step against PyTorch, 64 pixels", "", f"{ratios[64]:.2f}", "speed"),
+        *_learning_cells(),
     ]
     module = {"loading": "benchmarks.loading", "benchmark": "painterjax.benchmark",
-              "speed": "benchmarks.speed"}  # fmt: skip
+              "speed": "benchmarks.speed", "learning": "benchmarks.learning"}  # fmt: skip
     return [
         f"| {what} | {target} | {measured} | `{module[by]}` |"
         for what, target, measured, by in cells
     ]
+
+
+def _learning_cells() -> list[tuple[str, str, str, str]]:
+    mean = _figures("throughput-learning")["mean"]
+    ours, fifth, reference = (mean[k] for k in ("throughput", "throughput_fifth", "reference"))
+    ahead, early = (each["roc_auc"] - reference["roc_auc"] for each in (ours, fifth))
+    recall = ours["recall_at_1"] - mean["color_histogram"]["recall_at_1"]
+    minutes = [f"{each['minutes']:.1f}" for each in (ours, fifth)]
+    return [
+        (f"ROC AUC after {minutes[0]} minutes, above the reference's after 10", "0.05",
+         f"{ahead:+.3f}", "learning"),
+        (f"ROC AUC after {minutes[1]} minutes, above the reference's after 10", "0",
+         f"{early:+.3f}", "learning"),
+        (f"recall@1 after {minutes[0]} minutes, above the color histogram's", "0",
+         f"{recall:+.3f}", "learning"),
+    ]  # fmt: skip
 
 
 def _figures(name: str) -> dict[str, Any]:
