@@ -17,6 +17,7 @@ SMALL = [
     "--config.batch_size=8",
     "--config.model.widths=(8, 8, 8, 8, 8)",
     "--config.eval.triplets=100",
+    "--config.num_epochs=2",  # The last of two equal options wins.
 ]
 
 
