@@ -89,7 +89,8 @@ def train(
         f"--config.num_epochs={epochs}", *flags)  # fmt: skip
     minutes = (time.perf_counter() - started_s) / 60
     evaluation = json.loads((workdir / "evaluation.json").read_text())
-    return {"minutes": minutes, "epochs": epochs, **evaluation["test"]}
+    trained = json.loads((workdir / "config.json").read_text())["num_epochs"]
+    return {"minutes": minutes, "epochs": trained, **evaluation["test"]}
 
 
 def run(module: str, *arguments: str) -> None:

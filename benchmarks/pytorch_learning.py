@@ -19,7 +19,7 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from benchmarks import pytorch_reference
 from configs import default
-from painterjax import evaluate, sampling
+from painterjax import judging, sampling
 from painterjax.store import Split, open_store
 
 BATCH_SIZE = 64  # of judging
@@ -51,7 +51,7 @@ def learn(train: Split, test: Split, *, minutes: float, seed: int) -> dict[str, 
         torch.from_numpy(np.array(train.image_NxSxSxC)),
         sampling.artist_rows(train.artist_N),
     )
-    row_Tx3 = evaluate.fixed_triplets(test, count=recipe.eval.triplets)
+    row_Tx3 = judging.fixed_triplets(test, count=recipe.eval.triplets)
     trained_s, step, curve = 0.0, 0, []
     while trained_s < 60 * minutes:
         started_s = time.perf_counter()
@@ -62,7 +62,7 @@ def learn(train: Split, test: Split, *, minutes: float, seed: int) -> dict[str, 
         pytorch_reference.train_step(network, optimizer, branches, None, margin=recipe.loss.margin)
         trained_s, step = trained_s + time.perf_counter() - started_s, step + 1
         if trained_s > 60 * JUDGED_EVERY_MIN * (len(curve) + 1) or trained_s > 60 * minutes:
-            figures = evaluate.judge_quickly(embed(network, test), test.artist_N, row_Tx3)
+            figures = judging.judge_quickly(embed(network, test), test.artist_N, row_Tx3)
             curve.append({"minutes": trained_s / 60, "step": step, **figures})
             print(json.dumps(curve[-1]), flush=True)
     return {
@@ -72,7 +72,7 @@ def learn(train: Split, test: Split, *, minutes: float, seed: int) -> dict[str, 
         "steps": step,
         "images_per_s": 3 * recipe.batch_size * step / trained_s,
         "curve": curve,
-        "test": evaluate.judge(embed(network, test), test.artist_N, row_Tx3),
+        "test": judging.judge(judging.compare(embed(network, test), test.artist_N), row_Tx3),
     }
 
 

@@ -1,6 +1,7 @@
 """What all commands share: how they start, how they fail, and how they read flags."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -24,6 +25,18 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see --help")
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Adds --workers: how many processes decode images."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser.add_argument("--workers", type=_positive, default=cores, help="processes (all cores)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return int(text)
 
 
 def run(main: Callable[[list[str]], None], command: str) -> NoReturn:

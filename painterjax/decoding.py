@@ -1,12 +1,14 @@
-"""Every painting's pixels on disk, appended in order, so that an interrupted prepare can go on.
+"""A record of every painting on disk, appended in order, so that interrupted work can go on.
 
-pixels.bin      uint8 images of S x S x 3, one behind the other
+records.bin     what is kept of each decoded image, one behind the other: its pixels or its vector
 decoded.jsonl   the fate of each painting: its file, and its SHA-256 or the reason why not
 """
 
+import dataclasses
 import functools
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,32 +23,63 @@ CHUNK_BYTES = 2**24  # Of a task's pixels; what bounds the memory.
 Fate = dict[str, str]
 
 
-def decode_all(source: sources.Source, folder: Path, *, size: int, workers: int) -> list[Fate]:
-    """Decodes what `folder` does not have yet; returns the fate of every painting, in order."""
-    journal_path, pixels_path = folder / "decoded.jsonl", folder / "pixels.bin"
-    with open(journal_path, "ab+") as journal, open(pixels_path, "ab+") as pixels:
-        done = _recover(journal, pixels, bytes_per_image=3 * size * size)
-        left = source.paintings[done:]
-        length = max(1, min(MAX_CHUNK, CHUNK_BYTES // (3 * size * size)))
+@dataclasses.dataclass(frozen=True)
+class Keeping:
+    """What is kept of decoded images.
+
+    Attributes:
+      convert: maps image_BxSxSxC to an array with a record for each, in order.
+      bytes_per_image: the size of a record.
+      chunk: how many images are decoded, and converted, at once.
+    """
+
+    convert: Callable[[np.ndarray], np.ndarray]
+    bytes_per_image: int
+    chunk: int
+
+
+def pixels(size: int) -> Keeping:
+    """Keeps the images themselves."""
+    nbytes = 3 * size * size
+    return Keeping(lambda images: images, nbytes, max(1, min(MAX_CHUNK, CHUNK_BYTES // nbytes)))
+
+
+def decode_all(
+    source: sources.Source, folder: Path, *, size: int, workers: int, keeping: Keeping, what: str
+) -> list[Fate]:
+    """Decodes what `folder` does not have yet; returns the fate of every painting, in order.
+
+    Args:
+      source: the paintings.
+      folder: where records.bin and decoded.jsonl are, or will be.
+      size: the side S of decoded images.
+      workers: processes that decode.
+      keeping: what is kept of them.
+      what: names the work on the progress bar.
+    """
+    journal_path, records_path = folder / "decoded.jsonl", folder / "records.bin"
+    with open(journal_path, "ab+") as journal, open(records_path, "ab+") as records:
+        done = _recover(journal, records, bytes_per_image=keeping.bytes_per_image)
+        left, length = source.paintings[done:], keeping.chunk
         chunks = [left[i : i + length] for i in range(0, len(left), length)]
         decode = functools.partial(_decode_chunk, source.load, size)
         total = len(source.paintings)
-        with runlog.Progress("prepare", total=total, unit="painting", done=done) as progress:
+        with runlog.Progress(what, total=total, unit="painting", done=done) as progress:
             for results in parallel.ordered_map(decode, chunks, workers):
-                for _, image in results:
-                    if image is not None:
-                        pixels.write(image.tobytes())
-                pixels.flush()  # The journal never speaks of pixels that a kill could still take.
+                decoded = [image for _, image in results if image is not None]
+                if decoded:
+                    records.write(keeping.convert(np.stack(decoded)).tobytes())
+                records.flush()  # The journal never speaks of records that a kill could still take.
                 journal.write(b"".join(json.dumps(fate).encode() + b"\n" for fate, _ in results))
                 journal.flush()
                 progress.advance(len(results))
     return [json.loads(line) for line in journal_path.read_text().splitlines()]
 
 
-def _recover(journal: BinaryIO, pixels: BinaryIO, *, bytes_per_image: int) -> int:
+def _recover(journal: BinaryIO, records: BinaryIO, *, bytes_per_image: int) -> int:
     """Cuts both files back to the last painting that is whole in both; returns how many are."""
     journal.seek(0)
-    images_on_disk = pixels.seek(0, os.SEEK_END) // bytes_per_image
+    images_on_disk = records.seek(0, os.SEEK_END) // bytes_per_image
     done = num_images = end = 0
     for line in journal:
         has_image = b'"sha256"' in line
@@ -54,7 +87,7 @@ def _recover(journal: BinaryIO, pixels: BinaryIO, *, bytes_per_image: int) -> in
             break
         done, num_images, end = done + 1, num_images + has_image, end + len(line)
     journal.truncate(end)
-    pixels.truncate(num_images * bytes_per_image)
+    records.truncate(num_images * bytes_per_image)
     return done
 
 

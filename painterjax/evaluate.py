@@ -1,14 +1,18 @@
 """Judges a run on validation (artists seen in training) and test (artists never seen).
 
     python -m painterjax.evaluate --run RUN [--split test] [--json FILE]
+    python -m painterjax.evaluate --embeddings FILE --store STORE [--split test] [--json FILE]
 
 Example:
 
     python -m painterjax.evaluate --run runs/quickstart
 
-prints a table and writes the same figures to runs/quickstart/evaluation.json.
+prints a table and writes the same figures to runs/quickstart/evaluation.json. The second form
+judges vectors of any origin: a .npy with one for each painting of the store, or of the split, in
+the order of paintings.csv; or a .npz that painterjax.embed wrote.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,31 +20,44 @@ from typing import Any
 
 import numpy as np
 
-from painterjax import checks, cli, compilation, embed, files, metrics, runfolder, runlog, sampling
+from painterjax import (
+    checks,
+    cli,
+    compilation,
+    embed,
+    files,
+    judging,
+    runfolder,
+    runlog,
+    vectors,
+    verification,
+)
 from painterjax.errors import InputError
-from painterjax.store import Split, open_store
+from painterjax.store import Split, Store, open_store
 
 JUDGED = ("val", "test")
-# The same tuples for every run on a store, whatever its own seed.
-TUPLE_SEED = 0
-REPLICATES = 1000  # of the bootstrap
-DISTANCE_BLOCK = 1024
+TRIPLETS = 10_000  # of vectors that come without a recipe
 FLOORS = ("untrained", "color_histogram")
-
-# A metric, the artist of each element, and the arrays of elements that it takes.
-Measurement = tuple[Callable[..., float], np.ndarray, tuple[np.ndarray, ...]]
-Figures = dict[str, dict[str, float]]
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.evaluate`."""
     compilation.keep_on_disk()
     parser = cli.Parser(__doc__ or "", prog="python -m painterjax.evaluate")
-    parser.add_argument("--run", type=Path, required=True, help="a folder that train wrote")
+    judged = parser.add_mutually_exclusive_group(required=True)
+    judged.add_argument("--run", type=Path, help="a folder that train wrote")
+    judged.add_argument("--embeddings", type=Path, help="a .npy or .npz of vectors")
+    parser.add_argument("--store", type=Path, help="what the vectors are of")
     parser.add_argument("--split", choices=JUDGED, help="only this one (both)")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     args = parser.parse_args(argv)
-    evaluation = evaluate(args.run, splits=(args.split,) if args.split else JUDGED)
+    if (args.embeddings is None) != (args.store is None):
+        raise InputError("--embeddings needs --store, and --store --embeddings; see --help")
+    splits = (args.split,) if args.split else JUDGED
+    if args.run:
+        evaluation = evaluate(args.run, splits=splits)
+    else:
+        evaluation = evaluate_vectors(args.embeddings, open_store(args.store), splits=splits)
     if args.json:
         args.json.write_text(json.dumps(evaluation, indent=2) + "\n")
 
@@ -51,9 +68,10 @@ def evaluate(run: Path, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     A split without two artists is left out, and the table says so.
 
     Returns:
-      `step`, and by split each metric's {value, low, high} beside the same of two floors on the
-      same tuples: `color_histogram` and `untrained`. Earlier figures of other splits are kept
-      where they are of the same step.
+      `step`; `threshold` and `calibration`, found on validation; and by split each metric's
+      {value, low, high} beside the same of two floors, `color_histogram` and `untrained`, how the
+      threshold and the calibration fare, and figures by artist, style and century. Earlier figures
+      of other splits are kept where they are of the same step.
 
     Raises:
       InputError: there is no run, its store is another now, or no split can be judged.
@@ -65,21 +83,86 @@ def evaluate(run: Path, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     runfolder.check_same(run, "dataset", store.info)
     start = embed.untrained(config, image_size=store.image_size)
     best, step = embed.trained(run, start)
-    judged = {}
-    for split in (store.splits[name] for name in splits):
-        try:
-            row_Tx3 = fixed_triplets(split, count=config.eval.triplets)
-        except InputError as error:
-            print(f"{split.name}: not judged, {error}")
-            continue
-        judged[split.name] = _judge_split(split, best, start, row_Tx3)
-        print(table(split, judged[split.name]))
-    if not judged:
-        raise InputError(f"{store.path} has nothing to judge in {' or '.join(splits)}")
+
+    def embed_by(split: Split, progress: runlog.Progress) -> dict[str, np.ndarray]:
+        return {
+            "trained": best.embed(split.image_NxSxSxC, progress),
+            "untrained": start.embed(split.image_NxSxSxC, progress),
+        }
+
+    judged = _judge_splits(store, JUDGED, splits, embed_by, triplets=config.eval.triplets)
     before = _read(run / "evaluation.json")
     evaluation = {**(before if before.get("step") == step else {}), "step": step, **judged}
     files.write_json(run / "evaluation.json", evaluation)
     return evaluation
+
+
+def evaluate_vectors(
+    path: Path, store: Store, *, splits: tuple[str, ...] = JUDGED
+) -> dict[str, Any]:
+    """Judges vectors of any origin as `evaluate` does a run; nothing is written."""
+    vector_by_split = _read_vectors(path, store)
+
+    def embed_by(split: Split, progress: runlog.Progress) -> dict[str, np.ndarray]:
+        progress.advance(2 * len(split))
+        return {"trained": vector_by_split[split.name]}
+
+    known = tuple(name for name in JUDGED if name in vector_by_split)
+    return _judge_splits(store, known, splits, embed_by, triplets=TRIPLETS)
+
+
+def _judge_splits(
+    store: Store,
+    names: tuple[str, ...],
+    wanted: tuple[str, ...],
+    embed_by: Callable[[Split, runlog.Progress], dict[str, np.ndarray]],
+    *,
+    triplets: int,
+) -> dict[str, Any]:
+    """Judges those of the splits `names` that are wanted; validation calibrates, wanted or not."""
+    judged: dict[str, Any] = {}
+    for split in (store.splits[name] for name in names):
+        try:
+            row_Tx3 = judging.fixed_triplets(split, count=triplets)
+        except InputError as error:
+            print(f"{split.name}: not judged, {error}")
+            continue
+        with runlog.Progress(
+            f"evaluate {split.name}", total=2 * len(split), unit="painting"
+        ) as bar:
+            emb_by_name = embed_by(split, bar)
+            bar.show(f"judge {split.name}")
+            emb_by_name["color_histogram"] = judging.color_histograms(split.image_NxSxSxC)
+            compared = {
+                key: judging.compare(emb, split.artist_N) for key, emb in emb_by_name.items()
+            }
+            figures = {key: judging.judge(each, row_Tx3) for key, each in compared.items()}
+        pairs = compared["trained"].pairs
+        if split.name == "val":
+            judged["threshold"] = verification.best_threshold(pairs)
+            judged["calibration"] = dataclasses.asdict(verification.calibrate(pairs))
+        if split.name in wanted:
+            judged[split.name] = {
+                **figures.pop("trained"),
+                **figures,
+                **_by_validation(pairs, judged),
+                "groups": judging.by_group(compared["trained"], split),
+            }
+            print(table(split, judged[split.name]))
+    if not set(judged) & set(wanted):
+        raise InputError(f"{store.path} has nothing to judge in {' or '.join(wanted)}")
+    return judged
+
+
+def _by_validation(pairs: verification.Pairs, judged: dict[str, Any]) -> dict[str, Any]:
+    """How what was found on validation fares."""
+    if "calibration" not in judged:
+        return {}
+    calibration = verification.Calibration(**judged["calibration"])
+    return {
+        "at_threshold": verification.at_threshold(pairs, judged["threshold"]),
+        "calibration_error": calibration.error(pairs),
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -89,109 +172,73 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _judge_split(
-    split: Split, best: embed.Embedder, start: embed.Embedder, row_Tx3: np.ndarray
-) -> dict[str, Any]:
-    total = 2 * len(split)
-    with runlog.Progress(f"evaluate {split.name}", total=total, unit="painting") as progress:
-        embedded = {
-            "trained": best.embed(split.image_NxSxSxC, progress),
-            "untrained": start.embed(split.image_NxSxSxC, progress),
-            "color_histogram": color_histograms(split.image_NxSxSxC),
-        }
-        progress.show(f"intervals of {split.name}")
-        figures = {
-            key: judge(emb_NxD, split.artist_N, row_Tx3) for key, emb_NxD in embedded.items()
-        }
-    return {**figures.pop("trained"), **figures}
+def _read_vectors(path: Path, store: Store) -> dict[str, np.ndarray]:
+    """Returns the vectors of each split that a file has whole."""
+    if path.suffix == ".npz":
+        found = vectors.load(path)
+        row_by_file = {painting.file: row for row, painting in enumerate(found.paintings)}
+        return _vectors_by_file(found.emb_NxD, row_by_file, store)
+    try:
+        loaded = np.lib.format.open_memmap(path, mode="r")  # Refuses pickles, and what is no .npy.
+    except vectors.UNREADABLE as error:
+        raise InputError(f"--embeddings {path} cannot be read: {error}") from error
+    is_table = loaded.ndim == 2 and loaded.dtype.kind in "fiu"
+    with np.errstate(over="ignore"):
+        emb_NxD = loaded.astype(np.float32) if is_table else np.array(np.nan)
+    if not np.isfinite(emb_NxD).all():
+        found = f"{loaded.dtype} {loaded.shape}"
+        raise InputError(f"--embeddings {path} holds {found}: must be N x D finite numbers")
+    lengths = {name: len(split) for name, split in store.splits.items()}
+    if len(emb_NxD) == sum(lengths.values()):
+        ends = np.cumsum(list(lengths.values()))
+        return dict(zip(lengths, np.split(emb_NxD, ends[:-1]), strict=True))
+    fitting = [name for name in JUDGED if lengths[name] == len(emb_NxD)]
+    if len(fitting) == 1:
+        return {fitting[0]: emb_NxD}
+    expected = ", ".join(f"{length} in {name}" for name, length in lengths.items())
+    raise InputError(
+        f"--embeddings {path} has {len(emb_NxD)} vectors, {store.path} has {expected} paintings:"
+        " give one for each painting of all splits, or of val or test"
+    )
 
 
-def fixed_tuples(split: Split, sample: Callable[..., np.ndarray], *, count: int) -> np.ndarray:
-    """Returns row_BxT: the same `count` tuples of a split on every call."""
-    artists = sampling.artist_rows(split.artist_N)
-    return sample(artists, batch_size=count, seed=TUPLE_SEED, index=0)
-
-
-def fixed_triplets(split: Split, *, count: int) -> np.ndarray:
-    """Returns row_Tx3: the same `count` triplets of a split on every call."""
-    return fixed_tuples(split, sampling.triplets, count=count)
-
-
-def judge(emb_NxD: np.ndarray, artist_N: np.ndarray, row_Tx3: np.ndarray) -> Figures:
-    """Returns every metric of embeddings with its interval."""
-    return {
-        name: metrics.interval(metric, by_N, *values, replicates=REPLICATES, seed=TUPLE_SEED)
-        for name, (metric, by_N, values) in _measurements(emb_NxD, artist_N, row_Tx3).items()
-    }
-
-
-def judge_quickly(
-    emb_NxD: np.ndarray, artist_N: np.ndarray, row_Tx3: np.ndarray
-) -> dict[str, float]:
-    """Returns every metric of embeddings as one number."""
-    measurements = _measurements(emb_NxD, artist_N, row_Tx3)
-    return {name: metric(*values) for name, (metric, _, values) in measurements.items()}
-
-
-def color_histograms(image_NxSxSxC: np.ndarray) -> np.ndarray:
-    """Returns the square root of each image's 8 x 8 x 8 color histogram: float32 N x 512.
-
-    Euclidean distance between these is sqrt(2) times Hellinger distance between the histograms.
-    """
-    histograms = []
-    for image_SxSxC in image_NxSxSxC:
-        bin_M = (image_SxSxC.reshape(-1, 3) >> 5).astype(np.int64) @ (64, 8, 1)
-        histograms.append(np.sqrt(np.bincount(bin_M, minlength=512) / len(bin_M)))
-    return np.array(histograms, np.float32)
+def _vectors_by_file(
+    emb_NxD: np.ndarray, row_by_file: dict[str, int], store: Store
+) -> dict[str, np.ndarray]:
+    found = {}
+    for name in JUDGED:
+        rows = [row_by_file.get(painting.file, -1) for painting in store.splits[name].paintings]
+        if rows and min(rows) >= 0:
+            found[name] = emb_NxD[rows]
+    if not found:
+        raise InputError(f"--embeddings has no split of {store.path} whole: embed it again")
+    return found
 
 
 def table(split: Split, figures: dict[str, Any]) -> str:
     """Returns a split's figures as lines of text, one column per embedding."""
     seen = "seen" if split.name == "val" else "never seen"
-    columns = {
-        "trained": figures,
-        **{key: figures[key] for key in FLOORS},
-    }
+    first = "trained" if "untrained" in figures else "vectors"
+    columns = {first: figures, **{key: figures[key] for key in FLOORS if key in figures}}
     lines = [
         f"{split.name}: {len(split)} paintings by {len(split.artists)} artists {seen} in training",
-        f"  {'':20}" + "".join(f"{key:>24}" for key in columns),
+        f"  {'':22}" + "".join(f"{key:>24}" for key in columns),
     ]
-    for metric in (key for key in figures if key not in columns):
+    for metric in figures["color_histogram"]:
         cells = [
             f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
             for figure in (column[metric] for column in columns.values())
         ]
-        lines.append(f"  {metric:20}" + "".join(f"{cell:>24}" for cell in cells))
+        lines.append(f"  {metric:22}" + "".join(f"{cell:>24}" for cell in cells))
+    if "at_threshold" in figures:
+        at, error = figures["at_threshold"], figures["calibration_error"]
+        lines.append(
+            f"  by validation: within a distance of {at['distance']:.3f} lie"
+            f" {100 * at['true_positive_rate']:.0f} % of the pairs by one artist,"
+            f" {100 * at['false_positive_rate']:.0f} % of the others;"
+            f" probabilities are off by {error:.3f}"
+        )
     return "\n".join(lines)
-
-
-def _measurements(
-    emb_NxD: np.ndarray, artist_N: np.ndarray, row_Tx3: np.ndarray
-) -> dict[str, Measurement]:
-    anchor_T, positive_T, negative_T = row_Tx3.T
-    distances = (_distances(emb_NxD, anchor_T, other_T) for other_T in (positive_T, negative_T))
-    compared = (artist_N[anchor_T], tuple(distances))
-    recall_N, precision_N = metrics.retrieval(emb_NxD, artist_N)
-    counted_N = ~np.isnan(recall_N)
-    return {
-        "triplet_accuracy": (metrics.triplet_accuracy, *compared),
-        "roc_auc": (metrics.roc_auc, *compared),
-        "mean_of_two_accuracy": (metrics.mean_of_two_accuracy, *compared),
-        "recall_at_1": (_mean, artist_N[counted_N], (recall_N[counted_N],)),
-        "map_at_r": (_mean, artist_N[counted_N], (precision_N[counted_N],)),
-    }
-
-
-def _distances(emb_NxD: np.ndarray, first_T: np.ndarray, second_T: np.ndarray) -> np.ndarray:
-    blocks = range(0, len(first_T), DISTANCE_BLOCK)
-    slices = [slice(start, start + DISTANCE_BLOCK) for start in blocks]
-    return np.concatenate(
-        [np.linalg.norm(emb_NxD[first_T[s]] - emb_NxD[second_T[s]], axis=1) for s in slices]
-    )
-
-
-def _mean(value_N: np.ndarray) -> float:
-    return float(value_N.mean(dtype=np.float64))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,46 @@ from painterjax.errors import InputError
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Writes a JSON file that a kill cannot leave half written."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that a kill cannot leave half written."""
     temporary = path.with_suffix(".tmp")
     with open(temporary, "w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=2) + "\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def begin(partial: Path, plan: dict[str, Any]) -> None:
+    """Makes the folder of work in progress, or checks that it was begun with the same plan.
+
+    Raises:
+      InputError: it was begun with another plan, or holds other files.
+    """
+    path = partial / "plan.json"
+    if path.exists():
+        begun = read_plan(partial)
+        changed = [key for key in plan if begun.get(key) != plan[key]]
+        if changed:
+            was = ", ".join(f"{key} was {begun.get(key)}, is {plan[key]}" for key in changed)
+            raise InputError(f"{partial} was begun otherwise ({was}): repeat that or delete it")
+        return
+    partial.mkdir(parents=True, exist_ok=True)
+    if set(partial.iterdir()) - {path.with_suffix(".tmp")}:
+        raise InputError(f"{partial} is needed and holds other files: move it or delete it")
+    write_json(path, plan)
+
+
+def read_plan(partial: Path) -> dict[str, Any]:
+    """Returns the plan that a folder of work in progress was begun with."""
+    path = partial / "plan.json"
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}): delete {partial}") from error
 
 
 @contextlib.contextmanager

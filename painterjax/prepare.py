@@ -14,8 +14,6 @@ reads paintings/<artist>/<any image>. Interrupt it whenever you like: the same c
 
 import argparse
 import hashlib
-import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +78,7 @@ def prepare(source: sources.Source, output: Path, *, plan: dict[str, Any], worke
     partial = output.parent / (output.name + ".partial")
     if output.exists():
         return _check_finished(output, partial, plan)
-    _begin(partial, plan)
+    files.begin(partial, plan)
     with files.claimed(partial):
         _finish(source, partial, output, plan=plan, workers=workers)
 
@@ -89,7 +87,10 @@ def _finish(
     source: sources.Source, partial: Path, output: Path, *, plan: dict[str, Any], workers: int
 ) -> None:
     """Does what is left to do in `partial`, and makes it `output`."""
-    fates = decoding.decode_all(source, partial, size=plan["image_size"], workers=workers)
+    size = plan["image_size"]
+    fates = decoding.decode_all(
+        source, partial, size=size, workers=workers, keeping=decoding.pixels(size), what="prepare"
+    )
     rows, place_N, rejected = _select(source, fates, plan)
     if not rows:
         # Keeping the journal would hold these files rejected after the user has mended them.
@@ -105,28 +106,6 @@ def _finish(
     _report(output, counts)
 
 
-def _begin(partial: Path, plan: dict[str, Any]) -> None:
-    path = partial / "plan.json"
-    if path.exists():
-        begun = _read_plan(path)
-        changed = [key for key in plan if begun.get(key) != plan[key]]
-        if changed:
-            was = ", ".join(f"{key} was {begun.get(key)}, is {plan[key]}" for key in changed)
-            raise InputError(f"{partial} was begun otherwise ({was}): repeat that or delete it")
-        return
-    partial.mkdir(parents=True, exist_ok=True)
-    if set(partial.iterdir()) - {path.with_suffix(".tmp")}:
-        raise InputError(f"{partial} is needed and holds other files: move it or delete it")
-    files.write_json(path, plan)
-
-
-def _read_plan(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}): delete {path.parent}") from error
-
-
 def _check_finished(output: Path, partial: Path, plan: dict[str, Any]) -> None:
     """Accepts an existing store where it is whole and what this command would make."""
     if not (output / "dataset.json").exists():
@@ -137,7 +116,7 @@ def _check_finished(output: Path, partial: Path, plan: dict[str, Any]) -> None:
         was = ", ".join(f"{key} is {info.get(key)}, asked for {plan[key]}" for key in changed)
         raise InputError(f"{output} is another store ({was}): choose another --output")
     store.verify(output)
-    if (partial / "plan.json").exists() and _read_plan(partial / "plan.json") == plan:
+    if (partial / "plan.json").exists() and files.read_plan(partial) == plan:
         shutil.rmtree(partial)  # A kill came between the store's last rename and this line.
     print(f"{output} is whole already")
     _report(output, info["counts"])
@@ -146,7 +125,7 @@ def _check_finished(output: Path, partial: Path, plan: dict[str, Any]) -> None:
 def _select(
     source: sources.Source, fates: list[decoding.Fate], plan: dict[str, Any]
 ) -> tuple[list[catalog.Entry], np.ndarray, list[tuple[str, str]]]:
-    """Cleans and splits: the store's rows, each one's place in pixels.bin, and the rejected."""
+    """Cleans and splits: the store's rows, each one's place in records.bin, and the rejected."""
     rejected = list(source.rejected)
     place: dict[catalog.Painting, int] = {}
     first_with: dict[str, catalog.Painting] = {}
@@ -193,7 +172,7 @@ def _assemble(
     target, size = partial / "store", plan["image_size"]
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
-    pixels = np.memmap(partial / "pixels.bin", np.uint8, "r").reshape(-1, size, size, 3)
+    pixels = np.memmap(partial / "records.bin", np.uint8, "r").reshape(-1, size, size, 3)
     with runlog.Progress("sort by split", total=len(rows), unit="painting") as progress:
         batches = _gather(pixels, place_N, progress)
         store.write_images(target / "images.npy", batches, rows=len(rows), size=size)
@@ -254,13 +233,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _add_common_arguments(command: argparse.ArgumentParser) -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     command.add_argument("--output", type=Path, required=True, help="the store to write")
     command.add_argument("--image-size", type=int, default=256, help="side in pixels (256)")
     command.add_argument("--test-fraction", type=float, default=0.2, help="of artists (0.2)")
     command.add_argument("--val-fraction", type=float, default=0.1, help="of paintings (0.1)")
     command.add_argument("--seed", type=int, default=0, help="of the split (0)")
-    command.add_argument("--workers", type=int, default=cores, help="processes (all cores)")
+    cli.add_workers(command)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -271,7 +249,7 @@ def _check(args: argparse.Namespace) -> None:
         if not 0 <= getattr(args, name) < 1:
             flag = name.replace("_", "-")
             raise InputError(f"--{flag} {getattr(args, name)}: must lie in [0, 1)")
-    for name, least in (("seed", 0), ("workers", 1), ("artists", 1), ("paintings", 1)):
+    for name, least in (("seed", 0), ("artists", 1), ("paintings", 1)):
         if getattr(args, name, least) < least:
             raise InputError(f"--{name} {getattr(args, name)}: must be at least {least}")
     if args.source == "folder" and args.output.resolve().is_relative_to(args.input.resolve()):

@@ -47,6 +47,11 @@ def read_config(run: Path) -> Config:
     return config_dict.ConfigDict(_with_tuples(_read_json(run / "config.json")))
 
 
+def read_dataset(run: Path) -> dict[str, Any]:
+    """Returns what a run knows of its store; raises InputError where there is no run."""
+    return _read_json(run / "dataset.json")
+
+
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Returns nested dicts as one, with dotted keys.
 

@@ -106,6 +106,11 @@ class MetricsLog:
         self._events.flush()
 
 
+def read_records(run: Path) -> list[dict[str, Any]]:
+    """Returns the records of a run's metrics.jsonl, in order."""
+    return [json.loads(line) for line in _lines(run / "metrics.jsonl")]
+
+
 def _lines(path: Path) -> list[str]:
     """The whole lines of a file; a line that a kill cut short is left out."""
     if not path.exists():

@@ -36,20 +36,32 @@ def folder(directory: Path) -> Source:
     """Lists DIR/<artist>/**/<file>: the first folder is the artist, the file's stem the title."""
     if not directory.is_dir():
         raise InputError(f"{directory} is not a folder; expected {directory}/<artist>/<image>")
+    found = files_below(directory)
+    paintings = [painting for painting in found.paintings if painting.artist]
+    nameless = [(p.file, "not in an artist's folder") for p in found.paintings if not p.artist]
+    rejected = [*found.rejected, *nameless]
+    if not paintings:
+        raise InputError(
+            f"{directory} has {len(rejected)} files and none in an artist's folder;"
+            f" expected {directory}/<artist>/<image>"
+        )
+    return Source(paintings, rejected, found.load)
+
+
+def files_below(directory: Path) -> Source:
+    """Lists every file at any depth; the artist is the first folder, or "" where there is none."""
+    if not directory.is_dir():
+        raise InputError(f"{directory} is not a folder")
     paintings, rejected = [], []
     for path in _visible_files(directory):
         file = path.as_posix().encode(errors="surrogateescape").decode(errors="backslashreplace")
-        if len(path.parts) == 1:
-            rejected.append((file, "not in an artist's folder"))
-        elif file != path.as_posix():  # Neither tables nor hashes can hold such a name.
+        if file != path.as_posix():  # Neither tables nor hashes can hold such a name.
             rejected.append((file, "the file's name is not UTF-8"))
         elif (directory / path).is_dir():
             rejected.append((file, "a link to a folder, which is not followed"))
         else:
-            paintings.append(Painting(file, path.parts[0], title=path.stem))
-    if not paintings:
-        found = f"{directory} has {len(rejected)} files and none in an artist's folder"
-        raise InputError(f"{found}; expected {directory}/<artist>/<image>")
+            artist = path.parts[0] if len(path.parts) > 1 else ""
+            paintings.append(Painting(file, artist, title=path.stem))
     return _source(paintings, rejected, functools.partial(load_file, directory))
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from painterjax import embed, evaluate, objectives, runfolder, wiring
+from painterjax import embed, judging, objectives, runfolder, wiring
 from painterjax.errors import InputError
 from painterjax.step import TrainState
 from painterjax.store import Split, Store
@@ -30,13 +30,13 @@ class Validation:
     row_Tx3: np.ndarray
 
     def judge(self, state: TrainState) -> dict[str, float]:
-        """Returns the objective's scalars and the metrics of painterjax.evaluate."""
+        """Returns the objective's scalars and the metrics of triplets and retrieval."""
         embedder = dataclasses.replace(self.embedder, params=state.params, stats=state.stats)
         emb_NxD, artist_N = embedder.embed(self.split.image_NxSxSxC), self.split.artist_N
         scalars = self.objective.scalars(
             jnp.asarray(emb_NxD[self.row_BxT]), jnp.asarray(artist_N[self.row_BxT]), {}
         )
-        figures = evaluate.judge_quickly(emb_NxD, artist_N, self.row_Tx3)
+        figures = judging.judge_quickly(emb_NxD, artist_N, self.row_Tx3)
         return {**{key: float(value) for key, value in scalars.items()}, **figures}
 
 
@@ -49,8 +49,8 @@ def prepare(config: runfolder.Config, store: Store) -> Validation:
             split=split,
             embedder=embed.untrained(config, image_size=store.image_size),
             objective=objective,
-            row_BxT=evaluate.fixed_tuples(split, objective.sample, count=len(split)),
-            row_Tx3=evaluate.fixed_triplets(split, count=config.eval.triplets),
+            row_BxT=judging.fixed_tuples(split, objective.sample, count=len(split)),
+            row_Tx3=judging.fixed_triplets(split, count=config.eval.triplets),
         )
     except InputError as error:
         raise InputError(f"{store.path}, split val: {error}, or raise --val-fraction") from error

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from configs import default
-from painterjax import augment, catalog, runfolder, store, synthetic
+from painterjax import augment, catalog, prepare, runfolder, store, synthetic
+from tests import tiny
 
 # (3,) + (2, 3) is more often a mistake than meant.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -59,3 +60,22 @@ def config() -> runfolder.Config:
     config.batch_size = 4
     config.augmentation = dataclasses.asdict(augment.Augmentation())
     return config
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("tiny") / "store"
+    prepare.main([*tiny.STORE, "--output", str(path)])
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(tiny_store, tmp_path_factory) -> Path:
+    """An undisturbed run."""
+    path = tmp_path_factory.mktemp("runs") / "undisturbed"
+    done = tiny.train(tiny.argv(tiny_store, path))
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"run: {path}" in done.stdout
+    assert "never seen in training" in done.stdout
+    return path

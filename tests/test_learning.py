@@ -49,8 +49,8 @@ def test_all_systems_are_judged_on_the_same_artists(compared):
     stores = [store.open_store(compared / f"paintings-{size}-1") for size in (64, 80)]
     assert len({tuple(each.splits["test"].artists) for each in stores}) == 1
     assert all(0 < system["roc_auc"]["value"] < 1 for system in systems)
-    assert row["reference"]["minutes"] == pytest.approx(0.01, abs=0.05)
-    assert row["throughput"]["epochs"] > 4 * row["throughput_fifth"]["epochs"]
+    assert 0.01 < row["reference"]["minutes"] < 1  # A step more than was asked for.
+    assert row["throughput"]["epochs"] == row["throughput_fifth"]["epochs"] == 2
     assert result["mean"]["reference"]["roc_auc"] == row["reference"]["roc_auc"]["value"]
 
 
@@ -63,9 +63,10 @@ def test_what_was_tried_is_what_the_command_tries():
 
 def test_an_experiment_is_a_line_of_json(compared):
     lines = compared / "experiments.jsonl"
-    for _ in range(2):  # The second finds the run trained.
-        _run("experiments", "--names", "short", "--store", compared / "paintings-80-1",
-             "--data", compared / "runs", "--json", lines, *SMALL)  # fmt: skip
-    first, second = map(json.loads, lines.read_text().splitlines())
-    assert first["changed"] == experiments.EXPERIMENTS["short"]
-    assert first["artists_never_seen"] == second["artists_never_seen"]
+    _run("experiments", "--names", "short", "--store", compared / "paintings-80-1",
+         "--data", compared / "runs", "--json", lines, *SMALL)  # fmt: skip
+    (line,) = map(json.loads, lines.read_text().splitlines())
+    assert line["changed"] == experiments.EXPERIMENTS["short"]
+    judged = json.loads((compared / "runs" / "short" / "evaluation.json").read_text())["test"]
+    for key, value in line["artists_never_seen"].items():
+        assert value == pytest.approx(judged[key]["value"], abs=1e-4)

@@ -21,10 +21,10 @@ def few_paintings(shared, tmp_path_factory):
     return path / "store"
 
 
-@pytest.mark.parametrize("recipe", ["painter_by_numbers", "contrastive"])
-def test_the_reference_and_its_pair_variant_learn(recipe, few_paintings, tmp_path):
+@pytest.mark.parametrize(("recipe", "epochs"), [("painter_by_numbers", 5), ("contrastive", 8)])
+def test_the_reference_and_its_pair_variant_learn(recipe, epochs, few_paintings, tmp_path):
     """Whole, but for the size of the images and the number of epochs."""
-    overrides = {"data.store": few_paintings, "num_epochs": 8, "eval.triplets": 2000}
+    overrides = {"data.store": few_paintings, "num_epochs": epochs, "eval.triplets": 2000}
     argv = [f"--config=configs/{recipe}.py", "--workdir", str(tmp_path / "run")]
     train.main([*argv, *(f"--config.{key}={value}" for key, value in overrides.items())])
     evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())

@@ -27,6 +27,9 @@ SMALL = {
         "--config.model.embedding_dim=32",
     ],
     "evaluate": [],
+    "report": [],
+    "embed": ["--workers", "1"],
+    "search": [],
     "benchmark": ["--config.batch_size=4", "--config.model.embedding_dim=32"],
 }
 METRICS = {
@@ -202,9 +205,11 @@ def _speed_rows() -> list[str]:
         ("reference step against PyTorch, 256 pixels", "0.8", f"{ratios[256]:.2f}", "speed"),
         ("reference step against PyTorch, 64 pixels", "", f"{ratios[64]:.2f}", "speed"),
         *_learning_cells(),
+        *_judging_cells(),
     ]
     module = {"loading": "benchmarks.loading", "benchmark": "painterjax.benchmark",
-              "speed": "benchmarks.speed", "learning": "benchmarks.learning"}  # fmt: skip
+              "speed": "benchmarks.speed", "learning": "benchmarks.learning",
+              "judging": "benchmarks.judging"}  # fmt: skip
     return [
         f"| {what} | {target} | {measured} | `{module[by]}` |"
         for what, target, measured, by in cells
@@ -224,6 +229,19 @@ def _learning_cells() -> list[tuple[str, str, str, str]]:
          f"{early:+.3f}", "learning"),
         (f"recall@1 after {minutes[0]} minutes, above the color histogram's", "0",
          f"{recall:+.3f}", "learning"),
+    ]  # fmt: skip
+
+
+def _judging_cells() -> list[tuple[str, str, str, str]]:
+    figures = _figures("cpu-judging")
+    judged, scored = figures["judging"], figures["submit"]
+    measured = [f"{f['minutes']:.1f} min, {f['peak_bytes'] / 1e9:.1f} GB" for f in (judged, scored)]
+    assert figures["dim"] == 2048
+    return [
+        (f"judging {figures['paintings']:,} paintings, {judged['pairs'] / 1e6:.0f} million pairs",
+         "2 min, 2 GB", measured[0], "judging"),
+        (f"scoring {scored['pairs'] / 1e6:.0f} million pairs for Kaggle",
+         "10 min, 4 GB", measured[1], "judging"),
     ]  # fmt: skip
 
 

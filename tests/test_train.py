@@ -22,6 +22,7 @@ from painterjax import (
     embed,
     evaluate,
     files,
+    judging,
     prepare,
     runfolder,
     runlog,
@@ -31,22 +32,10 @@ from painterjax import (
 )  # fmt: skip
 from painterjax.checkpoint import Checkpoints
 from painterjax.errors import DivergedError, InputError
+from tests.tiny import ROOT, STEPS_PER_EPOCH, STORE, TINY
+from tests.tiny import argv as _argv
+from tests.tiny import train as _train
 
-ROOT = Path(__file__).parents[1]
-# 36 training paintings, hence 36 steps of one triplet in an epoch.
-STEPS_PER_EPOCH, EPOCHS = 36, 2
-TINY = [
-    "--config=configs/quickstart.py",
-    "--config.loss.name=triplet",
-    "--config.batch_size=1",
-    f"--config.num_epochs={EPOCHS}",
-    "--config.log_every_steps=2",
-    "--config.checkpoint_every_steps=10",
-    "--config.model.widths=(8, 16)",
-    "--config.model.depths=(1, 1)",
-    "--config.model.embedding_dim=16",
-    "--config.eval.triplets=200",
-]
 # A train command that kills its own process before the step given first.
 KILLED = """
 import os, signal, sys
@@ -59,41 +48,6 @@ def killing(training, state, batch, count):
 wiring.Training.run = killing
 cli.run(train.main, "train")
 """
-
-
-STORE = [
-    "synthetic", "--artists", "8", "--paintings", "8", "--image-size", "32",
-    "--val-fraction", "0.25", "--workers", "1",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def tiny_store(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("tiny") / "store"
-    prepare.main([*STORE, "--output", str(path)])
-    return path
-
-
-def _argv(store_path: Path, run: Path, *overrides: str) -> list[str]:
-    return [*TINY, f"--config.data.store={store_path}", "--workdir", str(run), *overrides]
-
-
-def _train(argv: list[str], *, python: tuple[str, ...] = ("-m", "painterjax.train")):
-    return subprocess.run(
-        [sys.executable, *python, *argv], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
-
-
-@pytest.fixture(scope="module")
-def run(tiny_store, tmp_path_factory) -> Path:
-    """An undisturbed run."""
-    path = tmp_path_factory.mktemp("runs") / "undisturbed"
-    done = _train(_argv(tiny_store, path))
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert f"run: {path}" in done.stdout
-    assert "never seen in training" in done.stdout
-    return path
 
 
 def _records(run: Path) -> list[dict[str, Any]]:
@@ -458,12 +412,12 @@ def test_evaluation_is_scikit_learn_s(run):
     assert step == evaluation["step"]
     for name in ("val", "test"):
         split = opened.splits[name]
-        anchor_T, positive_T, negative_T = evaluate.fixed_triplets(split, count=200).T
+        anchor_T, positive_T, negative_T = judging.fixed_triplets(split, count=200).T
         images = split.image_NxSxSxC
         for key, emb_NxD in {
             None: best.embed(images),
             "untrained": start.embed(images),
-            "color_histogram": evaluate.color_histograms(images),
+            "color_histogram": judging.color_histograms(images),
         }.items():
             figures = evaluation[name] if key is None else evaluation[name][key]
             distances = [
@@ -514,7 +468,12 @@ def test_a_split_with_one_artist_is_not_judged_and_training_goes_on(tmp_path, ca
     prepare.main([*STORE, "--output", str(tmp_path / "store"), "--artists", "5"])
     train.main(_argv(tmp_path / "store", tmp_path / "run", "--config.num_epochs=1"))
     assert "test: not judged, tuples need two artists" in capsys.readouterr().out
-    assert json.loads((tmp_path / "run" / "evaluation.json").read_text()).keys() == {"step", "val"}
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text()).keys() == {
+        "step",
+        "threshold",
+        "calibration",
+        "val",
+    }
     with pytest.raises(InputError, match="has nothing to judge in test"):
         evaluate.main(["--run", str(tmp_path / "run"), "--split", "test"])
 
@@ -523,7 +482,7 @@ def test_a_split_with_one_artist_is_not_judged_and_training_goes_on(tmp_path, ca
     ("argv", "message"),
     [
         (["--run", "nowhere"], "no run at nowhere"),
-        ([], "required: --run"),
+        ([], "one of the arguments --run --embeddings is required"),
         (["--run", "x", "--split", "train"], "invalid choice: 'train'"),
     ],
 )
@@ -535,6 +494,6 @@ def test_evaluate_refuses_in_one_line(argv, message):
 def test_a_color_histogram_counts_pixels():
     image_1xSxSxC = np.zeros((1, 4, 4, 3), np.uint8)
     image_1xSxSxC[0, :2] = (255, 40, 0)  # half of the pixels: bins 7, 1, 0
-    histogram_512 = evaluate.color_histograms(image_1xSxSxC)[0]
+    histogram_512 = judging.color_histograms(image_1xSxSxC)[0]
     assert histogram_512[0] == histogram_512[7 * 64 + 8] == pytest.approx(0.5**0.5)
     assert np.count_nonzero(histogram_512) == 2

@@ -1,0 +1,143 @@
+"""The report's plots: each a matplotlib figure, legible on light and on dark ground."""
+
+import functools
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+from painterjax.verification import Pairs
+
+GRAY = "#7d7d7d"  # 4 to 1 against both white and black.
+BLUE, ORANGE = "#3d85c6", "#d9822b"
+STYLE: Any = {
+    "axes.edgecolor": GRAY,
+    "axes.labelcolor": GRAY,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": GRAY,
+    "font.size": 10,
+    "legend.frameon": False,
+    "svg.hashsalt": "painterjax",  # The same figure twice is the same text.
+    "text.color": GRAY,
+    "xtick.color": GRAY,
+    "ytick.color": GRAY,
+}
+HISTOGRAM_BINS = 80
+MAP_INCHES = 9.0
+THUMBNAIL_INCHES = 0.22
+
+
+def styled(plot: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draws a plot in STYLE."""
+
+    @functools.wraps(plot)
+    def drawn(*args: Any, **kwargs: Any) -> Figure:
+        with matplotlib.rc_context(STYLE):
+            return plot(*args, **kwargs)
+
+    return drawn
+
+
+def svg(figure: Figure) -> str:
+    """Returns a figure as an SVG element for a page, on no ground of its own."""
+    text = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+@styled
+def curves(records: list[dict[str, Any]], keys: Sequence[str]) -> Figure:
+    """Training and validation by epoch: a panel for each key."""
+    figure, axes = _panels(len(keys))
+    for axis, key in zip(axes, keys, strict=True):
+        for split, color in (("train", BLUE), ("val", ORANGE)):
+            points = [(r["step"], r[key]) for r in records if r["split"] == split and key in r]
+            if points:
+                axis.plot(*zip(*points, strict=True), color=color, label=split, linewidth=1.5)
+        axis.set(title=key, xlabel="step")
+        if axis.lines:
+            axis.legend()
+    return figure
+
+
+@styled
+def paintings_per_artist(counts: dict[str, np.ndarray]) -> Figure:
+    """How many paintings each artist has, the most first: a panel for each split."""
+    figure, axes = _panels(len(counts))
+    for axis, (split, count_A) in zip(axes, counts.items(), strict=True):
+        axis.bar(np.arange(len(count_A)), np.sort(count_A)[::-1], width=1.0, color=BLUE)
+        title = f"{split}: {count_A.sum():,} paintings by {len(count_A):,} artists"
+        axis.set(title=title, xlabel="artist", ylabel="paintings")
+    return figure
+
+
+@styled
+def roc(pairs: Pairs, *, roc_auc: float) -> Figure:
+    """The ROC curve over all pairs."""
+    figure, (axis,) = _panels(1)
+    positive_K, negative_K = (
+        np.cumsum(count_K) / count_K.sum() for count_K in (pairs.same_K, pairs.different_K)
+    )
+    # A thousand points are as smooth as a million.
+    place_M = np.searchsorted(positive_K, np.linspace(0, 1, 1000), side="left")
+    place_M = np.minimum(place_M, len(positive_K) - 1)
+    x_M, y_M = ([0.0, *rate_K[place_M], 1.0] for rate_K in (negative_K, positive_K))
+    axis.plot(x_M, y_M, color=BLUE, linewidth=2, label=f"area {roc_auc:.3f}")
+    axis.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
+    axis.set(
+        xlabel="false positives: pairs by two artists", ylabel="true positives: pairs by one",
+        aspect="equal",
+    )  # fmt: skip
+    axis.legend(loc="lower right")
+    return figure
+
+
+@styled
+def distances(pairs: Pairs, *, threshold: float | None) -> Figure:
+    """How distances are spread, of pairs by one artist and by two."""
+    figure, (axis,) = _panels(1)
+    seen = np.flatnonzero(pairs.same_K + pairs.different_K)
+    end = (seen[-1] + 1) * pairs.step
+    edge_B = np.linspace(0, end, HISTOGRAM_BINS + 1)
+    middle_K = (np.arange(len(pairs.same_K)) + 0.5) * pairs.step
+    for count_K, color, label in (
+        (pairs.same_K, ORANGE, "one artist"),
+        (pairs.different_K, BLUE, "two artists"),
+    ):
+        share_B, _ = np.histogram(middle_K, edge_B, weights=count_K / count_K.sum())
+        axis.stairs(share_B, edge_B, fill=True, alpha=0.5, color=color, label=label)
+    if threshold is not None:
+        axis.axvline(threshold, color=GRAY, linestyle=":", label="threshold of validation")
+    axis.set(xlabel="distance", ylabel="share of the pairs", yticks=[])
+    axis.legend()
+    return figure
+
+
+@styled
+def scatter(
+    place_Nx2: np.ndarray, image_NxSxSxC: np.ndarray, artist_N: np.ndarray, artists: Sequence[str]
+) -> Figure:
+    """A map of paintings: thumbnails in frames of their artists' colors."""
+    figure = Figure(figsize=(MAP_INCHES, MAP_INCHES), layout="constrained", dpi=200)
+    axis = figure.subplots()
+    colors = matplotlib.colormaps["turbo"](np.linspace(0, 1, len(artists)))
+    zoom = 72 * THUMBNAIL_INCHES / image_NxSxSxC.shape[1]
+    for place_2, image_SxSxC, artist in zip(place_Nx2, image_NxSxSxC, artist_N, strict=True):
+        frame = {"edgecolor": colors[artist], "linewidth": 1.2}
+        box = OffsetImage(image_SxSxC, zoom=zoom)
+        axis.add_artist(AnnotationBbox(box, place_2, pad=0.0, bboxprops=frame))
+    axis.update_datalim(place_Nx2)
+    axis.autoscale_view()
+    axis.set_axis_off()
+    return figure
+
+
+def _panels(count: int) -> tuple[Figure, list[Any]]:
+    figure = Figure(figsize=(5.0 * count, 3.6), layout="constrained")
+    return figure, list(np.ravel(figure.subplots(1, count)))

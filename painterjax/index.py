@@ -1,0 +1,281 @@
+"""An index of embedded paintings on disk: it grows, and finds the nearest among millions.
+
+paintings.db       SQLite: what is known of each painting, by number, and the vectors' file
+vectors-<n>.faiss  the vectors of paintings 0 to n - 1, for FAISS
+
+Up to EXACT paintings the search is exact. Beyond them vectors lie in cells around centers, a byte
+for each number, and only the cells nearest to a query are searched: as many as it takes to find
+RECALL of the ten nearest, measured on paintings of the index. FAISS (https://faiss.ai) does both,
+selects by number, and holds ten million vectors in the memory of one machine.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from painterjax import files
+from painterjax.catalog import PAINTING_COLUMNS, Painting
+from painterjax.errors import InputError
+from painterjax.judging import century
+from painterjax.vectors import ORIGIN, Vectors
+
+EXACT = 1_000_000
+RECALL = 0.95  # of the ten nearest
+MEASURED_QUERIES = 256
+TRAINED_PER_CELL = 64  # vectors that a cell's center is the mean of
+SCHEMA = """
+create table if not exists sources (
+  id integer primary key, origin text not null, sha256 text not null);
+create table if not exists paintings (
+  id integer primary key, source integer not null, position integer not null,
+  file text not null, artist text not null, title text not null, style text not null,
+  genre text not null, date text not null, century text not null);
+create index if not exists paintings_by_artist on paintings (artist);
+create index if not exists paintings_by_file on paintings (file);
+create table if not exists facts (name text primary key, value text not null);
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A painting of the index: its number, what is known of it, and where it comes from.
+
+    Attributes:
+      id: its number.
+      painting: what is known of it.
+      origin: Vectors.origin of the file that it was added from.
+      position: its place there.
+    """
+
+    id: int
+    painting: Painting
+    origin: dict[str, Any]
+    position: int
+
+
+class Index:
+    """The index in a folder; an empty folder, or none, is an empty index."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._vectors: Any = None
+        self._read()
+
+    def _read(self) -> None:
+        facts = self.facts
+        if not facts:
+            return
+        path = self.folder / facts["vectors"]
+        try:
+            self._vectors = faiss.read_index(str(path))
+        except RuntimeError as error:
+            raise InputError(f"{path} cannot be read: build the index again") from error
+        if "probes" in facts:
+            self._vectors.nprobe = int(facts["probes"])
+
+    def __len__(self) -> int:
+        return 0 if self._vectors is None else self._vectors.ntotal
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What holds for all vectors: `run`, `step`, `config_sha256`, `recall` where measured."""
+        if not self._database.exists():
+            return {}
+        with self._open() as database:
+            tables = database.execute("select 1 from sqlite_master where name = 'facts'")
+            if tables.fetchone() is None:  # A kill came before the first add was whole.
+                return {}
+            return dict(database.execute("select name, value from facts"))
+
+    def add(self, vectors: Vectors) -> None:
+        """Appends vectors; a kill leaves the index as it was.
+
+        Raises:
+          InputError: they are there already, or come from another run, or another state of it,
+            than those that are there.
+          OSError: the disk is full.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with files.claimed(self.folder):
+            self._read()  # Another process may have added some since.
+            before = self.facts
+            self._check(vectors, before)
+            grown, more = _grown(self._vectors, vectors.emb_NxD)
+            facts = {name: str(vectors.origin[name]) for name in ORIGIN}
+            facts |= {"vectors": f"vectors-{grown.ntotal}.faiss", **more}
+            temporary = self.folder / "vectors.tmp"
+            try:
+                faiss.write_index(grown, str(temporary))
+            except RuntimeError as error:
+                raise OSError(f"{temporary} cannot be written: {error}") from error
+            temporary.replace(self.folder / facts["vectors"])
+            with self._open() as database:
+                self._insert(database, vectors, first=len(self), facts=facts)
+            self._vectors = grown
+            if before and before["vectors"] != facts["vectors"]:
+                (self.folder / before["vectors"]).unlink(missing_ok=True)
+
+    def _check(self, vectors: Vectors, facts: dict[str, str]) -> None:
+        for name in ("step", "config_sha256"):
+            if facts and facts[name] != str(vectors.origin[name]):
+                raise InputError(
+                    f"{self.folder} has vectors of {name} {facts[name]}, these are of"
+                    f" {vectors.origin[name]}: embed again, or choose another --index"
+                )
+        if facts:
+            with self._open() as database:
+                known = database.execute(
+                    "select 1 from sources where sha256 = ?", (_digest(vectors),)
+                )
+                if known.fetchone() is not None:
+                    raise InputError(f"{self.folder} has these paintings already")
+
+    def nearest(
+        self, emb_D: np.ndarray, count: int, *, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the distances and numbers of up to `count` paintings, nearest first.
+
+        Args:
+          emb_D: a float32 embedding.
+          count: how many.
+          among: numbers of the paintings to choose from; all where None.
+        """
+        parameters = None
+        if among is not None:
+            kind: Any = faiss.SearchParametersIVF if self._in_cells else faiss.SearchParameters
+            parameters = kind(sel=faiss.IDSelectorBatch(among.astype(np.int64)))
+            if self._in_cells:  # The few that are wanted may lie in any of them.
+                parameters.nprobe = self._vectors.nlist
+        count = min(count, len(self))
+        square_1xR, id_1xR = self._vectors.search(emb_D[None], count, params=parameters)
+        found_R = id_1xR[0] >= 0
+        return np.sqrt(np.maximum(square_1xR[0][found_R], 0)), id_1xR[0][found_R]
+
+    def embedding(self, number: int) -> np.ndarray:
+        """Returns the embedding of a painting, as the index keeps it."""
+        if self._in_cells:
+            self._vectors.make_direct_map()
+        return self._vectors.reconstruct(number)
+
+    def entry(self, number: int) -> Entry:
+        """Returns what is known of a painting; raises InputError where there is no such number."""
+        if not 0 <= number < len(self):
+            raise InputError(f"there is no painting {number}: {self.folder} has {len(self)}")
+        columns = ", ".join(PAINTING_COLUMNS)
+        with self._open() as database:
+            row = database.execute(
+                f"select origin, position, {columns} from paintings"
+                " join sources on sources.id = source where paintings.id = ?",
+                (number,),
+            ).fetchone()
+        origin, position, *values = row
+        return Entry(number, Painting(*values), json.loads(origin), position)
+
+    def find(self, *, without_artist: str | None = None, **wanted: str) -> np.ndarray:
+        """Returns the numbers of paintings whose columns, or century, have the wanted values."""
+        conditions = [f"{column} = ?" for column in wanted]
+        values = [*wanted.values()]
+        if without_artist is not None:
+            conditions.append("artist <> ?")
+            values.append(without_artist)
+        where = " and ".join(conditions) or "1"
+        with self._open() as database:
+            rows = database.execute(f"select id from paintings where {where} order by id", values)
+            return np.fromiter((row[0] for row in rows), np.int64)
+
+    @property
+    def _in_cells(self) -> bool:
+        return isinstance(self._vectors, faiss.IndexIVF)
+
+    @property
+    def _database(self) -> Path:
+        return self.folder / "paintings.db"
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """The database; what is changed within is kept whole or not at all."""
+        try:
+            with contextlib.closing(sqlite3.connect(self._database)) as database, database:
+                yield database
+        except sqlite3.Error as error:
+            raise InputError(f"{self._database}: {error}: build the index again") from error
+
+    def _insert(
+        self, database: sqlite3.Connection, vectors: Vectors, *, first: int, facts: dict[str, str]
+    ) -> None:
+        database.execute("begin")
+        if not first:
+            for statement in SCHEMA.split(";")[:-1]:
+                database.execute(statement)
+        cursor = database.execute(
+            "insert into sources (origin, sha256) values (?, ?)",
+            (json.dumps(vectors.origin), _digest(vectors)),
+        )
+        places = ", ".join("?" * (len(PAINTING_COLUMNS) + 4))
+        database.executemany(
+            f"insert into paintings values ({places})",
+            (
+                (first + i, cursor.lastrowid, i, *dataclasses.astuple(painting),
+                 century(painting.date))
+                for i, painting in enumerate(vectors.paintings)
+            ),
+        )  # fmt: skip
+        database.executemany("insert or replace into facts values (?, ?)", facts.items())
+
+
+def _digest(vectors: Vectors) -> str:
+    """A name for the vectors themselves, wherever they were and whoever embedded them."""
+    files_N = "\n".join(painting.file for painting in vectors.paintings)
+    return hashlib.sha256(files_N.encode() + vectors.emb_NxD.tobytes()).hexdigest()
+
+
+def _grown(vectors: Any, emb_NxD: np.ndarray) -> tuple[Any, dict[str, str]]:
+    """Returns FAISS's index with more vectors, and what was measured where cells are new."""
+    if vectors is None:
+        vectors = faiss.IndexFlatL2(emb_NxD.shape[1])
+    if vectors.d != emb_NxD.shape[1]:
+        raise InputError(f"the index has vectors of {vectors.d} numbers, not {emb_NxD.shape[1]}")
+    if isinstance(vectors, faiss.IndexIVF) or vectors.ntotal + len(emb_NxD) <= EXACT:
+        # A copy: what is on disk and in this object change together or not at all.
+        vectors = faiss.clone_index(vectors)
+        vectors.add(emb_NxD)
+        return vectors, {}
+    before_NxD = vectors.reconstruct_n(0, vectors.ntotal)
+    return in_cells(np.concatenate([before_NxD, emb_NxD]))
+
+
+def in_cells(emb_NxD: np.ndarray) -> tuple[Any, dict[str, str]]:
+    """Returns an index in 4 sqrt(N) cells, and how many it searches for which measured recall."""
+    rng = np.random.default_rng(0)
+    cells = max(1, int(4 * math.sqrt(len(emb_NxD))))
+    vectors: Any = faiss.index_factory(emb_NxD.shape[1], f"IVF{cells},SQ8")
+    sample = rng.choice(len(emb_NxD), min(len(emb_NxD), TRAINED_PER_CELL * cells), replace=False)
+    vectors.train(emb_NxD[np.sort(sample)])
+    vectors.add(emb_NxD)
+    query_QxD = emb_NxD[rng.choice(len(emb_NxD), MEASURED_QUERIES)]
+    _, exact_Qx10 = faiss.knn(query_QxD, emb_NxD, 10)
+    vectors.nprobe, recall = 1, 0.0
+    while True:
+        recall = recall_of(vectors.search(query_QxD, 10)[1], exact_Qx10)
+        if recall >= RECALL or vectors.nprobe >= cells:
+            return vectors, {"probes": str(vectors.nprobe), "recall": f"{recall:.4f}"}
+        vectors.nprobe = min(cells, 2 * vectors.nprobe)
+
+
+def recall_of(found_QxR: np.ndarray, exact_QxR: np.ndarray) -> float:
+    """Share of the exact neighbors that were found.
+
+    >>> recall_of(np.array([[1, 2], [3, 4]]), np.array([[2, 1], [3, 5]]))
+    0.75
+    """
+    both = (found_QxR[:, :, None] == exact_QxR[:, None]).any(axis=2)
+    return float(both.mean())

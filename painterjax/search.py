@@ -1,0 +1,195 @@
+"""Finds what hangs near a painting: the nearest of an index, with distances and probabilities.
+
+    python -m painterjax.search --run RUN --query IMAGE [--k 10] [--index DIR] [--json FILE]
+        [--artist NAME | --other-artists] [--style STYLE] [--century 1801-1900]
+    python -m painterjax.search --run RUN --index DIR --add VECTORS
+
+Example:
+
+    python -m painterjax.search --run runs/quickstart --query painting.jpg --k 5
+
+searches the paintings of the run's store, which are embedded into RUN/index the first time. IMAGE
+is a file, or a painting of the index: its number or its file's name there. --index searches
+another index, which --add makes or extends with a .npz of painterjax.embed.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from painterjax import cli, compilation, embed, files, images, vectors
+from painterjax.errors import InputError
+from painterjax.index import Entry, Index
+from painterjax.store import Store, open_store
+from painterjax.verification import Calibration, read_calibration
+
+
+def main(argv: list[str]) -> None:
+    """Runs the command line `painterjax.search`."""
+    compilation.keep_on_disk()
+    args = _parse(argv)
+    if args.add:
+        index = Index(args.index)
+        index.add(vectors.load(args.add))
+        recall = index.facts.get("recall")
+        measured = f", finds {recall} of the ten nearest" if recall else ", exact"
+        print(f"index: {index.folder}, {len(index)} paintings{measured}")
+    if not args.query:
+        return
+    embedder, origin = embed.of_run(args.run)
+    index = Index(args.index) if args.index else own_index(args.run, embedder, origin)
+    _check_same_run(index, origin)
+    emb_D, entry = _embedding(args.query, index, embedder)
+    among = _among(index, args, entry)
+    skipped = None if entry is None else entry.id
+    found = nearest(index, emb_D, args.k, among=among, skipped=skipped)
+    calibration = read_calibration(args.run, step=origin["step"])
+    results = [describe(index, number, distance, calibration) for distance, number in found]
+    print("\n".join(map(_line, results)) or "no painting of the index fits these filters")
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def own_index(run: Path, embedder: embed.Embedder, origin: dict[str, Any]) -> Index:
+    """Returns the index of a run's whole store in RUN/index, made where it is not there yet."""
+    folder, building = run / "index", run / "index.partial"
+    index = Index(folder)
+    if len(index) and index.facts["step"] == str(origin["step"]):
+        return index
+    building.mkdir(exist_ok=True)
+    with files.claimed(building):
+        shutil.rmtree(building / "index", ignore_errors=True)
+        for embedded in embed.store_vectors(run, embedder, origin):
+            Index(building / "index").add(embedded)
+        shutil.rmtree(folder, ignore_errors=True)  # Of an earlier state of the run.
+        (building / "index").rename(folder)
+    shutil.rmtree(building, ignore_errors=True)
+    return Index(folder)
+
+
+def nearest(
+    index: Index, emb_D: np.ndarray, k: int, *, among: np.ndarray | None, skipped: int | None
+) -> list[tuple[float, int]]:
+    """Returns distance and number of the k nearest paintings, without the one `skipped`."""
+    distance_R, number_R = index.nearest(emb_D, k + (skipped is not None), among=among)
+    found = zip(distance_R.tolist(), number_R.tolist(), strict=True)
+    return [(distance, number) for distance, number in found if number != skipped][:k]
+
+
+def describe(
+    index: Index, number: int, distance: float, calibration: Calibration | None
+) -> dict[str, Any]:
+    """Returns what a user wants to know of a painting that was found."""
+    entry = index.entry(number)
+    probability = None
+    if calibration is not None:
+        probability = float(calibration.probability(distance))
+    return {
+        "id": number,
+        "distance": distance,
+        "probability": probability,
+        **dataclasses.asdict(entry.painting),
+        "image": str(picture(index, entry)),
+    }
+
+
+def picture(index: Index, entry: Entry) -> Path:
+    """Returns the file that shows a painting: its own, or a thumbnail from its store."""
+    if "images" in entry.origin:
+        return Path(entry.origin["images"]) / entry.painting.file
+    path = index.folder / "thumbnails" / f"{entry.id}.png"
+    if not path.exists():
+        split = _opened(entry.origin["store"]).splits[entry.origin["split"]]
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        Image.fromarray(split.image_NxSxSxC[entry.position]).save(temporary, "PNG")
+        temporary.replace(path)
+    return path
+
+
+@functools.cache
+def _opened(path: str) -> Store:
+    return open_store(path)
+
+
+def _check_same_run(index: Index, origin: dict[str, Any]) -> None:
+    if not len(index):
+        raise InputError(f"{index.folder} is no index: make one with --add")
+    for name in ("step", "config_sha256"):
+        if index.facts[name] != str(origin[name]):
+            raise InputError(
+                f"{index.folder} is of {name} {index.facts[name]}, the run of {origin[name]}:"
+                " embed again, and add that to another --index"
+            )
+
+
+def _embedding(
+    query: str, index: Index, embedder: embed.Embedder
+) -> tuple[np.ndarray, Entry | None]:
+    """Returns the embedding of an image file, or of a painting of the index, and its entry."""
+    path = Path(query)
+    if path.is_file():
+        try:
+            image_SxSxC = images.decode(path.read_bytes(), size=embedder.image_size)
+        except images.ImageError as error:
+            raise InputError(f"--query {query}: {error}") from error
+        return embedder.embed(image_SxSxC[None])[0], None
+    numbers = [int(query)] if query.isdecimal() else index.find(file=query).tolist()
+    if not numbers:
+        raise InputError(f"--query {query}: no such file, nor a painting of {index.folder}")
+    return index.embedding(index.entry(numbers[0]).id), index.entry(numbers[0])
+
+
+def _among(index: Index, args: argparse.Namespace, entry: Entry | None) -> np.ndarray | None:
+    """The numbers of paintings that the filters leave; None where there is no filter."""
+    wanted = {key: getattr(args, key) for key in ("artist", "style", "century")}
+    wanted = {key: value for key, value in wanted.items() if value is not None}
+    without_artist = None
+    if args.other_artists:
+        if entry is None or not entry.painting.artist:
+            raise InputError("--other-artists needs a --query whose artist the index knows")
+        without_artist = entry.painting.artist
+    if not wanted and without_artist is None:
+        return None
+    return index.find(without_artist=without_artist, **wanted)
+
+
+def _line(result: dict[str, Any]) -> str:
+    probability = result["probability"]
+    share = "" if probability is None else f"{100 * probability:4.0f} %  "
+    title = " - ".join(filter(None, (result["artist"], result["title"], result["date"])))
+    return f"{result['distance']:8.4f}  {share}{title}  ({result['id']}: {result['image']})"
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = cli.Parser(__doc__ or "", prog="python -m painterjax.search")
+    parser.add_argument("--run", type=Path, required=True, help="a folder that train wrote")
+    parser.add_argument("--query", help="an image, or a painting of the index")
+    parser.add_argument("--k", type=int, default=10, help="how many to find (10)")
+    parser.add_argument("--index", type=Path, help="the index (RUN/index)")
+    parser.add_argument("--add", type=Path, help="a .npz of painterjax.embed to add to --index")
+    artist = parser.add_mutually_exclusive_group()
+    artist.add_argument("--artist", help="find only paintings by this artist")
+    artist.add_argument("--other-artists", action="store_true", help="find none by the query's")
+    parser.add_argument("--style", help="find only paintings of this style")
+    parser.add_argument("--century", help="find only paintings of this one, as 1801-1900")
+    parser.add_argument("--json", type=Path, help="write what was found here as well")
+    args = parser.parse_args(argv)
+    if args.query is None and args.add is None:
+        raise InputError("--query is required, or --add; see --help")
+    if args.add is not None and args.index is None:
+        raise InputError("--add needs --index, the folder to make or extend")
+    if args.k < 1:
+        raise InputError(f"--k is {args.k}: must be at least 1")
+    return args
+
+
+if __name__ == "__main__":
+    cli.run(main, "search")

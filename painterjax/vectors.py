@@ -1,0 +1,65 @@
+"""Embeddings on disk: a .npz with the vectors, whose they are, and the run they come from."""
+
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from painterjax.catalog import PAINTING_COLUMNS, Painting
+from painterjax.errors import InputError
+
+# What Vectors.origin says at least.
+ORIGIN = ("run", "step", "config_sha256")
+# What numpy raises on files that are something else.
+UNREADABLE = (
+    AttributeError, EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile,
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Vectors:
+    """Embedded paintings.
+
+    Attributes:
+      emb_NxD: float32 embeddings.
+      paintings: what is known of each; the artist is "" where nobody says.
+      origin: the run, its step and config, and where the paintings were; as JSON.
+    """
+
+    emb_NxD: np.ndarray
+    paintings: list[Painting]
+    origin: dict[str, Any]
+
+
+def save(path: Path, vectors: Vectors) -> None:
+    """Writes `emb_NxD`, a column for each attribute of a painting, and `origin`; or nothing."""
+    columns = {
+        name: np.array([getattr(painting, name) for painting in vectors.paintings], np.str_)
+        for name in PAINTING_COLUMNS
+    }
+    arrays = {"emb_NxD": vectors.emb_NxD, "origin": np.array(json.dumps(vectors.origin)), **columns}
+    temporary = path.with_name(path.name + ".tmp")
+    with zipfile.ZipFile(temporary, "w") as archive:  # np.savez takes no array called "file".
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    temporary.replace(path)
+
+
+def load(path: Path) -> Vectors:
+    """Reads what `save` wrote; raises InputError where it is something else."""
+    try:
+        with np.load(path) as table:  # Refuses pickles, which could hold programs.
+            columns = [table[name].tolist() for name in PAINTING_COLUMNS]
+            paintings = [Painting(*values) for values in zip(*columns, strict=True)]
+            vectors = Vectors(table["emb_NxD"], paintings, dict(json.loads(str(table["origin"]))))
+        _ = [vectors.origin[name] for name in ORIGIN]
+    except UNREADABLE as error:
+        raise InputError(f"{path} is no file of painterjax.embed ({error}): embed again") from error
+    shape, count = vectors.emb_NxD.shape, len(vectors.paintings)
+    if vectors.emb_NxD.dtype != np.float32 or len(shape) != 2 or shape[0] != count:
+        raise InputError(f"{path} has {count} paintings and vectors {shape}: embed again")
+    return vectors

@@ -1,0 +1,175 @@
+"""embed and search on a tiny run: files, resuming, queries, filters, and wrong usage."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from painterjax import embed, evaluate, runfolder, search, store, vectors
+from painterjax.errors import InputError
+from tests.tiny import ROOT
+
+
+@pytest.fixture(scope="module")
+def opened(run) -> store.Store:
+    return store.open_store(runfolder.read_config(run).data.store)
+
+
+@pytest.fixture(scope="module")
+def pictures(opened, tmp_path_factory):
+    """The store's test paintings as files in artists' folders, one of them damaged."""
+    folder, split = tmp_path_factory.mktemp("pictures"), opened.splits["test"]
+    for image_SxSxC, painting in zip(split.image_NxSxSxC, split.paintings, strict=True):
+        path = folder / f"{painting.file}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image_SxSxC).save(path)
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def test_a_split_and_its_pictures_embed_alike(run, opened, pictures, tmp_path, capsys):
+    embed.main(["--run", str(run), "--split", "test", "--output", str(tmp_path / "split.npz")])
+    embed.main(["--run", str(run), "--images", str(pictures), "--workers", "1",
+                "--output", str(tmp_path / "pictures.npz")])  # fmt: skip
+    assert "1 files rejected" in capsys.readouterr().out
+    split, files = (vectors.load(tmp_path / f"{name}.npz") for name in ("split", "pictures"))
+    assert split.paintings == opened.splits["test"].paintings
+    assert [p.artist for p in files.paintings] == [p.artist for p in split.paintings]
+    np.testing.assert_allclose(files.emb_NxD, split.emb_NxD, atol=1e-5)
+    rejected = (tmp_path / "pictures.npz.rejected.csv").read_text()
+    assert rejected == "file,reason\nbroken.jpg,not an image that can be read\n"
+    step = json.loads((run / "evaluation.json").read_text())["step"]
+    assert split.origin["step"] == files.origin["step"] == step
+    assert not (tmp_path / "pictures.npz.partial").exists()
+
+
+def test_a_killed_embed_goes_on_and_ends_alike(run, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(600):
+        pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:03}.png")
+
+    def start(name: str) -> subprocess.Popen:
+        argv = ["--run", run, "--images", folder, "--output", tmp_path / name, "--workers", "1"]
+        command = [sys.executable, "-m", "painterjax.embed", *map(str, argv)]
+        return subprocess.Popen(command, cwd=ROOT, start_new_session=True,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+
+    process, journal = start("killed.npz"), tmp_path / "killed.npz.partial" / "decoded.jsonl"
+    while process.poll() is None and not (journal.exists() and journal.stat().st_size):
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert journal.exists(), "it ended before it could be killed"
+    assert start("killed.npz").wait() == 0
+    assert start("undisturbed.npz").wait() == 0
+    killed, undisturbed = (vectors.load(tmp_path / f"{n}.npz") for n in ("killed", "undisturbed"))
+    assert killed.paintings == undisturbed.paintings
+    np.testing.assert_array_equal(killed.emb_NxD, undisturbed.emb_NxD)
+
+
+def test_search_finds_the_painting_itself_and_then_others(run, pictures, opened, tmp_path, capsys):
+    painting = opened.splits["test"].paintings[3]
+    argv = ["--run", str(run), "--k", "4", "--json", str(tmp_path / "found.json")]
+    search.main([*argv, "--query", str(pictures / f"{painting.file}.png")])
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found[0]["file"] == painting.file
+    assert found[0]["distance"] < 1e-2
+    distances = [result["distance"] for result in found]
+    assert distances == sorted(distances)
+    probabilities = [result["probability"] for result in found]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert all(0 <= probability <= 1 for probability in probabilities)
+    with Image.open(found[0]["image"]) as image:
+        np.testing.assert_array_equal(np.asarray(image), opened.splits["test"].image_NxSxSxC[3])
+    assert painting.artist in capsys.readouterr().out
+    search.main([*argv, "--query", painting.file])  # By name it is not found again.
+    others = json.loads((tmp_path / "found.json").read_text())
+    assert [result["id"] for result in others[:3]] == [result["id"] for result in found[1:]]
+    search.main([*argv, "--query", str(found[0]["id"]), "--other-artists"])
+    strangers = json.loads((tmp_path / "found.json").read_text())
+    assert len(strangers) == 4
+    assert painting.artist not in {result["artist"] for result in strangers}
+
+
+def test_an_index_of_pictures_names_their_files(run, pictures, tmp_path, capsys):
+    embed.main(["--run", str(run), "--images", str(pictures), "--workers", "1",
+                "--output", str(tmp_path / "pictures.npz")])  # fmt: skip
+    argv = ["--run", str(run), "--index", str(tmp_path / "index")]
+    search.main([*argv, "--add", str(tmp_path / "pictures.npz")])
+    assert "16 paintings, exact" in capsys.readouterr().out
+    search.main([*argv, "--query", "0", "--k", "1", "--json", str(tmp_path / "found.json")])
+    (found,) = json.loads((tmp_path / "found.json").read_text())
+    assert found["image"] == str(pictures / found["file"])
+    search.main([*argv, "--query", "0", "--artist", "nobody"])
+    assert "no painting of the index fits these filters" in capsys.readouterr().out
+
+
+def test_vectors_of_any_origin_are_judged_as_a_run_is(run, opened, tmp_path):
+    """The run's own vectors, by file and by order, end in the run's own figures."""
+    expected = json.loads((run / "evaluation.json").read_text())["test"]
+    embed.main(["--run", str(run), "--split", "test", "--output", str(tmp_path / "test.npz")])
+    np.save(tmp_path / "test.npy", vectors.load(tmp_path / "test.npz").emb_NxD)
+    for name in ("test.npz", "test.npy"):
+        argv = ["--embeddings", str(tmp_path / name), "--store", str(opened.path)]
+        evaluate.main([*argv, "--json", str(tmp_path / "out.json")])
+        judged = json.loads((tmp_path / "out.json").read_text())
+        assert judged.keys() == {"test"}
+        for metric in ("recall_at_1", "recall_at_5", "map_at_r", "r_precision", "pair_roc_auc"):
+            assert judged["test"][metric] == expected[metric]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.zeros((5, 3)), "has 5 vectors, .* has 36 in train, 12 in val, 16 in test paintings"),
+        (np.zeros(16), r"holds float64 \(16,\): must be N x D finite numbers"),
+        (np.full((16, 3), np.nan), "must be N x D finite numbers"),
+        (np.array([{}]), "cannot be read"),
+    ],
+)
+def test_other_vectors_are_refused_in_one_line(opened, rows, message, tmp_path):
+    np.save(tmp_path / "x.npy", rows, allow_pickle=True)
+    with pytest.raises(InputError, match=message):
+        evaluate.main(["--embeddings", str(tmp_path / "x.npy"), "--store", str(opened.path)])
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--query", "nowhere.jpg"], "no such file, nor a painting of"),
+        (["--query", "999999"], "there is no painting 999999"),
+        (["--query", "0", "--k", "0"], "--k is 0: must be at least 1"),
+        ([], "--query is required, or --add"),
+        (["--add", "x.npz"], "--add needs --index"),
+        (["--query", "README.md"], "README.md: not an image that can be read"),
+        (["--query", "README.md", "--index", "nowhere"], "nowhere is no index: make one"),
+        (["--index", "x", "--add", "README.md"], "README.md is no file of painterjax.embed"),
+    ],
+)
+def test_search_refuses_in_one_line(run, argv, message, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(InputError, match=message) as refusal:
+        search.main(["--run", str(run), *argv])
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--split", "test", "--output", "x.csv"], r"its name must end in \.npz"),
+        (["--output", "x.npz"], "one of the arguments --images --split is required"),
+        (["--images", "nowhere", "--output", "x.npz"], "nowhere is not a folder"),
+    ],
+)
+def test_embed_refuses_in_one_line(run, argv, message):
+    with pytest.raises(InputError, match=message):
+        embed.main(["--run", str(run), *argv])
