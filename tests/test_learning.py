@@ -59,6 +59,9 @@ def test_what_was_tried_is_what_the_command_tries():
     assert lines
     for line in map(json.loads, lines):
         assert line["changed"] == json.loads(json.dumps(experiments.EXPERIMENTS[line["name"]]))
+        figures = line["artists_never_seen"]
+        row = f"| `{line['name']}` | {figures['roc_auc']:.3f} | {figures['recall_at_1']:.3f} |"
+        assert row in (ROOT / "docs" / "performance.md").read_text()
 
 
 def test_an_experiment_is_a_line_of_json(compared):
