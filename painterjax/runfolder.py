@@ -1,6 +1,7 @@
 """The papers of a run folder: which config, store and machine a run was begun with."""
 
 import json
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -67,21 +68,41 @@ def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Returns what ran: the versions of Python and packages, the device, and the commit."""
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or None
-    except OSError:
-        commit = None
+    """Returns what ran: the versions of Python and packages, the hardware, and the commit.
+
+    A commit that ends in "+" was not all: tracked files had been changed since.
+    """
     device = jax.devices()[0]
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
         "device": {"platform": device.platform, "kind": device.device_kind},
         "devices": jax.device_count(),
-        "commit": commit,
+        "commit": _commit(),
     }
+
+
+def _commit() -> str | None:
+    """The commit that this file is of, or None outside a clone."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40"]
+    try:
+        named = subprocess.run([*git, "--exclude=*", "--dirty=+"], capture_output=True, text=True)
+    except OSError:  # No git.
+        return None
+    return named.stdout.strip() or None
+
+
+def _processor() -> str:
+    """The processor's name; Linux keeps it where Python does not look."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
 
 
 def _version(package: str) -> str | None:
