@@ -1,24 +1,27 @@
 """The reference recipe's training step side by side: painterjax, PyTorch, and torch.compile.
 
     python -m benchmarks.speed [--image-size 256] [--batch-sizes 8] [--dtypes float32]
-        [--systems eager compiled] [--json FILE]
+        [--systems painterjax pytorch_eager pytorch_compiled] [--json FILE]
 
-One device, the same images, the same architecture. Each system has a process to itself, and they
-take turns, so that a machine that slows down slows all of them. A turn is a step that does not
-count, in which caches and memory become the system's own again, and some that do, until the device
-is done. A step is: uint8 images on the device to floats, three forward calls,
-triplet loss, backward, Adam; no augmentation. PyTorch runs in channels_last, with flush-denormal on
+One device, the same batch of images, the same architecture. Each system has a process to itself,
+and they take turns, so that a machine that slows down slows all of them. A turn is a step that does
+not count, in which caches and memory become the system's own again, and some that do, until the
+device is done. A step is: uint8 images on the device to floats, three forward calls, triplet loss,
+backward, Adam; no augmentation. PyTorch runs in channels_last, with flush-denormal on
 CPUs, cuDNN's autotuner, TF32 and fused Adam on GPUs, and autocast for bfloat16; torch.compile takes
-the network, forward and backward. A system whose memory does not suffice says so in its row.
+the network, forward and backward. A system that fails says so in its row. All of them hold their
+memory at once: where a device is too small for that, name one system a call.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import multiprocessing
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ import torch
 
 from benchmarks import pytorch_reference
 from configs import default
-from painterjax import augment, benchmark, runfolder, wiring
+from painterjax import augment, benchmark, runfolder, sampling, wiring
 
 Turn = Callable[[int], None]  # takes that many steps and waits for the last
 
@@ -39,7 +42,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8], help="triplets")
     parser.add_argument("--dtypes", nargs="+", default=["float32"])
-    parser.add_argument("--systems", nargs="+", default=["eager"], choices=["eager", "compiled"])
+    parser.add_argument("--systems", nargs="+", default=list(TURNS)[:2], choices=TURNS)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=8.0, help="of a turn")
     parser.add_argument("--json", type=Path)
@@ -69,48 +72,72 @@ def compare(
 ) -> dict[str, Any]:
     """Times all systems in turns: milliseconds a step, images/s, and ratios to painterjax."""
     row: dict[str, Any] = {"image_size": image_size, "batch_size": batch_size, "dtype": dtype}
-    # Forked processes would share threads that exist only in their parent.
-    context, workers = multiprocessing.get_context("spawn"), {}
-    for name in ("painterjax", *(f"pytorch_{system}" for system in systems)):
-        here, there = context.Pipe()
-        arguments = there, name, image_size, batch_size, dtype, seconds
-        context.Process(target=_serve, args=arguments, daemon=True).start()
-        if error := here.recv():
-            row[name] = {"error": error}
-        else:
-            workers[name] = here
-    times_ms: dict[str, list[float]] = {name: [] for name in workers}
-    for _ in range(rounds):
-        for name, worker in workers.items():
-            worker.send("turn")
-            times_ms[name].append(worker.recv())
-    for name, times in times_ms.items():
-        workers[name].send("end")
-        p10, median, p90 = np.percentile(times, (10, 50, 90)).tolist()
+    running = {name: System(name, image_size, batch_size, dtype, seconds) for name in systems}
+    times_ms: dict[str, list[float]] = {name: [] for name in systems}
+    for turn in range(1 + rounds):  # The first one warms up.
+        for name, system in list(running.items()):
+            answer = system.take_turn()
+            if isinstance(answer, str):
+                row[name] = {"error": answer}
+                del running[name]
+            elif turn:
+                times_ms[name].append(answer)
+    for name, system in running.items():
+        system.end()
+        p10, median, p90 = np.percentile(times_ms[name], (10, 50, 90)).tolist()
         images_per_s = 3000 * batch_size / median
         row[name] = {"ms": median, "p10": p10, "p90": p90, "images_per_s": images_per_s}
-        if name != "painterjax" and "painterjax" in times_ms:
-            row[f"ratio_to_{name}"] = median / row["painterjax"]["ms"]
+    for name in running.keys() - {"painterjax"}:
+        if "painterjax" in running:
+            row[f"ratio_to_{name}"] = row[name]["ms"] / row["painterjax"]["ms"]
     return row
+
+
+class System:
+    """A system in a process of its own."""
+
+    def __init__(
+        self, name: str, image_size: int, batch_size: int, dtype: str, seconds: float
+    ) -> None:
+        # A forked process would share threads that exist only in its parent.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, there = context.Pipe()
+        arguments = there, name, image_size, batch_size, dtype, seconds
+        self._process: BaseProcess = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process.start()
+        there.close()  # So that the end of the process is the end of the pipe.
+
+    def take_turn(self) -> float | str:
+        """Returns the milliseconds of a step, or why there are none."""
+        try:
+            self._pipe.send("turn")
+            return self._pipe.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            self._process.join()
+            return f"its process ended with exit code {self._process.exitcode}"
+
+    def end(self) -> None:
+        """Ends the process."""
+        self._pipe.close()
+        self._process.join()
 
 
 def _serve(
     pipe: Connection, name: str, image_size: int, batch_size: int, dtype: str, seconds: float
 ) -> None:
-    """A system's process: says why it cannot run, or None; then answers each turn with its time."""
+    """A system's process: answers each turn with its time, or once with why it cannot."""
     try:
-        if name == "painterjax":
-            turn = painterjax_turn(image_size, batch_size, dtype)
-        else:
-            turn = pytorch_turn(image_size, batch_size, dtype, compiled=name.endswith("compiled"))
-        steps = _steps_per_turn(turn, seconds)
-    except (jax.errors.JaxRuntimeError, torch.OutOfMemoryError) as error:
-        pipe.send(str(error).splitlines()[0])
-        return
-    pipe.send(None)
-    while pipe.recv() == "turn":
-        turn(1)
-        pipe.send(_time_ms(turn, steps))
+        pipe.recv()
+        take = TURNS[name](image_size, batch_size, dtype)
+        steps = _steps_per_turn(take, seconds)
+        while True:
+            take(1)
+            pipe.send(_time_ms(take, steps))
+            pipe.recv()
+    except EOFError:
+        pass  # The other end is closed when all is measured.
+    except Exception as error:  # Whatever a system raises is its row, and nobody else's.
+        pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 def painterjax_turn(image_size: int, batch_size: int, dtype: str) -> Turn:
@@ -131,8 +158,8 @@ def painterjax_turn(image_size: int, batch_size: int, dtype: str) -> Turn:
     return turn
 
 
-def pytorch_turn(image_size: int, batch_size: int, dtype: str, *, compiled: bool) -> Turn:
-    """The same in PyTorch."""
+def pytorch_turn(image_size: int, batch_size: int, dtype: str, *, compiled: bool = False) -> Turn:
+    """The same in PyTorch, on the images that painterjax draws."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_flush_denormal(True)
     torch.backends.cudnn.benchmark = True
@@ -140,9 +167,11 @@ def pytorch_turn(image_size: int, batch_size: int, dtype: str, *, compiled: bool
     network: Any = pytorch_reference.StyleNet(image_size=image_size)
     network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=device == "cuda")
-    images = benchmark.random_split(image_size).image_NxSxSxC
-    images = images[np.arange(3 * batch_size) % len(images)]
-    image_NxCxSxS = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+    split = benchmark.random_split(image_size)
+    artists = sampling.artist_rows(split.artist_N)
+    row_BxT = sampling.triplets(artists, batch_size=batch_size, seed=0, index=0)
+    images = torch.from_numpy(split.image_NxSxSxC[row_BxT.T.reshape(-1)])
+    image_NxCxSxS = images.to(device).permute(0, 3, 1, 2)
 
     def step() -> None:
         branches = list((image_NxCxSxS.float() / 127.5 - 1).chunk(3))
@@ -160,6 +189,13 @@ def pytorch_turn(image_size: int, batch_size: int, dtype: str, *, compiled: bool
             torch.cuda.synchronize()
 
     return turn
+
+
+TURNS: dict[str, Callable[[int, int, str], Turn]] = {
+    "painterjax": painterjax_turn,
+    "pytorch_eager": pytorch_turn,
+    "pytorch_compiled": functools.partial(pytorch_turn, compiled=True),
+}
 
 
 def _steps_per_turn(turn: Turn, seconds: float) -> int:

@@ -14,7 +14,7 @@ def get_config() -> Any:
     config.seed = 0  # of weights, tuples and augmentation
     config.batch_size = 8  # tuples
     config.num_epochs = 50  # each with as many anchors as there are training paintings
-    config.steps_per_dispatch = 1  # what the device takes without Python; compiles as much longer
+    config.steps_per_dispatch = 1  # that the device takes without Python; the same up to rounding
     config.log_every_steps = 50  # and at the end of each epoch
     config.checkpoint_every_steps = 1000  # and at the end of each epoch
 
