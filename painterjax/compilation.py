@@ -13,7 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 # XLA's faster convolutions on CPUs, YNNPACK's, run on one core as of jax 0.10.2; left to
 # YNNPACK are the reductions of BatchNorm, where it gains. On two cores the reference step of 24
-# images takes 2.65 s instead of 4.2 at 256 pixels, and 168 ms instead of 224 at 64.
+# images takes 2.5 s instead of 4.2 at 256 pixels, and 155 ms instead of 224 at 64.
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 

@@ -181,7 +181,6 @@ def _speed_rows() -> list[str]:
     names = ("device", "host", "dispatch-5")
     device, host, five = (_figures(f"cpu-benchmark-{name}") for name in names)
     loading = _figures("cpu-loading")
-    speed = {size: _figures(f"cpu-speed-{size}")["rows"][0] for size in (64, 256)}
     images_per_s = loading["images_per_s"]
     ours = images_per_s["painterjax"]
     per_s = loading["sampling_triplets_per_s"]
@@ -190,7 +189,6 @@ def _speed_rows() -> list[str]:
     seconds = f"{device['compile_s']:.1f} s, {device['cached_compile_s']:.1f} s"
     dispatches = f"{device['dispatch_ms']:.2f} ms, {five['dispatch_ms']:.2f} ms"
     gathered, hold = 100 * loading["gather_to_copy"], 100 * device["checkpoint_hold_ms"] / 60_000
-    ratios = {size: row["ratio_to_pytorch_eager"] for size, row in speed.items()}
     dataloader, files = (ours / images_per_s[k] for k in ("pytorch_dataloader", "file_per_artist"))
     cells = [
         ("triplets sampled on one core, 1,024 and 8 a batch", "1 M/s", sampled, "loading"),
@@ -202,8 +200,7 @@ def _speed_rows() -> list[str]:
         ("dispatch of a step, one and five at a time", "1 ms", dispatches, "benchmark"),
         ("compiling the step, first and second start", "", seconds, "benchmark"),
         ("a checkpoint's hold, of a minute", "5 %", f"{hold:.1f} %", "benchmark"),
-        ("reference step against PyTorch, 256 pixels", "0.8", f"{ratios[256]:.2f}", "speed"),
-        ("reference step against PyTorch, 64 pixels", "", f"{ratios[64]:.2f}", "speed"),
+        *_step_cells(),
         *_learning_cells(),
         *_judging_cells(),
     ]
@@ -214,6 +211,18 @@ def _speed_rows() -> list[str]:
         f"| {what} | {target} | {measured} | `{module[by]}` |"
         for what, target, measured, by in cells
     ]
+
+
+def _step_cells() -> list[tuple[str, str, str, str]]:
+    cells = []
+    for dtype, by in (("float32", ""), ("bfloat16", ", bfloat16")):
+        for size in (256, 64):
+            (row,) = (r for r in _figures(f"cpu-speed-{size}")["rows"] if r["dtype"] == dtype)
+            ratios = [f"{row[f'ratio_to_pytorch_{how}']:.2f}" for how in ("eager", "compiled")]
+            what = f"reference step against PyTorch, eager and compiled, {size} pixels{by}"
+            target = "0.8" if (dtype, size) == ("float32", 256) else ""
+            cells.append((what, target, ", ".join(ratios), "speed"))
+    return cells
 
 
 def _learning_cells() -> list[tuple[str, str, str, str]]:
