@@ -1,5 +1,6 @@
-"""From the bytes of any image file to uint8 pixels, or a named reason why not."""
+"""From the bytes of any image file to uint8 pixels, or a named reason why not; and to JPEG."""
 
+import base64
 import io
 import warnings
 
@@ -16,6 +17,10 @@ MAX_PIXELS = 89_478_485
 
 class ImageError(ValueError):
     """The file cannot become a picture; the message is the reason."""
+
+
+class FormatError(ImageError):
+    """The file is no image, or of a format that stays closed."""
 
 
 def decode(data: bytes, *, size: int) -> np.ndarray:
@@ -41,7 +46,7 @@ def decode(data: bytes, *, size: int) -> np.ndarray:
         except Image.DecompressionBombError as error:
             raise ImageError(f"more than {MAX_PIXELS} pixels") from error
         except Exception as error:
-            raise ImageError("not an image that can be read") from error
+            raise FormatError("not an image that can be read") from error
         _check_size(image)
         try:
             # JPEGs decode at 1/2, 1/4 or 1/8 of their size where that still leaves twice ours.
@@ -53,6 +58,26 @@ def decode(data: bytes, *, size: int) -> np.ndarray:
         except Exception as error:  # Pillow's readers raise almost any type on damaged data.
             raise ImageError(f"damaged image: {error}") from error
     return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+
+
+def thumbnail(image_SxSxC: np.ndarray, size: int) -> np.ndarray:
+    """Returns a picture with a side of at most `size` pixels."""
+    if len(image_SxSxC) <= size:
+        return image_SxSxC
+    image = Image.fromarray(image_SxSxC)
+    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
+
+
+def jpeg(image_HxWxC: np.ndarray) -> bytes:
+    """Returns a picture as a JPEG file."""
+    data = io.BytesIO()
+    Image.fromarray(image_HxWxC).save(data, "JPEG", quality=85)
+    return data.getvalue()
+
+
+def jpeg_url(image_HxWxC: np.ndarray) -> str:
+    """Returns a picture as a URL that holds it whole."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(image_HxWxC)).decode()
 
 
 def _check_size(image: Image.Image) -> None:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,15 +170,24 @@ class Index:
         """Returns what is known of a painting; raises InputError where there is no such number."""
         if not 0 <= number < len(self):
             raise InputError(f"there is no painting {number}: {self.folder} has {len(self)}")
+        return self.entries([number])[0]
+
+    def entries(self, numbers: Sequence[int]) -> list[Entry]:
+        """Returns what is known of paintings of the index, in the order of their numbers here."""
         columns = ", ".join(PAINTING_COLUMNS)
         with self._open() as database:
-            row = database.execute(
-                f"select origin, position, {columns} from paintings"
-                " join sources on sources.id = source where paintings.id = ?",
-                (number,),
-            ).fetchone()
-        origin, position, *values = row
-        return Entry(number, Painting(*values), json.loads(origin), position)
+            rows = database.execute(
+                f"select paintings.id, position, source, {columns} from paintings"
+                " where paintings.id in (select value from json_each(?))",
+                (json.dumps(list(numbers)),),
+            ).fetchall()
+            sources = database.execute("select id, origin from sources").fetchall()
+        origins = {source: json.loads(origin) for source, origin in sources}
+        by_number = {
+            number: Entry(number, Painting(*values), origins[source], position)
+            for number, position, source, *values in rows
+        }
+        return [by_number[number] for number in numbers]
 
     def find(self, *, without_artist: str | None = None, **wanted: str) -> np.ndarray:
         """Returns the numbers of paintings whose columns, or century, have the wanted values."""

@@ -9,10 +9,8 @@ Example:
 writes runs/quickstart/report.html, which needs no network, and runs/quickstart/report/*.png.
 """
 
-import base64
 import collections
 import html
-import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,8 +18,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
-from sklearn.manifold import TSNE
 
 from painterjax import (
     cli,
@@ -29,7 +25,9 @@ from painterjax import (
     embed,
     figures,
     files,
+    images,
     judging,
+    mapping,
     objectives,
     runfolder,
     runlog,
@@ -42,7 +40,6 @@ CURVES = ("loss", "accuracy", "roc_auc", "recall_at_1")
 TRIPLETS = 8  # shown of each kind
 QUERIES, NEIGHBORS = 8, 7
 CONFUSED = 15
-MAP_PAINTINGS = 800  # More would hide each other.
 THUMBNAIL = 160  # pixels at most
 # https://www.kaggle.com/c/painter-by-numbers, and the solution that painterjax starts from.
 PUBLISHED = {"roc_auc": 0.7465, "mean_of_two_accuracy": 0.79045}
@@ -166,15 +163,10 @@ def figures_table(judged: dict[str, Any]) -> str:
 
 
 def paintings_map(emb_NxD: np.ndarray, split: Split) -> Figure:
-    """Returns a map of paintings by t-SNE, of up to MAP_PAINTINGS of them."""
-    count = min(len(emb_NxD), MAP_PAINTINGS)
-    row_M = np.sort(np.random.default_rng(0).permutation(len(emb_NxD))[:count])
-    perplexity = min(30.0, (count - 1) / 3)
-    # The other method sums in an order that depends on the number of cores.
-    tsne = TSNE(init="pca", method="exact", perplexity=perplexity, random_state=0)
-    place_Mx2 = tsne.fit_transform(emb_NxD[row_M])
-    images = np.stack([_thumbnail(image, 64) for image in split.image_NxSxSxC[row_M]])
-    return figures.scatter(place_Mx2, images, split.artist_N[row_M], split.artists)
+    """Returns a map of a split's paintings."""
+    row_M, place_Mx2 = mapping.places(emb_NxD)
+    thumbnails = np.stack([images.thumbnail(image, 64) for image in split.image_NxSxSxC[row_M]])
+    return figures.scatter(place_Mx2, thumbnails, split.artist_N[row_M], split.artists)
 
 
 def neighbor_rows(emb_NxD: np.ndarray, split: Split) -> Iterable[str]:
@@ -232,7 +224,7 @@ def _triplet(split: Split, row_3: np.ndarray, emb_NxD: np.ndarray | None) -> lis
 
 def _picture(split: Split, row: int, caption: str, kind: str = "") -> str:
     painting = split.paintings[row]
-    source = _as_source(_thumbnail(split.image_NxSxSxC[row], THUMBNAIL))
+    source = images.jpeg_url(images.thumbnail(split.image_NxSxSxC[row], THUMBNAIL))
     text = html.escape(f"{painting.artist}, {painting.title}".strip(", "))
     return (
         f'<figure class="{kind}"><strong>{html.escape(caption) or "&nbsp;"}</strong>'
@@ -249,19 +241,6 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
     text = "".join(f"<tr>{line}</tr>\n" for line in lines)
     return f'<div class="scroll"><table>\n{text}</table></div>\n'
-
-
-def _thumbnail(image_SxSxC: np.ndarray, size: int) -> np.ndarray:
-    image = Image.fromarray(image_SxSxC)
-    if image.width > size:
-        image = image.resize((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(image)
-
-
-def _as_source(image_SxSxC: np.ndarray) -> str:
-    data = io.BytesIO()
-    Image.fromarray(image_SxSxC).save(data, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
 
 
 def _comparable(records: list[dict[str, Any]], loss: str) -> list[dict[str, Any]]:

@@ -47,11 +47,18 @@ def main(argv: list[str]) -> None:
     index = Index(args.index) if args.index else own_index(args.run, embedder, origin)
     _check_same_run(index, origin)
     emb_D, entry = _embedding(args.query, index, embedder)
-    among = _among(index, args, entry)
+    among = numbers_among(
+        index, entry, without_artist=args.other_artists,
+        artist=args.artist, style=args.style, century=args.century,
+    )  # fmt: skip
     skipped = None if entry is None else entry.id
     found = nearest(index, emb_D, args.k, among=among, skipped=skipped)
     calibration = read_calibration(args.run, step=origin["step"])
-    results = [describe(index, number, distance, calibration) for distance, number in found]
+    entries = index.entries([number for _, number in found])
+    results = [
+        describe(index, entry, distance, calibration)
+        for (distance, _), entry in zip(found, entries, strict=True)
+    ]
     print("\n".join(map(_line, results)) or "no painting of the index fits these filters")
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n")
@@ -84,20 +91,41 @@ def nearest(
 
 
 def describe(
-    index: Index, number: int, distance: float, calibration: Calibration | None
+    index: Index, entry: Entry, distance: float, calibration: Calibration | None
 ) -> dict[str, Any]:
     """Returns what a user wants to know of a painting that was found."""
-    entry = index.entry(number)
     probability = None
     if calibration is not None:
         probability = float(calibration.probability(distance))
     return {
-        "id": number,
+        "id": entry.id,
         "distance": distance,
         "probability": probability,
         **dataclasses.asdict(entry.painting),
         "image": str(picture(index, entry)),
     }
+
+
+def numbers_among(
+    index: Index, entry: Entry | None, *, without_artist: bool, **wanted: str | None
+) -> np.ndarray | None:
+    """Returns the numbers of paintings that filters leave; None where there is no filter.
+
+    Args:
+      index: the index.
+      entry: the painting that is asked about; None where it is not of the index.
+      without_artist: whether its artist's paintings are left out.
+      **wanted: the artist, style or century that paintings are to have.
+
+    Raises:
+      InputError: paintings by the artist are to be left out, and the index knows none.
+    """
+    values = {key: value for key, value in wanted.items() if value is not None}
+    if not without_artist:
+        return index.find(**values) if values else None
+    if entry is None or not entry.painting.artist:
+        raise InputError("--other-artists needs a --query whose artist the index knows")
+    return index.find(without_artist=entry.painting.artist, **values)
 
 
 def picture(index: Index, entry: Entry) -> Path:
@@ -145,20 +173,6 @@ def _embedding(
     if not numbers:
         raise InputError(f"--query {query}: no such file, nor a painting of {index.folder}")
     return index.embedding(index.entry(numbers[0]).id), index.entry(numbers[0])
-
-
-def _among(index: Index, args: argparse.Namespace, entry: Entry | None) -> np.ndarray | None:
-    """The numbers of paintings that the filters leave; None where there is no filter."""
-    wanted = {key: getattr(args, key) for key in ("artist", "style", "century")}
-    wanted = {key: value for key, value in wanted.items() if value is not None}
-    without_artist = None
-    if args.other_artists:
-        if entry is None or not entry.painting.artist:
-            raise InputError("--other-artists needs a --query whose artist the index knows")
-        without_artist = entry.painting.artist
-    if not wanted and without_artist is None:
-        return None
-    return index.find(without_artist=without_artist, **wanted)
 
 
 def _line(result: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 
 from painterjax import catalog, cli, compilation, embed, runlog, vectors
 from painterjax.errors import InputError
-from painterjax.verification import Calibration, read_calibration
+from painterjax.verification import Calibration, needed_calibration
 
 COLUMNS = ("index", "image1", "image2")
 BLOCK = 4096  # Pairs compared at once; what bounds the memory.
@@ -36,11 +36,7 @@ def main(argv: list[str]) -> None:
     compilation.keep_on_disk()
     args = _parse(argv)
     _, origin = embed.of_run(args.run)
-    calibration = read_calibration(args.run, step=origin["step"])
-    if calibration is None:
-        raise InputError(
-            f"{args.run} was not calibrated: python -m painterjax.evaluate --run {args.run}"
-        )
+    calibration = needed_calibration(args.run, step=origin["step"])
     embedded_path = args.output.with_name(args.output.name + ".npz")
     if not embedded_path.exists():
         embed.embed_images(args.run, args.images, embedded_path, workers=args.workers)

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from painterjax.errors import InputError
+
 STEPS = 2**20
 TILE = 2048  # Paintings along a side of what is compared at once; what bounds the memory.
 # Of the bootstrap: more artists are drawn in groups, and steps are merged.
@@ -274,6 +276,17 @@ def read_calibration(run: Path, *, step: int) -> Calibration | None:
         return Calibration(**evaluation["calibration"]) if evaluation["step"] == step else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def needed_calibration(run: Path, *, step: int) -> Calibration:
+    """Returns what evaluation.json says of a step; raises InputError where it says nothing."""
+    calibration = read_calibration(run, step=step)
+    if calibration is None:
+        raise InputError(
+            f"{run} was not calibrated: python -m painterjax.evaluate --run {run}, on a store with"
+            " two paintings by each of two artists in its validation"
+        )
+    return calibration
 
 
 def _merged_shares(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
