@@ -171,10 +171,10 @@ function drawMap({ points, columns, sheet }) {
   const links = points.map((point, i) => {
     const link = element("a", { href: `#painting-${point.id}`, tabIndex: -1, draggable: false });
     link.ariaLabel = nameOf(point);
-    Object.assign(link.dataset, { id: point.id, artist: point.artist });
+    Object.assign(link.dataset, point);
+    link.style.setProperty("--x", point.x);
+    link.style.setProperty("--y", point.y);
     Object.assign(link.style, {
-      left: `${4 + 92 * point.x}%`,
-      top: `${4 + 92 * point.y}%`,
       backgroundImage: `url("${sheet}")`,
       backgroundSize: `${100 * columns}% ${100 * rows}%`,
       backgroundPosition:
@@ -200,8 +200,8 @@ function beyond(link, [right, down]) {
   let best = null;
   let least = Infinity;
   for (const other of link.parentElement.children) {
-    const x = parseFloat(other.style.left) - parseFloat(link.style.left);
-    const y = parseFloat(other.style.top) - parseFloat(link.style.top);
+    const x = other.dataset.x - link.dataset.x;
+    const y = other.dataset.y - link.dataset.y;
     const along = x * right + y * down;
     const aside = Math.abs(x * down) + Math.abs(y * right);
     if (along > 0 && along + 2 * aside < least) {
