@@ -17,6 +17,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import ipaddress
+import os
 import socket
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -285,9 +286,10 @@ def _listening(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        # create_server adds the address to what the system says; no name has a negative number.
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else str(error.strerror)
         raise InputError(
-            f"cannot listen on --host {host} --port {port} ({reason}): choose another"
+            f"cannot listen on --host {host} --port {port} ({reason.lower()}): choose another"
         ) from error
 
 
