@@ -287,7 +287,9 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family)
     except OSError as error:
         # create_server adds the address to what the system says; no name has a negative number.
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else str(error.strerror)
+        reason = (
+            os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
+        )
         raise InputError(
             f"cannot listen on --host {host} --port {port} ({reason.lower()}): choose another"
         ) from error
