@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from painterjax import (
     catalog,
@@ -38,6 +39,7 @@ from painterjax import (
     wiring,
 )
 from painterjax.errors import InputError
+from painterjax.model import StyleNet
 from painterjax.step import PureDict, embed_step
 from painterjax.store import open_store
 
@@ -133,12 +135,14 @@ class Embedder:
     """A network with its arrays, ready to embed.
 
     Attributes:
+      network: the network without its arrays.
       step: jitted; maps params, stats and image_BxSxSxC to emb_BxD.
       params, stats: the network's parameters and BatchNorm statistics.
       batch_size: images in a batch.
       image_size: the side S of the images that it takes.
     """
 
+    network: nnx.GraphDef[StyleNet]
     step: Callable[[PureDict, PureDict, np.ndarray], jax.Array]
     params: PureDict
     stats: PureDict
@@ -166,7 +170,7 @@ def untrained(config: runfolder.Config, *, image_size: int) -> Embedder:
         functools.partial(embed_step, network=network),
         compiler_options=compilation.options(config.model.dtype),
     )
-    return Embedder(jitted_step, params, stats, config.eval.batch_size, image_size)
+    return Embedder(network, jitted_step, params, stats, config.eval.batch_size, image_size)
 
 
 def of_run(run: Path) -> tuple[Embedder, dict[str, Any]]:

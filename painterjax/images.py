@@ -47,16 +47,25 @@ def decode(data: bytes, *, size: int) -> np.ndarray:
             raise ImageError(f"more than {MAX_PIXELS} pixels") from error
         except Exception as error:
             raise FormatError("not an image that can be read") from error
-        _check_size(image)
-        try:
-            # JPEGs decode at 1/2, 1/4 or 1/8 of their size where that still leaves twice ours.
-            image.draft(None, (2 * size, 2 * size))
-            image.load()
-            image = _to_rgb(_upright(image))
-        except MemoryError:
-            raise  # No fault of the file's.
-        except Exception as error:  # Pillow's readers raise almost any type on damaged data.
-            raise ImageError(f"damaged image: {error}") from error
+        return to_square(image, size=size)
+
+
+def to_square(image: Image.Image, *, size: int) -> np.ndarray:
+    """Crops and resizes an opened image as `decode` does; a JPEG not yet loaded is changed.
+
+    Raises:
+      ImageError: the image is truncated, too small or too large.
+    """
+    _check_size(image)
+    try:
+        # JPEGs decode at 1/2, 1/4 or 1/8 of their size where that still leaves twice ours.
+        image.draft(None, (2 * size, 2 * size))
+        image.load()
+        image = _to_rgb(_upright(image))
+    except MemoryError:
+        raise  # No fault of the file's.
+    except Exception as error:  # Pillow's readers raise almost any type on damaged data.
+        raise ImageError(f"damaged image: {error}") from error
     return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
 
 

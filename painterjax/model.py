@@ -92,7 +92,7 @@ class DenseHead(nnx.Module):
 
     def __call__(self, blocks: list[jax.Array]) -> jax.Array:
         """Maps the blocks' activations to embeddings, N x D."""
-        x_NxF = _max_pool(blocks[-1]).reshape(len(blocks[-1]), -1)
+        x_NxF = _max_pool(blocks[-1]).reshape(blocks[-1].shape[0], -1)
         return jax.nn.relu(self.norm(self.linear(x_NxF)))
 
 

@@ -45,7 +45,12 @@ def begin(run: Path, config: Config, dataset: dict[str, Any]) -> None:
 
 def read_config(run: Path) -> Config:
     """Returns the config that a run was begun with; raises InputError where there is none."""
-    return config_dict.ConfigDict(_with_tuples(_read_json(run / "config.json")))
+    return as_config(_read_json(run / "config.json"))
+
+
+def as_config(value: dict[str, Any]) -> Config:
+    """Returns the config that JSON has made plain dicts and lists of."""
+    return config_dict.ConfigDict(_with_tuples(value))
 
 
 def read_dataset(run: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -30,6 +31,7 @@ SMALL = {
     "report": [],
     "embed": ["--workers", "1"],
     "search": [],
+    "export": [],
     "benchmark": ["--config.batch_size=4", "--config.model.embedding_dim=32"],
 }
 METRICS = {
@@ -79,6 +81,19 @@ def test_every_command_runs(clone):
     for name in ("config.json", "metrics.jsonl", "evaluation.json", "checkpoints"):
         assert (clone / "runs" / "quickstart" / name).exists()
     assert json.loads((clone / "figures.json").read_text())["test"]
+
+
+def test_the_python_example_runs(run, clone, tmp_path):
+    (tmp_path / "paintings").symlink_to(clone / "paintings")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "quickstart").symlink_to(run)
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"([01]\.\d\d paintings/Artist 0/\d+\.png\n){10}", done.stdout)
 
 
 def test_every_link_leads_somewhere():
