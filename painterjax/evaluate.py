@@ -29,6 +29,7 @@ from painterjax import (
     judging,
     runfolder,
     runlog,
+    tensorboard,
     vectors,
     verification,
 )
@@ -65,7 +66,8 @@ def main(argv: list[str]) -> None:
 def evaluate(run: Path, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     """Judges a run's best checkpoint, prints a table, and writes evaluation.json.
 
-    A split without two artists is left out, and the table says so.
+    A split without two artists is left out, and the table says so. The test's embeddings are also
+    written for TensorBoard's projector.
 
     Returns:
       `step`; `threshold` and `calibration`, found on validation; and by split each metric's
@@ -85,10 +87,10 @@ def evaluate(run: Path, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     best, step = embed.trained(run, start)
 
     def embed_by(split: Split, progress: runlog.Progress) -> dict[str, np.ndarray]:
-        return {
-            "trained": best.embed(split.image_NxSxSxC, progress),
-            "untrained": start.embed(split.image_NxSxSxC, progress),
-        }
+        emb_NxD = best.embed(split.image_NxSxSxC, progress)
+        if split.name == "test":
+            tensorboard.write_projector(run, split, emb_NxD)
+        return {"trained": emb_NxD, "untrained": start.embed(split.image_NxSxSxC, progress)}
 
     judged = _judge_splits(store, JUDGED, splits, embed_by, triplets=config.eval.triplets)
     before = _read(run / "evaluation.json")

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tqdm
 
 PLAIN_LINE_EVERY_S = 10.0
@@ -100,6 +101,10 @@ class MetricsLog:
         self._file.write(json.dumps(record) + "\n")
         for key, value in values.items():
             self._events.add_scalar(f"{split}/{key}", value, step)
+
+    def write_image(self, *, step: int, title: str, image_HxWxC: np.ndarray) -> None:
+        """Writes a uint8 image for TensorBoard alone."""
+        self._events.add_image(title, image_HxWxC, step, dataformats="HWC")
 
     def flush(self) -> None:
         """Hands all records to the system, so that no kill can take them."""

@@ -28,6 +28,7 @@ from painterjax import (
     pipeline,
     runfolder,
     runlog,
+    tensorboard,
     validation,
     wiring,
 )
@@ -94,6 +95,9 @@ def _loop(
         runlog.MetricsLog(run, last_step=start) as log,
         runlog.Progress("train", total=plan.num_steps, unit="step", done=start) as progress,
     ):
+        if not start:
+            title, sheet_HxWxC = tensorboard.tuples(config, training)
+            log.write_image(step=1, title=title, image_HxWxC=sheet_HxWxC)
         recorder = _Recorder(log, progress, config, training)
         for steps, trained, scalars, wait_s in training.drive(state, after=start):
             recorder.push(steps, scalars, wait_s)

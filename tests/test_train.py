@@ -4,7 +4,6 @@ import contextlib
 import json
 import re
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -16,7 +15,6 @@ import jax
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from tensorboardX.proto import event_pb2
 
 from painterjax import (
     embed,
@@ -32,7 +30,7 @@ from painterjax import (
 )  # fmt: skip
 from painterjax.checkpoint import Checkpoints
 from painterjax.errors import DivergedError, InputError
-from tests.tiny import ROOT, STEPS_PER_EPOCH, STORE, TINY
+from tests.tiny import ROOT, STEPS_PER_EPOCH, STORE, TINY, summaries
 from tests.tiny import argv as _argv
 from tests.tiny import train as _train
 
@@ -99,21 +97,13 @@ def test_the_latest_two_checkpoints_and_the_best_are_kept_and_the_best_is_judged
     assert json.loads((run / "evaluation.json").read_text())["step"] == best
 
 
-def _events(run: Path) -> dict[tuple[int, str], float]:
-    """Scalars of all TensorBoard event files by step and tag, without what a clock measured."""
-    scalars = {}
-    for path in sorted(run.glob("events.out.tfevents.*")):
-        data, at = path.read_bytes(), 0
-        while at < len(data):
-            (length,) = struct.unpack("<Q", data[at : at + 8])
-            event = event_pb2.Event.FromString(data[at + 12 : at + 12 + length])  # type: ignore
-            scalars |= {
-                (event.step, v.tag): v.simple_value
-                for v in event.summary.value
-                if not v.tag.endswith(runlog.WALL_CLOCK)
-            }
-            at += 16 + length
-    return scalars
+def _events(run: Path) -> dict[tuple[int, str], Any]:
+    """Scalars and images of all TensorBoard event files, without what a clock measured."""
+    return {
+        (step, v.tag): v.image.encoded_image_string if v.HasField("image") else v.simple_value
+        for step, v in summaries(run)
+        if not v.tag.endswith(runlog.WALL_CLOCK)
+    }
 
 
 def test_tensorboard_shows_the_same_scalars(run):

@@ -1,8 +1,13 @@
 """A training so small that many tests can afford one."""
 
+import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from tensorboardX.proto import event_pb2
 
 ROOT = Path(__file__).parents[1]
 # 36 training paintings, hence 36 steps of one triplet in an epoch.
@@ -33,3 +38,14 @@ def train(words: list[str], *, python: tuple[str, ...] = ("-m", "painterjax.trai
     return subprocess.run(
         [sys.executable, *python, *words], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
+
+
+def summaries(run: Path) -> Iterator[tuple[int, Any]]:
+    """Yields the step and each value of all TensorBoard event files of a run, in order."""
+    for path in sorted(run.glob("events.out.tfevents.*")):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            (length,) = struct.unpack("<Q", data[at : at + 8])
+            event = event_pb2.Event.FromString(data[at + 12 : at + 12 + length])  # type: ignore
+            yield from ((event.step, value) for value in event.summary.value)
+            at += 16 + length
