@@ -77,10 +77,9 @@ def test_every_head_and_type_of_computation_is_exported(head, dtype, atol):
     embedder = embed.untrained(config, image_size=48)  # Judging sees the whole image, not a crop.
     lowered = jax.export.deserialize(export.stablehlo(embedder).serialize())
     assert lowered.platforms == ("cpu", "cuda")
-    for count in (1, 64):
-        emb_NxD = np.asarray(lowered.call(_pixels(count, 48)))
-        assert emb_NxD.dtype == np.float32
-        np.testing.assert_allclose(emb_NxD, embedder.embed(_pixels(count, 48)), atol=atol)
+    emb_NxD = np.asarray(lowered.call(_pixels(3, 48)))
+    assert emb_NxD.dtype == np.float32
+    np.testing.assert_allclose(emb_NxD, embedder.embed(_pixels(3, 48)), atol=atol)
 
 
 def test_the_paper_says_what_was_exported(run, exported):

@@ -18,8 +18,9 @@ def opened(run) -> store.Store:
     return store.open_store(runfolder.read_config(run).data.store)
 
 
-def test_tuples_are_the_first_of_the_training(config, split):
+def test_tuples_are_the_first_of_the_training_as_augmented(config, split):
     """Without augmentation the sheet holds the very pixels, anchor, positive, negative a row."""
+    config.model.update(widths=(8,), depths=(1,), embedding_dim=8)
     training = wiring.training(config, split)
     training.batches.close()
     title, sheet_HxWxC = tensorboard.tuples(config, training)
@@ -33,16 +34,9 @@ def test_tuples_are_the_first_of_the_training(config, split):
         cell = sheet_HxWxC[row * step :, column * step :][:step, :step]
         np.testing.assert_array_equal(cell[:32, :32], split.image_NxSxSxC[row_Tx3[row, column]])
         assert (cell[32:] == 255).all()
-
-
-def test_tuples_are_augmented_as_the_recipe_says(config, split):
     config.augmentation.brightness = 2.0
-    training = wiring.training(config, split)
-    training.batches.close()
     _, changed_HxWxC = tensorboard.tuples(config, training)
-    config.augmentation.brightness = 0.0
-    _, plain_HxWxC = tensorboard.tuples(config, training)
-    assert np.abs(changed_HxWxC.astype(int) - plain_HxWxC).mean() > 20
+    assert np.abs(changed_HxWxC.astype(int) - sheet_HxWxC).mean() > 20
 
 
 def test_a_run_shows_its_tuples_once_also_when_it_goes_on(run, tiny_store):
