@@ -52,35 +52,31 @@ def svg(figure: Figure) -> str:
 
 
 @styled
-def curves(records: list[dict[str, Any]], keys: Sequence[str]) -> Figure:
-    """Training and validation by epoch: a panel for each key."""
-    figure, axes = _panels(len(keys))
-    for axis, key in zip(axes, keys, strict=True):
-        for split, color in (("train", BLUE), ("val", ORANGE)):
-            points = [(r["step"], r[key]) for r in records if r["split"] == split and key in r]
-            if points:
-                axis.plot(*zip(*points, strict=True), color=color, label=split, linewidth=1.5)
-        axis.set(title=key, xlabel="step")
-        if axis.lines:
-            axis.legend()
+def curve(records: list[dict[str, Any]], key: str, *, title: str) -> Figure:
+    """A figure of training and validation by step."""
+    figure, axis = _panel()
+    for split, color in (("train", BLUE), ("val", ORANGE)):
+        points = [(r["step"], r[key]) for r in records if r["split"] == split and key in r]
+        if points:
+            axis.plot(*zip(*points, strict=True), color=color, label=split, linewidth=1.5)
+    axis.set(xlabel="step")
+    _explain(axis, title=title)
     return figure
 
 
 @styled
-def paintings_per_artist(counts: dict[str, np.ndarray]) -> Figure:
-    """How many paintings each artist has, the most first: a panel for each split."""
-    figure, axes = _panels(len(counts))
-    for axis, (split, count_A) in zip(axes, counts.items(), strict=True):
-        axis.bar(np.arange(len(count_A)), np.sort(count_A)[::-1], width=1.0, color=BLUE)
-        title = f"{split}: {count_A.sum():,} paintings by {len(count_A):,} artists"
-        axis.set(title=title, xlabel="artist", ylabel="paintings")
+def paintings_per_artist(count_A: np.ndarray, *, title: str) -> Figure:
+    """How many paintings each artist has, the most first."""
+    figure, axis = _panel()
+    axis.bar(np.arange(len(count_A)), np.sort(count_A)[::-1], width=1.0, color=BLUE)
+    axis.set(title=title, xlabel="artist", ylabel="paintings")
     return figure
 
 
 @styled
 def roc(pairs: Pairs, *, roc_auc: float) -> Figure:
     """The ROC curve over all pairs."""
-    figure, (axis,) = _panels(1)
+    figure, axis = _panel()
     positive_K, negative_K = (
         np.cumsum(count_K) / count_K.sum() for count_K in (pairs.same_K, pairs.different_K)
     )
@@ -101,7 +97,7 @@ def roc(pairs: Pairs, *, roc_auc: float) -> Figure:
 @styled
 def distances(pairs: Pairs, *, threshold: float | None) -> Figure:
     """How distances are spread, of pairs by one artist and by two."""
-    figure, (axis,) = _panels(1)
+    figure, axis = _panel()
     seen = np.flatnonzero(pairs.same_K + pairs.different_K)
     end = (seen[-1] + 1) * pairs.step
     edge_B = np.linspace(0, end, HISTOGRAM_BINS + 1)
@@ -115,7 +111,7 @@ def distances(pairs: Pairs, *, threshold: float | None) -> Figure:
     if threshold is not None:
         axis.axvline(threshold, color=GRAY, linestyle=":", label="threshold of validation")
     axis.set(xlabel="distance", ylabel="share of the pairs", yticks=[])
-    axis.legend()
+    _explain(axis)
     return figure
 
 
@@ -138,6 +134,14 @@ def scatter(
     return figure
 
 
-def _panels(count: int) -> tuple[Figure, list[Any]]:
-    figure = Figure(figsize=(5.0 * count, 3.6), layout="constrained")
-    return figure, list(np.ravel(figure.subplots(1, count)))
+def _panel() -> tuple[Figure, Any]:
+    figure = Figure(figsize=(5.0, 3.6), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _explain(axis: Any, *, title: str | None = None) -> None:
+    """Puts a legend above the plot, where it hides nothing."""
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(
+            loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, title=title, columnspacing=1.0
+        )

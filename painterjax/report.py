@@ -37,6 +37,23 @@ from painterjax.errors import InputError
 from painterjax.store import Split, Store, open_store
 
 CURVES = ("loss", "accuracy", "roc_auc", "recall_at_1")
+# What judging measures, in words.
+NAMES = {
+    "accuracy": "accuracy",
+    "equal_error_rate": "equal-error rate",
+    "loss": "loss",
+    "map_at_r": "MAP@R",
+    "mean_of_two_accuracy": "accuracy, mean of two",
+    "pair_roc_auc": "ROC AUC of all pairs",
+    "r_precision": "R-precision",
+    "recall_at_1": "recall@1",
+    "recall_at_10": "recall@10",
+    "recall_at_5": "recall@5",
+    "roc_auc": "ROC AUC of triplets",
+    "tpr_at_0.1_percent_fpr": "true positives at 0.1 % false",
+    "tpr_at_1_percent_fpr": "true positives at 1 % false",
+    "triplet_accuracy": "triplet accuracy",
+}
 TRIPLETS = 8  # shown of each kind
 QUERIES, NEIGHBORS = 8, 7
 CONFUSED = 15
@@ -51,13 +68,17 @@ PAGE = """<!doctype html>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem; }}
 h1 {{ line-height: 1.2; }} h2 {{ margin-top: 3rem; }}
 svg {{ max-width: 100%; height: auto; }}
+.plots, .triplets {{ display: grid; gap: 0 2rem; }}
+.plots {{ grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }}
+.triplets {{ grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }}
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; }}
 th, td {{ padding: .25rem .75rem; border-bottom: 1px solid var(--line); text-align: right; }}
 th:first-child, td:first-child {{ text-align: left; }}
 .row {{ display: flex; gap: .75rem; overflow-x: auto; padding: .5rem 0; }}
-figure {{ margin: 0; flex: 0 0 auto; width: 8rem; font-size: .8rem; line-height: 1.3; }}
-figure img {{ width: 100%; display: block; margin-bottom: .25rem; border-bottom: 4px solid #8880; }}
+figure {{ margin: 0; flex: 0 0 auto; width: min(8rem, 30%); font-size: .8rem; line-height: 1.3; }}
+figure img {{ width: 100%; aspect-ratio: 1; display: block; margin-bottom: .25rem; }}
+figure img {{ border-bottom: 4px solid #8880; }}
 figure.same img {{ border-color: #d9822b; }} figure.other img {{ border-color: #3d85c6; }}
 figcaption {{ overflow-wrap: anywhere; }}
 </style></head><body>
@@ -91,11 +112,10 @@ def report(run: Path) -> None:
     (embedded,) = embed.store_vectors(run, embedder, origin, names=("test",))
     test, emb_NxD = store.splits["test"], embedded.emb_NxD
     pairs = verification.count_pairs(emb_NxD, test.artist_N)
+    records = _comparable(runlog.read_records(run), config.loss.name)
     plots = {
-        "curves": figures.curves(_comparable(runlog.read_records(run), config.loss.name), CURVES),
-        "artists": figures.paintings_per_artist(
-            {name: np.bincount(store.splits[name].artist_N) for name in ("train", "test")}
-        ),
+        **{key: figures.curve(records, key, title=NAMES[key]) for key in CURVES},
+        **{f"artists_{name}": _artists(store.splits[name]) for name in ("train", "test")},
         "roc": figures.roc(pairs, roc_auc=evaluation["test"]["pair_roc_auc"]["value"]),
         "distances": figures.distances(pairs, threshold=evaluation.get("threshold")),
         "map": paintings_map(emb_NxD, test),
@@ -121,20 +141,16 @@ def page(
     hardest_Tx3 = _one_of_each_anchor(row_Tx3[np.argsort(gap_T)])[:TRIPLETS]
     sections = {
         "Figures": figures_table(evaluation["test"]),
-        "Training": figures.svg(plots["curves"]),
-        "Paintings per artist": figures.svg(plots["artists"]),
-        "What it was trained on: triplets": "".join(
-            _row(_triplet(train, row_3, None))
-            for row_3 in judging.fixed_triplets(train, count=TRIPLETS)
+        "Training": _plots(plots, *CURVES),
+        "Paintings per artist": _plots(plots, "artists_train", "artists_test"),
+        "What it was trained on: triplets": _triplets(
+            train, judging.fixed_triplets(train, count=TRIPLETS), None
         ),
-        "Artists never seen: triplets and their distances to the anchor": "".join(
-            _row(_triplet(test, row_3, emb_NxD)) for row_3 in row_Tx3[:TRIPLETS]
+        "Artists never seen: triplets and their distances to the anchor": _triplets(
+            test, row_Tx3[:TRIPLETS], emb_NxD
         ),
-        "The hardest mistakes": "".join(
-            _row(_triplet(test, row_3, emb_NxD)) for row_3 in hardest_Tx3
-        ),
-        "Pairs of paintings by artists never seen": figures.svg(plots["roc"])
-        + figures.svg(plots["distances"]),
+        "The hardest mistakes": _triplets(test, hardest_Tx3, emb_NxD),
+        "Pairs of paintings by artists never seen": _plots(plots, "roc", "distances"),
         "What hangs nearest": "".join(neighbor_rows(emb_NxD, test)),
         "Artists most often confused": confused_table(emb_NxD, test),
         "A map of paintings by artists never seen": figures.svg(plots["map"]),
@@ -154,12 +170,13 @@ def figures_table(judged: dict[str, Any]) -> str:
             for c in columns.values()
         ]
         cells.append(f"{PUBLISHED[metric]:.3f}" if metric in PUBLISHED else "")
-        rows.append([metric, *cells])
+        rows.append([NAMES[metric], *cells])
     note = (
         "<p>In brackets 95 % intervals by bootstrap over artists. The reference's published figures"
         " are of other paintings: those of Painter by Numbers.</p>"
     )
-    return _table(["", *columns, "reference, published"], rows) + note
+    head = [column.replace("_", " ") for column in columns]
+    return _table(["", *head, "reference, published"], rows) + note
 
 
 def paintings_map(emb_NxD: np.ndarray, split: Split) -> Figure:
@@ -213,6 +230,21 @@ def _one_of_each_anchor(row_Tx3: np.ndarray) -> np.ndarray:
     return row_Tx3[np.sort(first_M)]
 
 
+def _artists(split: Split) -> Figure:
+    title = f"{split.name}: {len(split):,} paintings by {len(split.artists):,} artists"
+    return figures.paintings_per_artist(np.bincount(split.artist_N), title=title)
+
+
+def _plots(plots: dict[str, Figure], *names: str) -> str:
+    """Side by side where there is room."""
+    return f'<div class="plots">{"".join(figures.svg(plots[name]) for name in names)}</div>\n'
+
+
+def _triplets(split: Split, row_Tx3: np.ndarray, emb_NxD: np.ndarray | None) -> str:
+    rows = "".join(_row(_triplet(split, row_3, emb_NxD)) for row_3 in row_Tx3)
+    return f'<div class="triplets">{rows}</div>\n'
+
+
 def _triplet(split: Split, row_3: np.ndarray, emb_NxD: np.ndarray | None) -> list[str]:
     captions = ["anchor", "same artist", "another"]
     if emb_NxD is not None:
@@ -228,7 +260,7 @@ def _picture(split: Split, row: int, caption: str, kind: str = "") -> str:
     text = html.escape(f"{painting.artist}, {painting.title}".strip(", "))
     return (
         f'<figure class="{kind}"><strong>{html.escape(caption) or "&nbsp;"}</strong>'
-        f'<img src="{source}" alt="{text}" loading="lazy"><figcaption>{text}</figcaption></figure>'
+        f'<img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>'
     )
 
 
