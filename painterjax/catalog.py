@@ -102,7 +102,10 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
 
 def from_csv(text: str) -> list[Entry]:
     """Reads the text of `paintings.csv`; raises InputError where it is not one."""
-    header, *lines = csv.reader(io.StringIO(text, newline="")) if text else [[]]
+    try:
+        header, *lines = csv.reader(io.StringIO(text, newline="")) if text else [[]]
+    except csv.Error as error:
+        raise InputError(f"paintings.csv cannot be read ({error}): prepare it again") from error
     if tuple(header) != CSV_COLUMNS:
         raise InputError(f"paintings.csv has the columns {tuple(header)}, expected {CSV_COLUMNS}")
     for line in lines:
@@ -126,6 +129,9 @@ def read_table(path: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
                     f"{path} lacks the column(s) {', '.join(missing)}; "
                     f"it has {', '.join(reader.fieldnames or ['none'])}"
                 )
+            twice = [name for name in required if (reader.fieldnames or []).count(name) > 1]
+            if twice:
+                raise InputError(f"{path} has the column(s) {', '.join(twice)} twice: rename one")
             records = []
             for record in reader:
                 # A short row has None for values, a long one has its rest under the key None.

@@ -1,12 +1,20 @@
 """Whether a config can train at all: said before any work starts."""
 
 import itertools
-import math
 from typing import Any
+
+import numpy as np
 
 from painterjax import losses, model, objectives, pipeline, runfolder
 from painterjax.errors import InputError
 
+# Of what device arrays count with.
+LARGEST_COUNT, LARGEST = 2**31 - 1, float(np.finfo(np.float32).max)
+COUNTS = (
+    "seed", "batch_size", "num_epochs", "steps_per_dispatch", "log_every_steps",
+    "checkpoint_every_steps", "model.embedding_dim", "loss.paintings_per_artist",
+    "augmentation.crop", "eval.batch_size", "eval.triplets",
+)  # fmt: skip
 POSITIVE = (
     "batch_size", "num_epochs", "steps_per_dispatch", "log_every_steps", "checkpoint_every_steps",
     "model.embedding_dim", "loss.scale", "loss.paintings_per_artist", "optimizer.learning_rate",
@@ -38,7 +46,7 @@ def check(config: runfolder.Config, *, image_size: int) -> None:
 
 
 def check_keys(config: runfolder.Config) -> None:
-    """Raises InputError where a recipe, or a run of an earlier version, lacks keys."""
+    """Raises InputError where a recipe, or a run of another version, has other keys than these."""
     known = runfolder.flatten(config.to_dict())
     needed = (
         *POSITIVE,
@@ -46,11 +54,17 @@ def check_keys(config: runfolder.Config) -> None:
         *WHOLE_NUMBERS,
         *CHOICES,
         "augmentation.scale",
+        "augmentation.flips",
         "data.store",
     )
     missing = [key for key in needed if key not in known]
     if missing:
         raise InputError(f"the recipe lacks {', '.join(missing)}: begin it with configs/default.py")
+    unknown = [key for key in known if key not in needed]
+    if unknown:
+        raise InputError(f"unknown are {', '.join(unknown)}: begin with configs/default.py")
+    if not isinstance(known["data.store"], str):
+        raise InputError(f"data.store is {known['data.store']!r}: must be the name of a folder")
 
 
 def _check_sizes(config: runfolder.Config, image_size: int) -> None:
@@ -118,20 +132,34 @@ def _check_intervals(config: runfolder.Config) -> None:
 
 def _check_values(values: dict[str, Any]) -> None:
     """Checks each key by itself."""
+    for key in (*POSITIVE, *NOT_NEGATIVE):
+        _check_number(key, values[key])
     for key in POSITIVE:
-        if not 0 < values[key] < math.inf:
+        if not 0 < values[key] <= LARGEST:
             raise InputError(f"{key} is {values[key]}: must be above 0 and finite")
     for key in NOT_NEGATIVE:
-        if not 0 <= values[key] < math.inf:
+        if not 0 <= values[key] <= LARGEST:
             raise InputError(f"{key} is {values[key]}: must be 0 or above and finite")
     for key in WHOLE_NUMBERS:
-        if not all(isinstance(value, int) and value > 0 for value in values[key]):
+        counts = values[key] if isinstance(values[key], tuple | list) else (None,)
+        if not all(type(value) is int and 0 < value <= LARGEST_COUNT for value in counts):
             raise InputError(f"{key} is {values[key]}: must hold whole numbers above 0")
     for key, known in CHOICES.items():
         if values[key] not in known:
             raise InputError(f"{key} is {values[key]!r}, known are {', '.join(known)}")
     match values["augmentation.scale"]:
-        case (int() | float() as least, int() | float() as most) if 0 < least <= most < math.inf:
+        case (int() | float() as least, int() | float() as most) if 0 < least <= most <= LARGEST:
             pass
         case scale:
             raise InputError(f"augmentation.scale is {scale}: must be (least, most), above 0")
+    if not isinstance(values["augmentation.flips"], bool):
+        raise InputError(f"augmentation.flips is {values['augmentation.flips']!r}: True or False")
+
+
+def _check_number(key: str, value: Any) -> None:
+    kind = "whole number" if key in COUNTS else "number"
+    kinds = int if key in COUNTS else int | float
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise InputError(f"{key} is {value!r}: must be a {kind}")
+    if key in COUNTS and value > LARGEST_COUNT:
+        raise InputError(f"{key} is {value}: must be at most {LARGEST_COUNT}")

@@ -177,7 +177,9 @@ def of_run(run: Path) -> tuple[Embedder, dict[str, Any]]:
     """Returns a run's best network, and which one that is."""
     config = runfolder.read_config(run)
     checks.check_keys(config)
-    start = untrained(config, image_size=runfolder.read_dataset(run)["image_size"])
+    size = runfolder.read_image_size(run)
+    checks.check(config, image_size=size)
+    start = untrained(config, image_size=size)
     embedder, step = trained(run, start)
     text = json.dumps(config.to_dict(), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()

@@ -169,7 +169,7 @@ def _by_validation(pairs: verification.Pairs, judged: dict[str, Any]) -> dict[st
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text()))
+        return files.read_json(path)
     except (OSError, ValueError):  # Earlier figures are kept where there are any.
         return {}
 

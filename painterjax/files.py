@@ -16,6 +16,17 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns a JSON file's object; raises ValueError where it holds none, and OSError."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError("it holds no object")
+    return value
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a file that a kill cannot leave half written."""
     temporary = path.with_suffix(".tmp")
@@ -50,8 +61,8 @@ def read_plan(partial: Path) -> dict[str, Any]:
     """Returns the plan that a folder of work in progress was begun with."""
     path = partial / "plan.json"
     try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
+        return read_json(path)
+    except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): delete {partial}") from error
 
 

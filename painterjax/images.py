@@ -3,6 +3,7 @@
 import base64
 import io
 import warnings
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -13,6 +14,10 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM", "AVIF
 MIN_SIDE = 32
 # Pillow's own limit, about 9,459 x 9,459 pixels: a quarter of a gigabyte once decoded.
 MAX_PIXELS = 89_478_485
+# A file of 16 bits and four channels of so many pixels has 0.7 GB.
+MAX_BYTES = 2**30
+# A progressive JPEG has some 10; each costs its time, a tenth of a second at 9,400 x 9,400 pixels.
+MAX_SCANS = 100
 
 
 class ImageError(ValueError):
@@ -21,6 +26,21 @@ class ImageError(ValueError):
 
 class FormatError(ImageError):
     """The file is no image, or of a format that stays closed."""
+
+
+def read(path: Path) -> bytes:
+    """Returns a file's bytes; raises ImageError where it is no file, unreadable or too large."""
+    try:
+        if path.exists() and not path.is_file():
+            raise ImageError("not a file")  # Reading a pipe could wait for ever.
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ImageError(f"{size} bytes: more than {MAX_BYTES}")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError("file is missing") from error
+    except OSError as error:
+        raise ImageError(f"file cannot be read: {error.strerror}") from error
 
 
 def decode(data: bytes, *, size: int) -> np.ndarray:
@@ -35,7 +55,7 @@ def decode(data: bytes, *, size: int) -> np.ndarray:
       16-bit channels scaled to 8, transparency laid on white.
 
     Raises:
-      ImageError: the file is empty, no image, truncated, too small or too large.
+      ImageError: the file is empty, no image, truncated, too small, too large or too slow.
     """
     if not data:
         raise ImageError("empty file")
@@ -47,6 +67,8 @@ def decode(data: bytes, *, size: int) -> np.ndarray:
             raise ImageError(f"more than {MAX_PIXELS} pixels") from error
         except Exception as error:
             raise FormatError("not an image that can be read") from error
+        if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+            raise ImageError(f"more than {MAX_SCANS} scans")
         return to_square(image, size=size)
 
 

@@ -11,7 +11,6 @@ writes runs/quickstart/report.html, which needs no network, and runs/quickstart/
 
 import collections
 import html
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -287,7 +286,7 @@ def _comparable(records: list[dict[str, Any]], loss: str) -> list[dict[str, Any]
 
 def _read_evaluation(run: Path, step: int) -> dict[str, Any]:
     try:
-        evaluation = json.loads((run / "evaluation.json").read_text())
+        evaluation = files.read_json(run / "evaluation.json")
         if evaluation["step"] != step:
             raise ValueError(f"they are of step {evaluation['step']}, the run has {step}")
         _ = evaluation["test"]["pair_roc_auc"]["value"]

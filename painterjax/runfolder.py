@@ -58,6 +58,14 @@ def read_dataset(run: Path) -> dict[str, Any]:
     return _read_json(run / "dataset.json")
 
 
+def read_image_size(run: Path) -> int:
+    """Returns the side of a run's images; raises InputError where there is no run."""
+    size = read_dataset(run).get("image_size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise InputError(f"{run}/dataset.json is damaged (image_size is {size!r}): train again")
+    return size
+
+
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Returns nested dicts as one, with dotted keys.
 
@@ -123,7 +131,7 @@ def _as_json(value: dict[str, Any]) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        return files.read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"no run at {path.parent} ({error}): make one with train") from error
 

@@ -165,7 +165,7 @@ def _embedding(
     path = Path(query)
     if path.is_file():
         try:
-            image_SxSxC = images.decode(path.read_bytes(), size=embedder.image_size)
+            image_SxSxC = images.decode(images.read(path), size=embedder.image_size)
         except images.ImageError as error:
             raise InputError(f"--query {query}: {error}") from error
         return embedder.embed(image_SxSxC[None])[0], None

@@ -10,7 +10,6 @@ A store appears under its name when it is whole, and is refused where its files 
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -99,7 +98,10 @@ def open_store(path: str | Path) -> Store:
     text = (path / "paintings.csv").read_bytes()
     if hashlib.sha256(text).hexdigest() != info["sha256"]["paintings.csv"]:
         raise InputError(f"{path}/paintings.csv was changed after prepare: {REMEDY}")
-    rows = catalog.from_csv(text.decode())
+    try:
+        rows = catalog.from_csv(text.decode())
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}/paintings.csv cannot be read ({error}): {REMEDY}") from error
     try:
         images = np.lib.format.open_memmap(path / "images.npy", mode="r")
     except (OSError, ValueError) as error:
@@ -124,14 +126,14 @@ def _read_info(path: Path) -> dict[str, Any]:
     if not (path / "dataset.json").is_file():
         raise InputError(f"no store at {path}: make one with python -m painterjax.prepare")
     try:
-        info = json.loads((path / "dataset.json").read_text())
+        info = files.read_json(path / "dataset.json")
         version = info["format_version"]
-        if version != FORMAT_VERSION:
-            found = f"{path} has format version {version}, expected {FORMAT_VERSION}"
-            raise InputError(f"{found}: {REMEDY}")
         _ = info["image_size"], info["counts"], [info["sha256"][name] for name in FILES]
-    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}/dataset.json is damaged ({error!r}): {REMEDY}") from error
+    if version != FORMAT_VERSION:
+        found = f"{path} has format version {version}, expected {FORMAT_VERSION}"
+        raise InputError(f"{found}: {REMEDY}")
     missing = [name for name in FILES if not (path / name).is_file()]
     if missing:
         raise InputError(f"{path} lacks {', '.join(missing)}: {REMEDY}")

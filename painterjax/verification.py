@@ -7,7 +7,6 @@ follow from the two counts; pairs within one step count as equally distant.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from painterjax import files
 from painterjax.errors import InputError
 
 STEPS = 2**20
@@ -272,9 +272,10 @@ def calibrate(pairs: Pairs) -> Calibration:
 def read_calibration(run: Path, *, step: int) -> Calibration | None:
     """Returns what evaluation.json says of a step; None where another or none was judged."""
     try:
-        evaluation = json.loads((run / "evaluation.json").read_text())
-        return Calibration(**evaluation["calibration"]) if evaluation["step"] == step else None
-    except (OSError, ValueError, KeyError, TypeError):
+        evaluation = files.read_json(run / "evaluation.json")
+        calibration = {key: float(value) for key, value in evaluation["calibration"].items()}
+        return Calibration(**calibration) if evaluation["step"] == step else None
+    except (AttributeError, OSError, ValueError, KeyError, TypeError):
         return None
 
 
