@@ -111,6 +111,10 @@ def open_store(path: str | Path) -> Store:
         found = f"{images.dtype} {images.shape}"
         raise InputError(f"{path}/images.npy is {found}, expected uint8 {expected}: {REMEDY}")
     splits = {name: _split(name, rows, images) for name in catalog.SPLITS}
+    counts = {name: {"paintings": len(s), "artists": len(s.artists)} for name, s in splits.items()}
+    said = info["counts"] if isinstance(info["counts"], dict) else {}
+    if {name: said.get(name) for name in counts} != counts or "rejected" not in said:
+        raise InputError(f"{path}/dataset.json counts {said}, expected {counts}: {REMEDY}")
     return Store(path, info, splits)
 
 

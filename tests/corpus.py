@@ -20,7 +20,7 @@ SIDE = 64
 LENGTHS = (1, 2, 3, 4, 8, 12, 16, 24, 32, 64, 128, 256, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, -2, -1)
 ABSURD = (0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1)
 CLOSED = {"BLP": "P", "SPIDER": "F"} | dict.fromkeys(
-    ("DDS", "DIB", "EPS", "ICNS", "ICO", "IM", "PCX", "PDF", "QOI", "SGI", "TGA"), "RGB"
+    ("DDS", "DIB", "EPS", "ICNS", "ICO", "PCX", "PDF", "QOI", "SGI", "TGA"), "RGB"
 )
 MAGIC = (b"8BPS\0\1", b"/* XPM */", b"#define im_width 64\n", b"\xd7\xcd\xc6\x9a", b"SIMPLE  =   T",
          b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7\n", b"PK\3\4", b"\x7fELF",
@@ -28,14 +28,13 @@ MAGIC = (b"8BPS\0\1", b"/* XPM */", b"#define im_width 64\n", b"\xd7\xcd\xc6\x9a
 
 
 def images(count: int, *, seed: int = 0) -> Iterator[tuple[str, bytes]]:
-    """Yields `count` files at least, with names: whole ones, crafted ones, and mutations."""
+    """Yields `count` files with their names: whole ones, crafted ones, truncations, mutations."""
     whole = pictures()
     cases = itertools.chain(whole.items(), crafted(), truncated(whole))
-    number = 0
-    for number, case in enumerate(cases, start=1):
-        yield case
-    for i in range(max(0, count - number)):
-        yield mutated(whole, seed=seed, index=i)
+    yield from itertools.islice(
+        itertools.chain(cases, (mutated(whole, seed=seed, index=i) for i in itertools.count())),
+        count,
+    )
 
 
 @functools.cache
@@ -177,7 +176,7 @@ def crafted() -> Iterator[tuple[str, bytes]]:
     yield "bomb tiff", _saved(Image.new("RGBA", (side, side)), "TIFF", compression="zstd")
     yield "bomb webp", _saved(Image.new("RGB", (8000, 8000)), "WEBP", method=0)
     yield "bomb jpeg 2000", _saved(Image.new("L", (4000, 4000)), "JPEG2000")
-    yield "many scans", _many_scans(4000, 20_000)
+    yield "many scans", many_scans(4000, 20_000)
     yield from _deep_metadata()
 
 
@@ -212,7 +211,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _many_scans(side: int, scans: int) -> bytes:
+def many_scans(side: int, scans: int) -> bytes:
     """A progressive JPEG that refines nothing, again and again."""
     data = _saved(Image.new("L", (side, side)), "JPEG", progressive=True)
     start = data.rindex(b"\xff\xda")  # The last scan, which refines what is zero.
