@@ -157,7 +157,7 @@ def test_damaged_papers_of_a_run_are_refused_in_one_line(run, tmp_path):
             if name == "evaluation.json":
                 assert verification.read_calibration(place, step=36) is None
                 continue
-            with pytest.raises(InputError, match="run|recipe|unknown") as refusal:
+            with pytest.raises(InputError, match=r"run|recipe|unknown") as refusal:
                 embed.of_run(place)
             assert "\n" not in str(refusal.value)
         (place / name).write_bytes(whole)
