@@ -1,6 +1,6 @@
 """Malformed images, tables, folders, stores, configs and requests: is each refused by name?
 
-    python -m benchmarks.malformed --output DIR [--images 1500] [--json FILE]
+    python -m benchmarks.malformed --output DIR [--images 1500] [--minutes 1] [--json FILE]
 
 Each case runs in a process of its own under a limit of memory and time, and may write nothing
 outside its folder. It ends accepted, or refused in one line by the error that commands show; all
@@ -39,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="an empty folder to work in")
     parser.add_argument("--images", type=int, default=1500)
+    parser.add_argument("--minutes", type=float, default=1, help="of clients at the web page")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     work = args.output.resolve()
@@ -56,11 +57,24 @@ def main() -> None:
     for name, cases in groups.items():
         figures[name] = judge(cases, work)
         print(name, json.dumps(figures[name], indent=2), flush=True)
+    figures["page"] = page(work, minutes=args.minutes)
+    print("page", json.dumps(figures["page"], indent=2))
     from painterjax import runfolder  # JAX is not to be in the processes above.
 
     figures["environment"] = runfolder.environment()
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def page(work: Path, *, minutes: float) -> dict[str, Any]:
+    """Trains a tiny run, serves it, and lets 64 abusive clients at it."""
+    from tests import test_explore_load
+
+    trained = tiny.train(tiny.argv(work / "stores" / "whole", work / "trained"))
+    assert trained.returncode == 0, trained.stderr
+    with test_explore_load.serving(work / "trained") as port:
+        left = test_explore_load.abuse(port, seconds=60 * minutes)
+    return {"clients": test_explore_load.CLIENTS, "minutes": minutes, **left}
 
 
 def judge(cases: Iterable[Case], folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The web page under abuse: nothing leaks, sticks or gets out, whatever clients send."""
 
+import contextlib
 import os
 import socket
 import threading
@@ -26,8 +27,9 @@ TYPES = ("text/plain", "application/json", "multipart/form-data; boundary=x", "i
          "application/x-python-pickle", "")  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def port(run) -> Iterator[int]:
+@contextlib.contextmanager
+def serving(run: Path) -> Iterator[int]:
+    """Serves a run's page; yields the port."""
     app = explore.application(gallery.open_run(run), host="127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = explore.server(app)
@@ -36,6 +38,12 @@ def port(run) -> Iterator[int]:
         yield listening.getsockname()[1]
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def port(run) -> Iterator[int]:
+    with serving(run) as port:
+        yield port
 
 
 def _send(port: int, data: bytes) -> bytes:
