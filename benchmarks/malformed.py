@@ -154,6 +154,8 @@ def _kind(outcome: str) -> str:
     """What a reason has in common with others: no names, no numbers."""
     if outcome.startswith("failed"):
         return "failed"
+    outcome = re.sub(r"^[\w.]+ is .*?(: [mgwT]|, k)", r"KEY is VALUE\1", outcome)
+    outcome = re.sub(r"lacks [^:(]*:", "lacks KEYS:", outcome)
     said = re.sub(r"'[^']*'|/\S+|\(.*\)|\[.*\]", "_", outcome)
     return re.sub(r"\d+", "N", said)[:48].strip()
 

@@ -11,6 +11,7 @@ A store appears under its name when it is whole, and is refused where its files 
 import dataclasses
 import hashlib
 import os
+import tokenize
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def open_store(path: str | Path) -> Store:
         raise InputError(f"{path}/paintings.csv cannot be read ({error}): {REMEDY}") from error
     try:
         images = np.lib.format.open_memmap(path / "images.npy", mode="r")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, tokenize.TokenError) as error:
         raise InputError(f"{path}/images.npy cannot be read ({error}): {REMEDY}") from error
     expected = (len(rows), info["image_size"], info["image_size"], 3)
     if images.shape != expected or images.dtype != np.uint8:

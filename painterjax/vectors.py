@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tokenize
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from painterjax.errors import InputError
 ORIGIN = ("run", "step", "config_sha256")
 # What numpy raises on files that are something else.
 UNREADABLE = (
-    AttributeError, EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile,
+    AttributeError, EOFError, KeyError, OSError, TypeError, ValueError, tokenize.TokenError,
+    zipfile.BadZipFile,
 )  # fmt: skip
 
 

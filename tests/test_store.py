@@ -66,6 +66,12 @@ DAMAGES = {
         lambda path: np.save(path / "images.npy", np.zeros((2, 32, 32, 3), np.uint8)),
         r"images.npy is uint8 \(2, 32, 32, 3\), expected uint8 \(20, 32, 32, 3\)",
     ),
+    "images have an open bracket in their header": (
+        lambda path: (path / "images.npy").write_bytes(
+            (path / "images.npy").read_bytes().replace(b"(20,", b"((0,", 1)
+        ),
+        "images.npy cannot be read",
+    ),
     "images hold objects": (
         lambda path: np.save(path / "images.npy", np.array([{}]), allow_pickle=True),
         "images.npy cannot be read",
