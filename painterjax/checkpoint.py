@@ -1,5 +1,10 @@
 """Checkpoints of a run through Orbax: the latest two and the best one by validation."""
 
+import concurrent.futures
+import contextlib
+import logging
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +12,7 @@ import grain
 import jax
 import orbax.checkpoint.experimental.v1 as ocp
 
+from painterjax import checksums
 from painterjax.errors import InputError
 from painterjax.step import PureDict, TrainState
 
@@ -18,12 +24,18 @@ class Checkpoints:
     """The checkpoints of one run folder, each in `checkpoints/<step>`.
 
     A checkpoint holds `network` (parameters and BatchNorm statistics), `training` (proxies,
-    optimizer and step) and `data` (the position in the stream of batches). Saves go on in the
-    background while training does; the folder of a save that was cut short is ignored.
+    optimizer and step), `data` (the position in the stream of batches) and, as metadata, the
+    scalars that no record has yet. Saves go on in the background while training does, and end with
+    the SHA-256 of all files. The folder of a save that was cut short is ignored, as is, with a line
+    that says so, one of which a byte has changed.
 
     Args:
       run: the run folder.
-      clean: whether to remove what was cut short; only for the one that saves.
+      clean: whether to remove what was cut short, and to rename what has changed to
+        `<step>.damaged`; only for the one that saves.
+
+    Raises:
+      InputError: there are checkpoints, and all are damaged.
     """
 
     def __init__(self, run: Path, *, clean: bool = False) -> None:
@@ -38,47 +50,98 @@ class Checkpoints:
                 ),
             ]
         )
+        # Orbax logs what it raises as well, with tracebacks.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        self._folder = run / "checkpoints"
+        self._whole = _whole_steps(self._folder, clean=clean)
         self._orbax: Any = ocp.training.Checkpointer(
-            str((run / "checkpoints").resolve()),
+            str(self._folder.resolve()),
             preservation_policy=keep,
             cleanup_tmp_directories=clean,
         )
-        self._pending: Any = None
+        self._background = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+        self._saving: concurrent.futures.Future[None] | None = None
 
     @property
     def latest_step(self) -> int | None:
         """The step of the newest checkpoint, or None."""
-        return None if self._orbax.latest is None else self._orbax.latest.step
+        return max((checkpoint.step for checkpoint in self._checkpoints), default=None)
 
     @property
     def best_step(self) -> int | None:
         """The step with the best validation; the newest where none was validated; or None."""
-        validated = [c for c in self._orbax.checkpoints if c.metrics]
+        validated = [c for c in self._checkpoints if c.metrics]
         best = max(validated, key=lambda c: (c.metrics[BEST_BY], c.step), default=None)
         return self.latest_step if best is None else best.step
 
+    @property
+    def latest_is_validated(self) -> bool:
+        """Whether the newest checkpoint knows how good it is."""
+        return any(c.metrics for c in self._checkpoints if c.step == self.latest_step)
+
+    @property
+    def _checkpoints(self) -> list[Any]:
+        return [c for c in self._orbax.checkpoints if c.step in self._whole]
+
     def save(
-        self, state: TrainState, data: grain.DatasetIterator, *, step: int, roc_auc: float | None
+        self,
+        state: TrainState,
+        data: grain.DatasetIterator,
+        *,
+        step: int,
+        roc_auc: float | None,
+        window: list[dict[str, float]],
     ) -> None:
-        """Starts to save in the background; raises what went wrong in the previous save."""
+        """Starts to save in the background; raises what went wrong in the previous save.
+
+        Args:
+          state, data: what training goes on from.
+          step: how many steps that took; a checkpoint of as many is replaced.
+          roc_auc: by validation; None where there was none.
+          window: the scalars of the steps since the last record.
+        """
         self.wait()
-        self._pending = self._orbax.save_checkpointables_async(
+        pending = self._orbax.save_checkpointables_async(
             step,
             {**_parts(state), "data": data},
+            overwrite=True,
             metrics=None if roc_auc is None else {BEST_BY: roc_auc},
+            custom_metadata={"window": window},
         )
+        self._saving = self._background.submit(self._finish, pending, step)
+
+    def _finish(self, pending: Any, step: int) -> None:
+        try:
+            pending.result()
+            checksums.seal(self._folder / str(step))
+        except Exception as error:  # Orbax and TensorStore raise what they like.
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"the checkpoint of step {step} cannot be written ({reason}):"
+                " mend that and run it again, earlier checkpoints are kept"
+            ) from error
+        self._whole.add(step)
+
+    def check(self) -> None:
+        """Raises what went wrong in a save that has ended."""
+        if self._saving is not None and self._saving.done():
+            self.wait()
 
     def wait(self) -> None:
         """Waits for the save that is under way and raises what went wrong."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
 
-    def restore(self, like: TrainState, data: grain.DatasetIterator) -> TrainState:
-        """Returns the newest state, shaped as `like`, and moves `data` to its position."""
+    def restore(
+        self, like: TrainState, data: grain.DatasetIterator
+    ) -> tuple[TrainState, list[dict[str, float]]]:
+        """Returns the newest state, shaped as `like`, and window; moves `data` to its position."""
         parts = {**jax.tree.map(_abstract, _parts(like)), "data": data}
         loaded = self._orbax.load_checkpointables(self.latest_step, parts)
-        return TrainState(**loaded["network"], **loaded["training"])
+        metadata = self._orbax.checkpointables_metadata(self.latest_step).custom_metadata or {}
+        # Runs of earlier versions have no window.
+        return TrainState(**loaded["network"], **loaded["training"]), metadata.get("window", [])
 
     def restore_network(self, params: PureDict, stats: PureDict) -> tuple[PureDict, PureDict, int]:
         """Returns the best parameters and statistics, shaped as the given ones, and their step.
@@ -95,8 +158,45 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for the save that is under way and closes."""
-        self.wait()
-        self._orbax.close()
+        try:
+            self.wait()
+        finally:
+            self._background.shutdown()
+            with contextlib.suppress(Exception):  # It raises once more what a save did.
+                self._orbax.close()
+
+
+def _whole_steps(folder: Path, *, clean: bool) -> set[int]:
+    """Returns the steps whose checkpoint has every byte that was saved; says which have not."""
+    paths = sorted((p for p in folder.glob("*") if p.name.isdecimal()), key=lambda p: int(p.name))
+    sealed = [path for path in paths if checksums.is_sealed(path)]
+    if paths and not sealed:
+        print(f"{folder}: no checkpoint has checksums; none is checked", file=sys.stderr)
+        return {int(path.name) for path in paths}
+    if clean:
+        for path in set(paths) - set(sealed):
+            shutil.rmtree(path)  # Its save was cut short.
+    damages = {path: checksums.damage(path) for path in sealed}
+    for path, damage in damages.items():
+        if damage is not None:
+            print(f"{path} is damaged: {damage}", file=sys.stderr)
+    whole = {int(path.name) for path, damage in damages.items() if damage is None}
+    if sealed and not whole:
+        raise InputError(
+            f"all checkpoints in {folder} are damaged: bring back a copy, or begin another run"
+        )
+    if clean:
+        for path, damage in damages.items():
+            if damage is not None:
+                _set_aside(path)
+    return whole
+
+
+def _set_aside(path: Path) -> None:
+    aside = path.with_name(f"{path.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+    print(f"{path} is now {aside}; an earlier checkpoint is taken", file=sys.stderr)
 
 
 def _parts(state: TrainState) -> dict[str, Any]:

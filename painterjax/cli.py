@@ -1,7 +1,10 @@
 """What all commands share: how they start, how they fail, and how they read flags."""
 
 import argparse
+import errno
+import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -9,11 +12,19 @@ from typing import NoReturn
 from absl import flags
 from ml_collections import config_dict, config_flags
 
+from painterjax import stopping
 from painterjax.errors import DivergedError, InputError
 
 DIVERGED = 1
 USAGE_ERROR = 2
-INTERRUPTED = 130
+SIGNALED = 128  # plus the signal's number, as shells have it
+
+_FULL = "free some space and run it again"
+_LOCKED = "choose a folder that can be written to"
+REMEDIES = {
+    errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EROFS: _LOCKED, errno.EACCES: _LOCKED,
+    errno.EPERM: _LOCKED,
+}  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,20 +54,36 @@ def run(main: Callable[[list[str]], None], command: str) -> NoReturn:
     """Runs a command's `main` on the process's arguments and exits with its status.
 
     A user's mistake or a failing disk ends in one line and status 2, a diverged training in one
-    and status 1, Ctrl-C in one and status 130.
+    and status 1, Ctrl-C and SIGTERM in one and status 130 and 143.
     """
+    stopping.heed(functools.partial(_leave, command))
     try:
         main(sys.argv[1:])
         sys.exit(0)
-    except (InputError, OSError) as error:
+    except InputError as error:
         print(f"painterjax.{command}: error: {error}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+    except OSError as error:
+        remedy = f": {REMEDIES[error.errno]}" if error.errno in REMEDIES else ""
+        print(f"painterjax.{command}: error: {error}{remedy}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
     except DivergedError as error:
         print(f"painterjax.{command}: {error}", file=sys.stderr)
         sys.exit(DIVERGED)
-    except KeyboardInterrupt:
-        print(f"\npainterjax.{command}: interrupted; run it again to go on", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except stopping.Stopped as stopped:
+        _say_stopped(command, stopped.number)
+        sys.exit(SIGNALED + stopped.number)
+
+
+def _leave(command: str, number: int) -> NoReturn:
+    """Ends the process in whatever it is busy with."""
+    _say_stopped(command, number)
+    os._exit(SIGNALED + number)
+
+
+def _say_stopped(command: str, number: int) -> None:
+    word = stopping.WORDS[signal.Signals(number)]
+    print(f"\npainterjax.{command}: {word}; run it again to go on", file=sys.stderr, flush=True)
 
 
 def config_and_options(

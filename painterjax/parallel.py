@@ -2,7 +2,6 @@
 
 import collections
 import concurrent.futures.process
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -10,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from painterjax import stopping
 from painterjax.errors import InputError
 
 AHEAD = 4  # Items in flight per worker; what bounds the memory.
@@ -20,38 +20,29 @@ def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: i
 
     Raises:
       InputError: a worker died.
-      KeyboardInterrupt: the user pressed Ctrl-C; what was yielded is whole.
+      Stopped: the process was told to stop; what was yielded is whole.
     """
     # Spawned workers start clean; forked ones would copy the locks of threads that run here.
     context = multiprocessing.get_context("spawn")
     flight = collections.deque()
+    # An exception from a signal within the executor can lock it for ever.
     with (
-        _ctrl_c_held_back() as interrupted,
+        stopping.held(),
         concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool,
     ):
         try:
             for item in items:
                 flight.append(_submit(pool, function, item))
                 if len(flight) >= AHEAD * workers:
-                    yield _result(flight.popleft(), interrupted)
+                    yield _result(flight.popleft())
             while flight:
-                yield _result(flight.popleft(), interrupted)
+                yield _result(flight.popleft())
         except concurrent.futures.process.BrokenProcessPool as error:
+            stopping.raise_if_asked()  # Some supervisors send SIGTERM to workers as well.
             raise InputError("a worker died, perhaps of memory: use fewer --workers") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-@contextlib.contextmanager
-def _ctrl_c_held_back() -> Iterator[threading.Event]:
-    """Sets an event on Ctrl-C: a KeyboardInterrupt within the executor can lock it for ever."""
-    interrupted = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _submit(
@@ -65,10 +56,10 @@ def _submit(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _result(future: concurrent.futures.Future, interrupted: threading.Event) -> Any:
-    while not concurrent.futures.wait([future], timeout=0.1).done or interrupted.is_set():
-        if interrupted.is_set():
-            raise KeyboardInterrupt
+def _result(future: concurrent.futures.Future) -> Any:
+    while not concurrent.futures.wait([future], timeout=0.1).done:
+        stopping.raise_if_asked()
+    stopping.raise_if_asked()
     return future.result()
 
 

@@ -1,7 +1,10 @@
 """What a run says while it works: JSON lines, TensorBoard events, and a progress bar."""
 
 import json
+import os
+import re
 import shutil
+import socket
 import sys
 import time
 from pathlib import Path
@@ -9,6 +12,9 @@ from typing import Any
 
 import numpy as np
 import tqdm
+
+from painterjax import files
+from painterjax.errors import InputError
 
 PLAIN_LINE_EVERY_S = 10.0
 # Keys with these endings hold wall-clock figures; all others are deterministic in the seed.
@@ -77,16 +83,22 @@ class MetricsLog:
     """
 
     def __init__(self, run: Path, *, last_step: int) -> None:
-        path = run / "metrics.jsonl"
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= last_step]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(line + "\n" for line in kept))
-        temporary.replace(path)
-        self._file = open(path, "a", buffering=1)  # noqa: SIM115  (a line is written at once)
-        import tensorboardX  # Takes a second where PyTorch is installed, which it looks for.
+        self._path = run / "metrics.jsonl"
+        kept = [line for line in _lines(self._path) if json.loads(line)["step"] <= last_step]
+        files.write_text(self._path, "".join(line + "\n" for line in kept))
+        self._file = open(self._path, "a", buffering=1)  # noqa: SIM115  (a line is written at once)
+        # Takes a second where PyTorch is installed, which it looks for.
+        from tensorboardX import record_writer
+        from tensorboardX.proto import event_pb2, summary_pb2
 
-        # A TensorBoard reader drops the events from purge_step on that an earlier start wrote.
-        self._events = tensorboardX.SummaryWriter(str(run), purge_step=last_step + 1)
+        proto: Any = (event_pb2, summary_pb2)  # Made at run time: pyright sees nothing in them.
+        self._proto, self._summary = proto[0], proto[1].Summary
+        # Not its SummaryWriter: the thread of that dies on a full disk, and then flush never ends.
+        self._events = record_writer.RecordWriter(str(_next_events(run)))
+        self._write_event(file_version="brain.Event:2")
+        # A TensorBoard reader drops the events from this step on that an earlier start wrote.
+        start = self._proto.SessionLog(status=self._proto.SessionLog.START)
+        self._write_event(step=last_step + 1, session_log=start)
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -96,19 +108,49 @@ class MetricsLog:
         self._events.close()
 
     def write(self, *, step: int, epoch: int, split: str, values: dict[str, Any]) -> None:
-        """Writes one record: a JSON line, and a TensorBoard scalar `<split>/<key>` per value."""
+        """Writes one record: a JSON line, and a TensorBoard scalar `<split>/<key>` per value.
+
+        Raises:
+          InputError: the run folder is gone.
+        """
+        if not _is_open_at(self._path, self._file.fileno()):
+            raise InputError(f"{self._path} was removed or replaced while training: repeat the run")
         record = {"step": step, "epoch": epoch, "split": split, **values}
         self._file.write(json.dumps(record) + "\n")
-        for key, value in values.items():
-            self._events.add_scalar(f"{split}/{key}", value, step)
+        scalars = [
+            self._summary.Value(tag=f"{split}/{key}", simple_value=value)
+            for key, value in values.items()
+        ]
+        self._write_event(step=step, summary=self._summary(value=scalars))
+
+    def _write_event(self, **content: Any) -> None:
+        event = self._proto.Event(wall_time=time.time(), **content)
+        self._events.write(event.SerializeToString())
 
     def write_image(self, *, step: int, title: str, image_HxWxC: np.ndarray) -> None:
         """Writes a uint8 image for TensorBoard alone."""
         self._events.add_image(title, image_HxWxC, step, dataformats="HWC")
 
     def flush(self) -> None:
-        """Hands all records to the system, so that no kill can take them."""
+        """Puts all records on the disk: a checkpoint never knows of more steps than they do."""
+        os.fsync(self._file.fileno())
         self._events.flush()
+
+
+def _next_events(run: Path) -> Path:
+    """Names an event file behind all others, as TensorBoard sorts them, however the clock jumps."""
+    pattern = re.compile(r"events\.out\.tfevents\.(\d+)\.")
+    earlier = [int(match[1]) for path in run.iterdir() if (match := pattern.match(path.name))]
+    number = max([int(time.time()), *(number + 1 for number in earlier)])
+    return run / f"events.out.tfevents.{number:010d}.{socket.gethostname()}"
+
+
+def _is_open_at(path: Path, descriptor: int) -> bool:
+    """Whether the file open under `descriptor` is still the one at `path`."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def read_records(run: Path) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from painterjax import catalog, files
+from painterjax import catalog, checksums, files
 from painterjax.errors import InputError
 
 FORMAT_VERSION = 1
@@ -75,16 +75,10 @@ def write_images(path: Path, batches: Iterable[np.ndarray], *, rows: int, size: 
         os.fsync(file.fileno())
 
 
-def sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file as hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def seal(path: Path, info: dict[str, Any]) -> None:
     """Writes dataset.json: `info`, the format version and the SHA-256 of the store's files."""
     sealed = {"format_version": FORMAT_VERSION, **info}
-    sealed["sha256"] = {name: sha256(path / name) for name in FILES}
+    sealed["sha256"] = {name: checksums.sha256(path / name) for name in FILES}
     files.write_json(path / "dataset.json", sealed)
 
 
@@ -123,7 +117,7 @@ def verify(path: Path) -> None:
     """Reads every file of a store; raises InputError where a SHA-256 is not the recorded one."""
     info = _read_info(path)
     for name in FILES:
-        if sha256(path / name) != info["sha256"][name]:
+        if checksums.sha256(path / name) != info["sha256"][name]:
             raise InputError(f"{path}/{name} is not what prepare wrote: {REMEDY}")
 
 

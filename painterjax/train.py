@@ -6,10 +6,13 @@ Example:
 
     python -m painterjax.train --config configs/quickstart.py --workdir runs/quickstart
 
-Run it again to continue a run that was stopped: it ends as if it had never been stopped.
+Run it again to continue a run that was stopped: it ends as if it had never been stopped. On Ctrl-C
+and SIGTERM it saves where it is; a second Ctrl-C leaves at once.
 """
 
 import contextlib
+import functools
+import itertools
 import math
 import sys
 import time
@@ -28,6 +31,7 @@ from painterjax import (
     pipeline,
     runfolder,
     runlog,
+    stopping,
     tensorboard,
     validation,
     wiring,
@@ -35,7 +39,8 @@ from painterjax import (
 from painterjax.checkpoint import BEST_BY, Checkpoints
 from painterjax.errors import DivergedError
 from painterjax.objectives import Scalars
-from painterjax.store import open_store
+from painterjax.step import TrainState
+from painterjax.store import open_store, verify
 
 
 def main(argv: list[str]) -> None:
@@ -52,6 +57,7 @@ def train(config: runfolder.Config, run: Path) -> None:
     Raises:
       InputError: the config, the store or the run folder does not fit; nothing was changed.
       DivergedError: a loss or gradient is not finite; earlier checkpoints are kept.
+      Stopped: the process was told to stop; the checkpoint of the last step is written.
     """
     print("train: setting up", file=sys.stderr)
     checks.check_keys(config)
@@ -59,6 +65,7 @@ def train(config: runfolder.Config, run: Path) -> None:
     checks.check(config, image_size=store.image_size)
     runfolder.check_same(run, "config", config.to_dict())
     runfolder.check_same(run, "dataset", store.info)
+    verify(store.path)
     validator = validation.prepare(config, store)
     needed, free = pipeline.budget(store.splits["train"])
     training = wiring.training(config, store.splits["train"])
@@ -88,9 +95,9 @@ def _loop(
     validator: validation.Validation,
     checkpoints: Checkpoints,
 ) -> None:
-    plan, state, start = training.plan, training.state, checkpoints.latest_step or 0
+    plan, state, start, window = training.plan, training.state, checkpoints.latest_step or 0, []
     if start:
-        state = checkpoints.restore(state, training.batches)
+        state, window = checkpoints.restore(state, training.batches)
     with (
         runlog.MetricsLog(run, last_step=start) as log,
         runlog.Progress("train", total=plan.num_steps, unit="step", done=start) as progress,
@@ -98,18 +105,49 @@ def _loop(
         if not start:
             title, sheet_HxWxC = tensorboard.tuples(config, training)
             log.write_image(step=1, title=title, image_HxWxC=sheet_HxWxC)
-        recorder = _Recorder(log, progress, config, training)
-        for steps, trained, scalars, wait_s in training.drive(state, after=start):
-            recorder.push(steps, scalars, wait_s)
-            if plan.ends_window(steps[-1], config.checkpoint_every_steps):
-                recorder.drain()  # Only a state whose gradient was finite is saved.
-                figures = {}
-                if plan.ends_epoch(steps[-1]):
-                    figures = validator.judge(trained)
-                    recorder.write(steps[-1], "val", figures)
-                log.flush()
-                roc_auc = figures.get(BEST_BY)
-                checkpoints.save(trained, training.batches, step=steps[-1], roc_auc=roc_auc)
+        recorder = _Recorder(log, progress, config, training, window)
+        save = functools.partial(_save, training, validator, checkpoints, recorder)
+        with stopping.held():
+            if start and plan.ends_epoch(start) and not checkpoints.latest_is_validated:
+                save(state, start)  # An earlier start was stopped while it validated.
+            dispatches = training.drive(state, after=start)
+            with stopping.released():  # It compiles, and nothing is lost yet.
+                first = list(itertools.islice(dispatches, 1))
+            for steps, trained, scalars, wait_s in itertools.chain(first, dispatches):
+                recorder.push(steps, scalars, wait_s)
+                checkpoints.check()
+                if stopping.asked() or plan.ends_window(steps[-1], config.checkpoint_every_steps):
+                    save(trained, steps[-1])
+                if stopping.asked():
+                    checkpoints.wait()
+                    break
+
+
+def _save(
+    training: wiring.Training,
+    validator: validation.Validation,
+    checkpoints: Checkpoints,
+    recorder: "_Recorder",
+    state: TrainState,
+    step: int,
+) -> None:
+    """Saves a state, and judges it where it ends an epoch."""
+    recorder.drain()  # Only a state whose gradient was finite is saved.
+    figures = {}
+    if training.plan.ends_epoch(step):
+        # Who is told to stop while he judges saves what he has; the next start judges it.
+        with contextlib.suppress(stopping.Stopped), stopping.released():
+            figures = validator.judge(state)
+    if figures:
+        recorder.write(step, "val", figures)
+    recorder.log.flush()
+    checkpoints.save(
+        state,
+        training.batches,
+        step=step,
+        roc_auc=figures.get(BEST_BY),
+        window=recorder.window.copy(),
+    )
 
 
 class _Recorder:
@@ -125,10 +163,11 @@ class _Recorder:
         progress: runlog.Progress,
         config: runfolder.Config,
         training: wiring.Training,
+        window: list[dict[str, float]],
     ) -> None:
         self.log, self.progress, self.config, self.training = log, progress, config, training
         self._pending: tuple[range, Scalars, float] | None = None
-        self._window: list[dict[str, float]] = []
+        self.window = window  # what no record has yet, one dict a step
         self._warned = False  # of a collapse
         self._read_s = 0.0  # when the last dispatch had been read
 
@@ -165,7 +204,7 @@ class _Recorder:
         if not self._warned and (warning := objectives.collapse_warning(values)):
             self._warned = True
             self.progress.say(f"train: step {step}: {warning}")
-        self._window.append(values)
+        self.window.append(values)
         self.progress.advance()
         if self.training.plan.ends_window(step, self.config.log_every_steps):
             self._end_window(step)
@@ -175,8 +214,8 @@ class _Recorder:
         self.log.write(step=step, epoch=self._epoch(step), split=split, values=values)
 
     def _end_window(self, step: int) -> None:
-        means = {key: float(np.mean([w[key] for w in self._window])) for key in self._window[0]}
-        self._window.clear()
+        means = {key: float(np.mean([w[key] for w in self.window])) for key in self.window[0]}
+        self.window.clear()
         means["images_per_s"] = 1000 * self.training.images_per_step / means["step_ms"]
         self.write(step, "train", means)
         self.progress.show(

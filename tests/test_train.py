@@ -62,7 +62,7 @@ def _last_state(run: Path) -> tuple[dict[str, np.ndarray], Any]:
     config = runfolder.read_config(run)
     training = wiring.training(config, store.open_store(config.data.store).splits["train"])
     checkpoints = Checkpoints(run)
-    state = checkpoints.restore(training.state, training.batches)
+    state, _ = checkpoints.restore(training.state, training.batches)
     position = training.batches.get_state()
     checkpoints.close()
     training.batches.close()

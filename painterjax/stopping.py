@@ -1,0 +1,114 @@
+"""How a command is told to stop: Ctrl-C (SIGINT) and SIGTERM.
+
+The first signal raises Stopped where Python next has a say, or, within `held`, at that block's end:
+so a training finishes its dispatch and saves. A command that still computes in C++ seconds later is
+left without further ado, as is any at a second Ctrl-C: what is on disk survives a kill.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE_S = 5.0  # From when nothing is held any more; compilers take longer.
+
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was told to stop; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class _Asked:
+    """What the process was told: the first signal, and whether it is to wait."""
+
+    number: int | None = None
+    held = False
+
+
+def asked() -> bool:
+    """Returns whether the process was told to stop."""
+    return _Asked.number is not None
+
+
+def raise_if_asked() -> None:
+    """Raises Stopped where the process was told to stop."""
+    if _Asked.number is not None:
+        raise Stopped(_Asked.number)
+
+
+def heed(leave: Callable[[int], None]) -> None:
+    """Makes both signals raise Stopped from here on.
+
+    Args:
+      leave: ends the process at once; called, from another thread, at a second Ctrl-C and where
+        GRACE_S pass in vain.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reader, leave), daemon=True).start()
+    for number in SIGNALS:
+        signal.signal(number, _receive)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Lets the block finish: what comes meanwhile raises Stopped at its end, or at `released`."""
+    with _holding(True):
+        yield
+    raise_if_asked()
+
+
+@contextlib.contextmanager
+def released() -> Iterator[None]:
+    """Undoes `held` for a part of its block that can be given up."""
+    with _holding(False):
+        raise_if_asked()
+        yield
+
+
+@contextlib.contextmanager
+def _holding(value: bool) -> Iterator[None]:
+    held_before, _Asked.held = _Asked.held, value
+    # Outside of a command, as in a test, Python's own handlers come back.
+    handlers = {number: signal.signal(number, _receive) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        _Asked.held = held_before
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _receive(number: int, _frame: FrameType | None) -> None:
+    if _Asked.number is None:
+        _Asked.number = number
+        if not _Asked.held:
+            raise Stopped(number)
+
+
+def _watch(reader: int, leave: Callable[[int], None]) -> None:
+    """Sees signals at once, also while the main thread is deep in C++."""
+    first = os.read(reader, 1)[0]
+    threading.Thread(target=_lose_patience, args=(first, leave), daemon=True).start()
+    while os.read(reader, 1)[0] != signal.SIGINT:
+        pass
+    leave(signal.SIGINT)
+
+
+def _lose_patience(number: int, leave: Callable[[int], None]) -> None:
+    since_s = time.monotonic()
+    while time.monotonic() - since_s < GRACE_S:
+        time.sleep(0.1)
+        if _Asked.held:
+            since_s = time.monotonic()
+    leave(number)
