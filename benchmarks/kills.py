@@ -80,17 +80,18 @@ def kill_trainings(output: Path, *, kills: int, epochs: int, seed: int) -> Itera
         prepare.main([*STORE, "--output", str(output / "store")])
     for case, share in zip(CASES, np.array_split(np.arange(kills), len(CASES)), strict=True):
         if len(share):
-            yield from Case(output, *case, epochs).killed(len(share), rng, seed)
+            yield from Case(output, output / "store", case, epochs).killed(len(share), rng, seed)
 
 
 class Case:
     """One recipe: what an undisturbed training of it has at every step."""
 
-    def __init__(self, output: Path, residency: str, steps_per_dispatch: int, epochs: int) -> None:
+    def __init__(self, output: Path, store: Path, case: tuple[str, int], epochs: int) -> None:
+        residency, steps_per_dispatch = case
         self.about = {"residency": residency, "steps_per_dispatch": steps_per_dispatch}
         self.output = output / f"{residency}-{steps_per_dispatch}"
         self.flags = [
-            *RECIPE, f"--config.data.store={output / 'store'}", f"--config.num_epochs={epochs}",
+            *RECIPE, f"--config.data.store={store}", f"--config.num_epochs={epochs}",
             f"--config.data.residency={residency}",
             f"--config.steps_per_dispatch={steps_per_dispatch}",
         ]  # fmt: skip

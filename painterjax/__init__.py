@@ -1,10 +1,16 @@
 """painterjax: a JAX trainer for embeddings of painters' styles; load() is its Python side."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from painterjax import stopping
+
 if TYPE_CHECKING:
     from painterjax.api import Style
+
+if sys.argv[:1] == ["-m"]:  # While `python -m painterjax.train` looks for what it is to run.
+    stopping.leave_at_once()
 
 
 def load(path: str | Path) -> "Style":

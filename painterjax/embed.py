@@ -41,7 +41,7 @@ from painterjax import (
 from painterjax.errors import InputError
 from painterjax.model import StyleNet
 from painterjax.step import PureDict, embed_step
-from painterjax.store import open_store
+from painterjax.store import open_store, verify
 
 
 def main(argv: list[str]) -> None:
@@ -86,6 +86,7 @@ def store_vectors(
     """
     store = open_store(runfolder.read_config(run).data.store)
     runfolder.check_same(run, "dataset", store.info)
+    verify(store.path)
     splits = [store.splits[name] for name in names if len(store.splits[name])]
     if not splits:
         raise InputError(f"{store.path} has no painting in {', '.join(names)}")

@@ -34,7 +34,7 @@ from painterjax import (
     verification,
 )
 from painterjax.errors import InputError
-from painterjax.store import Split, Store, open_store
+from painterjax.store import Split, Store, open_store, verify
 
 JUDGED = ("val", "test")
 TRIPLETS = 10_000  # of vectors that come without a recipe
@@ -83,6 +83,7 @@ def evaluate(run: Path, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     store = open_store(config.data.store)
     # Other splits could hold artists of whom training has seen paintings.
     runfolder.check_same(run, "dataset", store.info)
+    verify(store.path)
     start = embed.untrained(config, image_size=store.image_size)
     best, step = embed.trained(run, start)
 

@@ -8,6 +8,7 @@ left without further ado, as is any at a second Ctrl-C: what is on disk survives
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -43,6 +44,21 @@ def raise_if_asked() -> None:
     """Raises Stopped where the process was told to stop."""
     if _Asked.number is not None:
         raise Stopped(_Asked.number)
+
+
+def leave_at_once() -> None:
+    """Makes both signals end the process in one line, until `heed` takes over.
+
+    For the seconds in which a command imports what it needs.
+    """
+    for number in SIGNALS:
+        signal.signal(number, _leave_importing)
+
+
+def _leave_importing(number: int, _frame: FrameType | None) -> None:
+    word = WORDS[signal.Signals(number)]
+    print(f"\n{sys.orig_argv[2]}: {word}; run it again to go on", file=sys.stderr, flush=True)
+    os._exit(128 + number)
 
 
 def heed(leave: Callable[[int], None]) -> None:

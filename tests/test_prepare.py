@@ -142,7 +142,8 @@ def _start(output: Path) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize(
-    ("signal_number", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)]
+    ("signal_number", "exit_code"),
+    [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)],
 )
 def test_interrupted_and_run_again_it_ends_with_the_same_bytes(tmp_path, signal_number, exit_code):
     prepare.main([*SYNTHETIC, "--output", str(tmp_path / "undisturbed"), "--workers", "1"])
@@ -154,11 +155,12 @@ def test_interrupted_and_run_again_it_ends_with_the_same_bytes(tmp_path, signal_
     if signal_number == signal.SIGINT:
         os.killpg(process.pid, signal_number)  # A terminal sends Ctrl-C to the workers as well.
     else:
-        process.kill()
+        process.send_signal(signal_number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == exit_code
-    if signal_number == signal.SIGINT:
-        assert said.splitlines()[-1] == "painterjax.prepare: interrupted; run it again to go on"
+    if signal_number != signal.SIGKILL:
+        word = "interrupted" if signal_number == signal.SIGINT else "terminated"
+        assert said.splitlines()[-1] == f"painterjax.prepare: {word}; run it again to go on"
         assert "Traceback" not in said
     assert not (tmp_path / "store").exists()
     done = len(journal.read_text().splitlines())

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -23,14 +22,14 @@ from painterjax import (
     judging,
     prepare,
     runfolder,
-    runlog,
     store,
     train,
     wiring,
 )  # fmt: skip
 from painterjax.checkpoint import Checkpoints
 from painterjax.errors import DivergedError, InputError
-from tests.tiny import ROOT, STEPS_PER_EPOCH, STORE, TINY, summaries
+from tests.runs import assert_same, events, last_state, records
+from tests.tiny import ROOT, STEPS_PER_EPOCH, STORE, TINY
 from tests.tiny import argv as _argv
 from tests.tiny import train as _train
 
@@ -48,40 +47,18 @@ cli.run(train.main, "train")
 """
 
 
-def _records(run: Path) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl without what a clock measured."""
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [
-        {k: v for k, v in json.loads(line).items() if not k.endswith(runlog.WALL_CLOCK)}
-        for line in lines
-    ]
-
-
-def _last_state(run: Path) -> tuple[dict[str, np.ndarray], Any]:
-    """All arrays of a run's last state by name, and the position of its data."""
-    config = runfolder.read_config(run)
-    training = wiring.training(config, store.open_store(config.data.store).splits["train"])
-    checkpoints = Checkpoints(run)
-    state, _ = checkpoints.restore(training.state, training.batches)
-    position = training.batches.get_state()
-    checkpoints.close()
-    training.batches.close()
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}, position
-
-
 def test_a_run_says_what_it_did(run):
-    records = _records(run)
-    steps = [(r["step"], r["epoch"]) for r in records if r["split"] == "train"]
+    found = records(run)
+    steps = [(r["step"], r["epoch"]) for r in found if r["split"] == "train"]
     assert steps == [(i, 1 + (i - 1) // STEPS_PER_EPOCH) for i in range(2, 73, 2)]
     expected = {
         "loss", "accuracy", "positive_distance", "negative_distance", "active_fraction",
         "embedding_spread", "gradient_norm", "learning_rate",
     }  # fmt: skip
-    assert expected <= records[0].keys()
+    assert expected <= found[0].keys()
     timed = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
     assert {"step_ms", "data_wait_ms", "images_per_s"} <= timed.keys()
-    validations = [r for r in records if r["split"] == "val"]
+    validations = [r for r in found if r["split"] == "val"]
     assert [r["step"] for r in validations] == [STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH]
     assert {"loss", "accuracy", "roc_auc", "recall_at_1"} <= validations[0].keys()
     assert all(0 < r["roc_auc"] < 1 for r in validations)
@@ -90,25 +67,16 @@ def test_a_run_says_what_it_did(run):
 
 
 def test_the_latest_two_checkpoints_and_the_best_are_kept_and_the_best_is_judged(run):
-    validations = {r["step"]: r["roc_auc"] for r in _records(run) if r["split"] == "val"}
+    validations = {r["step"]: r["roc_auc"] for r in records(run) if r["split"] == "val"}
     best = max(validations, key=lambda step: (validations[step], step))
     kept = {int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdigit()}
     assert kept == {66, 72, best}  # Every ten steps of an epoch, and at its end.
     assert json.loads((run / "evaluation.json").read_text())["step"] == best
 
 
-def _events(run: Path) -> dict[tuple[int, str], Any]:
-    """Scalars and images of all TensorBoard event files, without what a clock measured."""
-    return {
-        (step, v.tag): v.image.encoded_image_string if v.HasField("image") else v.simple_value
-        for step, v in summaries(run)
-        if not v.tag.endswith(runlog.WALL_CLOCK)
-    }
-
-
 def test_tensorboard_shows_the_same_scalars(run):
-    scalars = _events(run)
-    for record in _records(run):
+    scalars = events(run)
+    for record in records(run):
         key = (record["step"], f"{record['split']}/loss")
         assert scalars[key] == pytest.approx(record["loss"], rel=1e-6)
 
@@ -133,20 +101,13 @@ def classifier_run(tiny_store, tmp_path_factory) -> Path:
     return path
 
 
-def test_killed_and_continued_equals_undisturbed_bit_for_bit(run, tiny_store, tmp_path):
-    """Killed in mid-epoch twice, with images on the host; undisturbed with images on the device."""
-    argv = _argv(tiny_store, tmp_path / "run", "--config.data.residency=host")
-    _kill_and_continue(argv, tmp_path / "run", kills=(25, 57), steps_per_epoch=STEPS_PER_EPOCH)
-    _assert_same(tmp_path / "run", run)
-
-
 def test_proxies_and_dispatches_of_several_steps_continue_as_well(
     classifier_run, tiny_store, tmp_path
 ):
     argv = _argv(tiny_store, tmp_path / "run", *CLASSIFIER)
     _kill_and_continue(argv, tmp_path / "run", kills=(16, 34), steps_per_epoch=18)
-    _assert_same(tmp_path / "run", classifier_run)
-    assert any("proxies" in name for name in _last_state(classifier_run)[0])
+    assert_same(tmp_path / "run", classifier_run)
+    assert any("proxies" in name for name in last_state(classifier_run)[0])
 
 
 def _kill_and_continue(
@@ -163,25 +124,11 @@ def _kill_and_continue(
     assert continued.returncode == 0, continued.stderr
 
 
-def _assert_same(one: Path, other: Path) -> None:
-    """Two runs have the same last state, records, events and evaluation."""
-    arrays, position = _last_state(one)
-    expected_arrays, expected_position = _last_state(other)
-    assert position == expected_position
-    assert arrays.keys() == expected_arrays.keys()
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(array, expected_arrays[name], err_msg=name)
-    assert _records(one) == _records(other)
-    assert _events(one) == _events(other)
-    judged = [json.loads((run / "evaluation.json").read_text()) for run in (one, other)]
-    assert judged[0] == judged[1]
-
-
 def test_a_finished_run_is_judged_again_and_not_changed(run):
-    before = _records(run)
+    before = records(run)
     done = _train(_argv(store.open_store(runfolder.read_config(run).data.store).path, run))
     assert done.returncode == 0, done.stderr
-    assert _records(run) == before
+    assert records(run) == before
 
 
 def test_another_config_is_refused(run, tiny_store):
@@ -193,7 +140,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tiny
     argv = _argv(tiny_store, tmp_path / "run", "--config.optimizer.decay=1e30")
     with pytest.raises(DivergedError, match=r"step 3[78]: the loss is .*lower optimizer"):
         train.main([*argv, "--config.optimizer.milestones=(1,)"])
-    arrays, position = _last_state(tmp_path / "run")
+    arrays, position = last_state(tmp_path / "run")
     assert position["next_index"] == STEPS_PER_EPOCH
     assert all(np.isfinite(array).all() for array in arrays.values())
 
@@ -244,7 +191,10 @@ def test_evaluation_leaves_a_save_that_is_under_way_alone(run):
     under_way.rmdir()
 
 
-def test_ctrl_c_ends_in_one_line_and_the_run_can_go_on(tiny_store, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
+)
+def test_told_to_stop_it_ends_in_one_line(number, word, tiny_store, tmp_path):
     path = tmp_path / "run"
     argv = _argv(tiny_store, path, "--config.num_epochs=10000")
     process = subprocess.Popen(
@@ -254,13 +204,15 @@ def test_ctrl_c_ends_in_one_line_and_the_run_can_go_on(tiny_store, tmp_path):
     deadline = time.monotonic() + 120
     while not (path / "checkpoints" / "30").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
+    told_s = time.monotonic()
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert time.monotonic() - told_s < 10
+    assert process.returncode == 128 + number
     assert "Traceback" not in said
-    assert said.splitlines()[-1] == "painterjax.train: interrupted; run it again to go on"
+    assert said.splitlines()[-1] == f"painterjax.train: {word}; run it again to go on"
     checkpoints = Checkpoints(path)
-    assert (checkpoints.latest_step or 0) >= 20
+    assert checkpoints.latest_step == int(re.findall(r"(\d+) of \d+ steps", said)[-1])
     checkpoints.close()
 
 
@@ -352,7 +304,7 @@ def test_a_collapse_is_said_once_with_advice(tiny_store, tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.count("the embedding is collapsing to a point") == 1
     assert "lower optimizer.learning_rate" in said
-    last = _records(tmp_path / "run")[-2]
+    last = records(tmp_path / "run")[-2]
     assert last["embedding_spread"] < 0.1 * last["embedding_norm"]
     assert last["loss"] == pytest.approx(2.0, rel=0.05)  # the margin
 

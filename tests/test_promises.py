@@ -1,0 +1,48 @@
+"""docs/promises.md: every test it names exists, and its figures are the commands'."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PROMISES = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "docs" / "results"
+
+
+def test_every_promise_names_tests_that_exist():
+    rows = re.findall(r"^\| (.+) \| (.+) \| (.*) \|$", PROMISES, re.MULTILINE)
+    rows = [row for row in rows if not row[0].startswith(("promise", "---"))]
+    assert len(rows) > 10
+    for promise, tests, _ in rows:
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", tests)
+        assert named, promise
+        for file, test in named:
+            tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+            functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+            assert test in functions, f"{file}::{test}"
+
+
+def _kills() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (RESULTS / "kills.jsonl").read_text().splitlines()]
+
+
+def _figures() -> Iterator[str]:
+    for command in ("train", "prepare"):
+        lines = [line for line in _kills() if line["command"] == command]
+        kills = sum("kill" in line for line in lines)
+        differences = sum(len(line.get("differences", [])) for line in lines)
+        ends = sum("ended" in line for line in lines)
+        what = "trainings" if command == "train" else "stores"
+        yield f"{kills} kills, {ends} {what} ended, {differences} differences"
+    slowest = max(line.get("stop_s", 0) for line in _kills())
+    yield f"{slowest:.1f} s at most"
+    memory = json.loads((RESULTS / "memory.json").read_text())
+    yield f"{100 * memory['growth']:+.1f} % in {memory['steps']:,} steps"
+
+
+def test_every_figure_is_what_the_commands_wrote():
+    for figure in _figures():
+        assert f"| {figure} |" in PROMISES, f"promises.md is to say: {figure}"
