@@ -48,10 +48,13 @@ def measure(output: Path, *, steps: int) -> dict[str, Any]:
         sys.executable, "-m", "painterjax.train", *RECIPE, f"--config.data.store={store}",
         f"--config.num_epochs={epochs}", "--workdir", str(run),
     ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with open(output / "memory.log", "ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     step_M, bytes_M = _watch(process, run, last=epochs * STEPS_PER_EPOCH)
     if process.wait():
-        raise SystemExit(f"training ended with status {process.returncode}")
+        raise SystemExit(
+            f"training ended with status {process.returncode}: see {output}/memory.log"
+        )
     first, last = _medians(step_M, bytes_M)
     return {
         "steps": int(step_M[-1]),
