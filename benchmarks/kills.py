@@ -210,7 +210,7 @@ def strike(process: subprocess.Popen, run: Path, rng: np.random.Generator) -> Li
         return time_of == "start-up" or (log.exists() and log.stat().st_size > size)
 
     while not reached() and process.poll() is None:
-        time.sleep(0.0005)
+        time.sleep(0.002)
     longest_s = {"steps": 1.5, "terminate": 1.5, "save": 0.1, "start-up": 6.0, "seal": 0.0}
     time.sleep(rng.uniform(0, longest_s[time_of]))
     by = signal.SIGTERM if time_of == "terminate" else signal.SIGKILL
@@ -235,17 +235,18 @@ def kill_prepares(output: Path, *, kills: int, seed: int) -> Iterator[Line]:
     expected = {path.name: checksums.sha256(path) for path in undisturbed.iterdir()}
     for number in range(kills):
         store = output / "prepare" / f"killed-{number}"
+        partial = store.with_name(store.name + ".partial")
         process = _start_prepare(store)
         while done < kills:
-            time.sleep(rng.uniform(0.3, 4.0))
+            _strike_prepare(process, partial, rng)
             if process.poll() is not None:
                 break
             process.kill()
             process.wait()
             done += 1
-            journal = store.with_name(store.name + ".partial") / "decoded.jsonl"
+            journal = partial / "decoded.jsonl"
             decoded = journal.read_bytes().count(b"\n") if journal.exists() else 0
-            sorting = (journal.parent / "store").exists()
+            sorting = (partial / "store").exists()
             yield {"command": "prepare", "seed": seed, "kill": done, "decoded": decoded,
                    "sorting": sorting}  # fmt: skip
             process = _start_prepare(store)
@@ -255,6 +256,16 @@ def kill_prepares(output: Path, *, kills: int, seed: int) -> Iterator[Line]:
                "differences": differing(found, expected)}  # fmt: skip
         if done >= kills:
             return
+
+
+def _strike_prepare(process: subprocess.Popen, partial: Path, rng: np.random.Generator) -> None:
+    """Waits for a random moment: soon, or, for every second, while it sorts."""
+    if rng.random() < 0.5:
+        time.sleep(rng.uniform(0.3, 4.0))
+        return
+    while not (partial / "store").exists() and process.poll() is None:
+        time.sleep(0.001)
+    time.sleep(rng.uniform(0, 0.1))
 
 
 def _start_prepare(store: Path) -> subprocess.Popen:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,25 +102,20 @@ class Checkpoints:
           window: the scalars of the steps since the last record.
         """
         self.wait()
-        pending = self._orbax.save_checkpointables_async(
-            step,
-            {**_parts(state), "data": data},
-            overwrite=True,
-            metrics=None if roc_auc is None else {BEST_BY: roc_auc},
-            custom_metadata={"window": window},
-        )
+        with _failure_explained(step):
+            pending = self._orbax.save_checkpointables_async(
+                step,
+                {**_parts(state), "data": data},
+                overwrite=True,
+                metrics=None if roc_auc is None else {BEST_BY: roc_auc},
+                custom_metadata={"window": window},
+            )
         self._saving = self._background.submit(self._finish, pending, step)
 
     def _finish(self, pending: Any, step: int) -> None:
-        try:
+        with _failure_explained(step):
             pending.result()
             checksums.seal(self._folder / str(step))
-        except Exception as error:  # Orbax and TensorStore raise what they like.
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"the checkpoint of step {step} cannot be written ({reason}):"
-                " mend that and run it again, earlier checkpoints are kept"
-            ) from error
         self._whole.add(step)
 
     def check(self) -> None:
@@ -166,37 +162,50 @@ class Checkpoints:
                 self._orbax.close()
 
 
+@contextlib.contextmanager
+def _failure_explained(step: int) -> Iterator[None]:
+    """Turns what a save raises into an InputError of one line."""
+    try:
+        yield
+    except Exception as error:  # Orbax and TensorStore raise what they like.
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"the checkpoint of step {step} cannot be written ({reason}):"
+            " mend that and run it again, earlier checkpoints are kept"
+        ) from error
+
+
 def _whole_steps(folder: Path, *, clean: bool) -> set[int]:
     """Returns the steps whose checkpoint has every byte that was saved; says which have not."""
-    paths = sorted((p for p in folder.glob("*") if p.name.isdecimal()), key=lambda p: int(p.name))
-    sealed = [path for path in paths if checksums.is_sealed(path)]
-    if paths and not sealed:
+    path_by_step = {int(p.name): p for p in folder.glob("*") if p.name.isdecimal()}
+    sealed = {step for step, path in path_by_step.items() if checksums.is_sealed(path)}
+    if path_by_step and not sealed:
         print(f"{folder}: no checkpoint has checksums; none is checked", file=sys.stderr)
-        return {int(path.name) for path in paths}
-    if clean:
-        for path in set(paths) - set(sealed):
-            shutil.rmtree(path)  # Its save was cut short.
-    damages = {path: checksums.damage(path) for path in sealed}
-    for path, damage in damages.items():
-        if damage is not None:
-            print(f"{path} is damaged: {damage}", file=sys.stderr)
-    whole = {int(path.name) for path, damage in damages.items() if damage is None}
+        return set(path_by_step)
+    damage_by_step = {step: checksums.damage(path_by_step[step]) for step in sealed}
+    whole = {step for step, damage in damage_by_step.items() if not damage}
     if sealed and not whole:
         raise InputError(
             f"all checkpoints in {folder} are damaged: bring back a copy, or begin another run"
         )
-    if clean:
-        for path, damage in damages.items():
-            if damage is not None:
-                _set_aside(path)
+    for step in path_by_step.keys() - whole:
+        damage = damage_by_step.get(step, {})
+        # What Orbax was removing is older than what it had saved, and lacks files.
+        superseded = step < max(whole) and set(damage.values()) <= {"is missing"}
+        if damage and not superseded:
+            _say_damaged(path_by_step[step], damage, rename=clean)
+        elif clean:
+            shutil.rmtree(path_by_step[step])  # Its save, or its removal, was cut short.
     return whole
 
 
-def _set_aside(path: Path) -> None:
-    aside = path.with_name(f"{path.name}.damaged")
-    shutil.rmtree(aside, ignore_errors=True)
-    path.rename(aside)
-    print(f"{path} is now {aside}; an earlier checkpoint is taken", file=sys.stderr)
+def _say_damaged(path: Path, damage: dict[str, str], *, rename: bool) -> None:
+    name, what = min(damage.items())
+    print(f"{path} is damaged ({name} {what}): another checkpoint is taken", file=sys.stderr)
+    if rename:
+        aside = path.with_name(f"{path.name}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
 
 
 def _parts(state: TrainState) -> dict[str, Any]:

@@ -21,8 +21,7 @@ def sha256(path: Path) -> str:
 
 def seal(folder: Path) -> None:
     """Writes SHA256SUMS: a line for each file at any depth."""
-    lines = [f"{sha256(folder / name)}  {name}\n" for name in _names(folder)]
-    files.write_text(folder / NAME, "".join(lines))
+    files.write_text(folder / NAME, _text(_digests(folder)))
 
 
 def is_sealed(folder: Path) -> bool:
@@ -30,22 +29,27 @@ def is_sealed(folder: Path) -> bool:
     return (folder / NAME).is_file()
 
 
-def damage(folder: Path) -> str | None:
-    """Returns what is wrong with a sealed folder, or None where every byte is as it was sealed."""
-    lines = (folder / NAME).read_text(errors="replace").splitlines()
-    sealed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    found = _names(folder)
-    for name in sorted({*sealed, *found}):
-        if name not in found:
-            return f"{name} is missing"
-        if name not in sealed:
-            return f"{name} was not there before"
-        if sha256(folder / name) != sealed[name]:
-            return f"{name} has changed"
-    return None
+def damage(folder: Path) -> dict[str, str]:
+    """Returns what is wrong with each file of a sealed folder: it is missing, new or changed.
+
+    Empty where every byte is as it was sealed.
+    """
+    text, found = (folder / NAME).read_text(errors="replace"), _digests(folder)
+    if text == _text(found):
+        return {}
+    pairs = (line.partition("  ") for line in text.split("\n") if line)
+    sealed = {name: digest for digest, _, name in pairs}
+    wrong = dict.fromkeys(sealed.keys() - found.keys(), "is missing")
+    wrong |= dict.fromkeys(found.keys() - sealed.keys(), "is new")
+    common = found.keys() & sealed.keys()
+    wrong |= {name: "has changed" for name in common if found[name] != sealed[name]}
+    return wrong or {NAME: "has changed"}
 
 
-def _names(folder: Path) -> list[str]:
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    names = (path.relative_to(folder).as_posix() for path in paths)
-    return sorted(name for name in names if name != NAME)
+def _digests(folder: Path) -> dict[str, str]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
+
+
+def _text(digests: dict[str, str]) -> str:
+    return "".join(f"{digest}  {name}\n" for name, digest in digests.items())

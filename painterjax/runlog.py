@@ -104,8 +104,10 @@ class MetricsLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._events.close()
+        try:
+            self._file.close()
+        finally:  # On a full disk both raise.
+            self._events.close()
 
     def write(self, *, step: int, epoch: int, split: str, values: dict[str, Any]) -> None:
         """Writes one record: a JSON line, and a TensorBoard scalar `<split>/<key>` per value.

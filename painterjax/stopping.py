@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 5.0  # From when nothing is held any more; compilers take longer.
@@ -72,6 +73,8 @@ def heed(leave: Callable[[int], None]) -> None:
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader, leave), daemon=True).start()
+    sys.unraisablehook = _try_again
+    signal.signal(signal.SIGALRM, _receive_again)
     for number in SIGNALS:
         signal.signal(number, _receive)
 
@@ -110,6 +113,19 @@ def _receive(number: int, _frame: FrameType | None) -> None:
         _Asked.number = number
         if not _Asked.held:
             raise Stopped(number)
+
+
+def _try_again(unraisable: Any) -> None:
+    """Takes up a Stopped that was raised where Python drops it: while it collects garbage."""
+    if isinstance(unraisable.exc_value, Stopped):
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _receive_again(_number: int, _frame: FrameType | None) -> None:
+    if not _Asked.held:
+        raise_if_asked()
 
 
 def _watch(reader: int, leave: Callable[[int], None]) -> None:

@@ -5,6 +5,8 @@ import contextlib
 import errno
 import json
 import os
+import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -59,12 +61,13 @@ def before_step(step: int, act: Callable[[], object]) -> Iterator[None]:
 # ---- Kills and signals.
 
 
+@pytest.mark.usefixtures("run")  # What it compiled is on disk then.
 def test_killed_at_random_it_ends_as_if_undisturbed(tiny_store, tmp_path):
     """`python -m benchmarks.kills` in small: SIGKILL and SIGTERM at random moments."""
-    case = kills.Case(tmp_path, tiny_store, ("host", 5), epochs=6)
-    lines = list(case.killed(3, np.random.default_rng(7), 7))
+    case = kills.Case(tmp_path, tiny_store, ("host", 1), epochs=6)
+    lines = list(case.killed(2, np.random.default_rng(7), 7))
     assert [line["differences"] for line in lines] == [[]] * len(lines)
-    assert sum("kill" in line for line in lines) == 3
+    assert sum("kill" in line for line in lines) == 2
     assert lines[-1]["status"] == 0
 
 
@@ -113,9 +116,10 @@ def _stops(argv: list[str], run: Path, number: int, *, step: int) -> None:
     stopping._Asked.number = None
 
 
-# Commands that are busy for a minute: in Python, where they may not be stopped, and in C.
+# Commands that are busy for a minute: in Python, where they may not be stopped; in C; and where
+# Python drops what is raised.
 BUSY = """
-import hashlib, sys, time
+import gc, hashlib, sys, time
 from painterjax import cli, stopping
 def held(argv):
     with stopping.held():
@@ -127,15 +131,26 @@ def in_c(argv):
     stopping.GRACE_S = 0.5
     print("busy", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000_000)
-cli.run({"held": held, "in_c": in_c}[sys.argv[1]], "busy")
+def collecting(argv):
+    gc.callbacks.append(lambda *_: time.sleep(0.01))
+    print("busy", flush=True)
+    for _ in range(2000):
+        gc.collect()
+        time.sleep(0.02)
+cli.run({"held": held, "in_c": in_c, "collecting": collecting}[sys.argv[1]], "busy")
 """
 
 
 @pytest.mark.parametrize(
     ("busy", "signals"),
-    [("held", [signal.SIGINT] * 2), ("in_c", [signal.SIGINT]), ("in_c", [signal.SIGTERM])],
+    [
+        ("held", [signal.SIGINT] * 2),
+        ("in_c", [signal.SIGINT]),
+        ("in_c", [signal.SIGTERM]),
+        ("collecting", [signal.SIGTERM]),
+    ],
 )
-def test_a_second_ctrl_c_and_a_busy_compiler_leave_at_once(busy, signals):
+def test_whatever_a_command_is_busy_with_it_leaves_in_one_line(busy, signals):
     process = subprocess.Popen(
         [sys.executable, "-c", BUSY, busy], cwd=tiny.ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -226,6 +241,13 @@ def disk(tmp_path) -> Iterator[Callable[[str], Disk]]:
     subprocess.run(["umount", "--lazy", str(path)], capture_output=True)
 
 
+def _wait_for_checkpoint(run: Path, step: int) -> None:
+    while not checksums.is_sealed(run / "checkpoints" / str(step)):
+        time.sleep(0.01)
+
+
+# TensorStore may come back to an event loop that Orbax closed when the save failed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("interval", "said"),
     [
@@ -238,8 +260,13 @@ def test_a_full_disk_while_training_loses_nothing(interval, said, run, tiny_stor
     small = disk("20m")
     every = f"--config.checkpoint_every_steps={interval}"
     argv = tiny.argv(tiny_store, small.path / "run", every)
-    # What the metrics have of their last page is not lost to others.
-    full = before_step(28, lambda: small.fill(but=8192 if interval == 10 else 0))
+
+    def fill():
+        if interval == 10:
+            _wait_for_checkpoint(small.path / "run", 20)
+        small.fill(but=8192 if interval == 10 else 0)  # Two pages, for the metrics.
+
+    full = before_step(28, fill)
     with full, pytest.raises((InputError, OSError), match=said) as refusal:
         train.main(argv)
     assert "\n" not in str(refusal.value)
@@ -248,16 +275,17 @@ def test_a_full_disk_while_training_loses_nothing(interval, said, run, tiny_stor
     assert_same(small.path / "run", run)
 
 
-@pytest.mark.parametrize("size", ["300k", "700k"], ids=["decoding", "sorting"])
-def test_a_full_disk_while_preparing_loses_nothing(size, disk, tmp_path):
-    command = ["synthetic", "--artists", "8", "--image-size", "32", "--workers", "1"]
-    small = disk(size)
-    with pytest.raises(OSError, match="No space left on device"):
-        prepare.main([*command, "--output", str(small.path / "store")])
-    small.mount("-o", "remount,size=20m")
-    prepare.main([*command, "--output", str(small.path / "store")])
-    prepare.main([*command, "--output", str(tmp_path / "undisturbed")])
-    for path in (tmp_path / "undisturbed").iterdir():
+def test_a_full_disk_while_preparing_loses_nothing(disk, tiny_store):
+    """While it decodes, and while it sorts."""
+    small = disk("120k")
+    command = [*tiny.STORE, "--output", str(small.path / "store")]
+    for size, has_decoded in (("300k", False), ("20m", True)):
+        with pytest.raises(OSError, match="No space left on device"):
+            prepare.main(command)
+        assert (small.path / "store.partial" / "store").exists() == has_decoded
+        small.mount("-o", f"remount,size={size}")
+    prepare.main(command)
+    for path in tiny_store.iterdir():
         assert checksums.sha256(small.path / "store" / path.name) == checksums.sha256(path)
 
 
@@ -276,12 +304,13 @@ def test_a_read_only_run_folder_is_refused_in_one_line(run, tiny_store, disk):
 
 
 def test_a_run_folder_that_vanishes_ends_the_training(argv, tmp_path):
-    gone = before_step(25, lambda: (tmp_path / "run").rename(tmp_path / "aside"))
-    with gone, pytest.raises(InputError, match=r"metrics.jsonl was removed or replaced"):
+    def vanish():
+        _wait_for_checkpoint(tmp_path / "run", 20)
+        (tmp_path / "run").rename(tmp_path / "aside")
+
+    with before_step(25, vanish), pytest.raises(InputError, match=r"metrics.jsonl was removed or"):
         train.main(argv)
     assert not (tmp_path / "run").exists()
-    (tmp_path / "aside").rename(tmp_path / "run")
-    train.main(argv)
 
 
 def test_a_save_that_failed_surfaces_at_the_next_step(argv, tmp_path, monkeypatch):
@@ -315,7 +344,7 @@ def test_a_save_that_failed_surfaces_at_the_next_step(argv, tmp_path, monkeypatc
 def test_every_altered_missing_or_added_file_of_a_checkpoint_is_seen(run, tmp_path):
     whole = tmp_path / "72"
     shutil.copytree(run / "checkpoints" / "72", whole)
-    assert checksums.damage(whole) is None
+    assert not checksums.damage(whole)
     files = [path for path in whole.rglob("*") if path.is_file()]
     assert len(files) > 10
     for path in files:
@@ -330,11 +359,11 @@ def test_every_altered_missing_or_added_file_of_a_checkpoint_is_seen(run, tmp_pa
         path.write_bytes(data)
         if path.name != checksums.NAME:
             path.unlink()
-            assert checksums.damage(whole) == f"{path.relative_to(whole)} is missing"
+            assert checksums.damage(whole) == {str(path.relative_to(whole)): "is missing"}
             path.write_bytes(data)
     lines = (whole / checksums.NAME).read_text().splitlines(keepends=True)
     (whole / checksums.NAME).write_text("".join(lines[:-1]))
-    assert "was not there before" in str(checksums.damage(whole))
+    assert set(checksums.damage(whole).values()) == {"is new"}
 
 
 def test_the_checksums_are_those_of_sha256sum(run):
@@ -362,9 +391,7 @@ def test_a_damaged_checkpoint_gives_way_to_an_earlier_one_loudly(run, tiny_store
     _flip(_arrays(copy / "checkpoints" / "72"))
     train.main(tiny.argv(tiny_store, copy))
     said = capsys.readouterr().err
-    assert "checkpoints/72 is damaged: training" in said
-    assert "has changed" in said
-    assert "an earlier checkpoint is taken" in said
+    assert re.search(r"checkpoints/72 is damaged \(training/.* has changed\): another", said)
     assert "train: 66 of 72 steps" in said
     assert (copy / "checkpoints" / "72.damaged").exists()
     assert_same(copy, run)
@@ -466,32 +493,33 @@ def test_event_files_sort_in_the_order_of_their_starts(run, tmp_path, monkeypatc
     assert [name.split(".")[3] for name in names] == ["2000000000", "2000000001", "2000000002"]
 
 
-def test_a_long_training_keeps_its_memory(tmp_path):
-    """`python -m benchmarks.memory` in small."""
-    assert memory.measure(tmp_path, steps=700)["growth"] < 0.02
+def test_a_long_training_keeps_its_memory(argv):
+    """`python -m benchmarks.memory` in small, within this process."""
+    resident = []
 
+    def look():
+        resident.append(memory.resident_bytes(os.getpid()))
 
-# Evaluates a run, and counts what would let a file's contents run: objects found by unpickling.
-AUDITED = """
-import pickle, sys
-from pathlib import Path
-from painterjax import evaluate
-found = []
-sys.addaudithook(lambda event, args: event == "pickle.find_class" and found.append(args))
-pickle.loads(pickle.dumps(Path("x")))
-assert found, "the hook hears nothing"
-found.clear()
-evaluate.main(["--run", sys.argv[1]])
-print("unpickled", found)
-"""
+    with before_step(200, look), before_step(430, look):
+        train.main([*argv, "--config.num_epochs=12"])
+    assert resident[1] / resident[0] - 1 < 0.02
 
 
 def test_loading_a_run_unpickles_nothing(run):
-    done = subprocess.run(
-        [sys.executable, "-c", AUDITED, str(run)], cwd=tiny.ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "unpickled []"
+    """By Python's audit: no object is looked up by a name that a pickle gives."""
+    found, listening = [], True
+
+    def hear(event: str, args: tuple) -> None:
+        if listening and event == "pickle.find_class":
+            found.append(args)
+
+    sys.addaudithook(hear)  # It stays for as long as the process.
+    pickle.loads(pickle.dumps(Path("x")))
+    assert found, "the hook hears nothing"
+    found.clear()
+    evaluate.main(["--run", str(run)])
+    assert not found
+    listening = False
 
 
 class Bomb:
@@ -505,16 +533,17 @@ class Bomb:
 
 
 def test_a_pickle_in_a_run_or_store_is_not_run(run, tiny_store, tmp_path):
-    import pickle
-
+    """In place of every file; the checksums of the checkpoints are right."""
     bomb = pickle.dumps(Bomb(tmp_path / "exploded"))
-    shutil.copytree(run, tmp_path / "run")
-    for path in [p for p in (tmp_path / "run").rglob("*") if p.is_file()]:
-        data = path.read_bytes()
-        path.write_bytes(bomb)
-        with contextlib.suppress(InputError, OSError, ValueError):
-            evaluate.main(["--run", str(tmp_path / "run")])
-        path.write_bytes(data)
+    for name, papers in (("papers", ["*.json", "*.jsonl"]), ("arrays", ["checkpoints/*/**/*"])):
+        copy = tmp_path / name
+        shutil.copytree(run, copy)
+        for path in [path for pattern in papers for path in copy.glob(pattern) if path.is_file()]:
+            path.write_bytes(bomb)
+        for path in (copy / "checkpoints").iterdir():
+            checksums.seal(path)
+        with pytest.raises((InputError, ValueError)):
+            evaluate.main(["--run", str(copy)])
     shutil.copytree(tiny_store, tmp_path / "store")
     np.save(tmp_path / "store" / "images.npy", np.array([Bomb(tmp_path / "exploded")]))
     with pytest.raises(InputError, match=r"images.npy cannot be read"):
@@ -522,3 +551,13 @@ def test_a_pickle_in_a_run_or_store_is_not_run(run, tiny_store, tmp_path):
     assert not (tmp_path / "exploded").exists()
     pickle.loads(bomb)
     assert (tmp_path / "exploded").exists()
+
+
+def test_a_removal_that_was_cut_short_is_no_damage(run, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "checkpoints" / "66" / "_CHECKPOINT_METADATA").unlink()
+    with contextlib.closing(Checkpoints(copy, clean=True)) as checkpoints:
+        assert checkpoints.latest_step == 72
+    assert "damaged" not in capsys.readouterr().err
+    assert not (copy / "checkpoints" / "66").exists()

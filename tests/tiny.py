@@ -46,6 +46,8 @@ def summaries(run: Path) -> Iterator[tuple[int, Any]]:
         data, at = path.read_bytes(), 0
         while at < len(data):
             (length,) = struct.unpack("<Q", data[at : at + 8])
+            if at + 16 + length > len(data):
+                break  # Cut short by a full disk; TensorBoard goes on with the next file as well.
             event = event_pb2.Event.FromString(data[at + 12 : at + 12 + length])  # type: ignore
             yield from ((event.step, value) for value in event.summary.value)
             at += 16 + length
