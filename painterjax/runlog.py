@@ -125,13 +125,16 @@ class MetricsLog:
         ]
         self._write_event(step=step, summary=self._summary(value=scalars))
 
+    def write_image(self, *, step: int, title: str, image_HxWxC: np.ndarray) -> None:
+        """Writes a uint8 image for TensorBoard alone."""
+        from tensorboardX import summary
+
+        image = summary.image(title, image_HxWxC, dataformats="HWC")
+        self._write_event(step=step, summary=image)
+
     def _write_event(self, **content: Any) -> None:
         event = self._proto.Event(wall_time=time.time(), **content)
         self._events.write(event.SerializeToString())
-
-    def write_image(self, *, step: int, title: str, image_HxWxC: np.ndarray) -> None:
-        """Writes a uint8 image for TensorBoard alone."""
-        self._events.add_image(title, image_HxWxC, step, dataformats="HWC")
 
     def flush(self) -> None:
         """Puts all records on the disk: a checkpoint never knows of more steps than they do."""
