@@ -181,8 +181,10 @@ def _whole_steps(folder: Path, *, clean: bool) -> set[int]:
     sealed = {step for step, path in path_by_step.items() if checksums.is_sealed(path)}
     if path_by_step and not sealed:
         print(f"{folder}: no checkpoint has checksums; none is checked", file=sys.stderr)
+        for path in path_by_step.values() if clean else ():
+            checksums.seal(path)  # Otherwise it would look cut short beside the next one.
         return set(path_by_step)
-    damage_by_step = {step: checksums.damage(path_by_step[step]) for step in sealed}
+    damage_by_step = {step: _damage(path_by_step[step]) for step in sealed}
     whole = {step for step, damage in damage_by_step.items() if not damage}
     if sealed and not whole:
         raise InputError(
@@ -197,6 +199,13 @@ def _whole_steps(folder: Path, *, clean: bool) -> set[int]:
         elif clean:
             shutil.rmtree(path_by_step[step])  # Its save, or its removal, was cut short.
     return whole
+
+
+def _damage(path: Path) -> dict[str, str]:
+    try:
+        return checksums.damage(path)
+    except FileNotFoundError:  # Meanwhile a training has removed it.
+        return {checksums.NAME: "is missing"}
 
 
 def _say_damaged(path: Path, damage: dict[str, str], *, rename: bool) -> None:
