@@ -112,7 +112,7 @@ class Answers:
     def __init__(self, shown: gallery.Gallery) -> None:
         self._gallery = shown
         self._key = shown.store.info["sha256"]["images.npy"][:16]
-        self._threads = concurrent.futures.ThreadPoolExecutor(THREADS)
+        self._threads = concurrent.futures.ThreadPoolExecutor(THREADS, "explore")
         self._uploads = asyncio.Semaphore(UPLOADS)
         points, sheet_HxWxC = shown.map()
         self._sheet = images.jpeg(sheet_HxWxC)

@@ -118,9 +118,9 @@ def _loop(
                 checkpoints.check()
                 if stopping.asked() or plan.ends_window(steps[-1], config.checkpoint_every_steps):
                     save(trained, steps[-1])
-                if stopping.asked():
-                    checkpoints.wait()
-                    break
+                    if stopping.asked():
+                        checkpoints.wait()
+                        break
 
 
 def _save(
