@@ -65,6 +65,8 @@ def decode(data: bytes, *, size: int) -> np.ndarray:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except Image.DecompressionBombError as error:
             raise ImageError(f"more than {MAX_PIXELS} pixels") from error
+        except MemoryError:
+            raise  # No fault of the file's.
         except Exception as error:
             raise FormatError("not an image that can be read") from error
         if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:

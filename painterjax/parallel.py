@@ -19,7 +19,7 @@ def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: i
     """Yields function(item) for each item, in order, computed by `workers` processes.
 
     Raises:
-      InputError: a worker died.
+      InputError: a worker died, or ran out of memory.
       Stopped: the process was told to stop; what was yielded is whole.
     """
     # Spawned workers start clean; forked ones would copy the locks of threads that run here.
@@ -40,6 +40,9 @@ def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: i
         except concurrent.futures.process.BrokenProcessPool as error:
             stopping.raise_if_asked()  # Some supervisors send SIGTERM to workers as well.
             raise InputError("a worker died, perhaps of memory: use fewer --workers") from error
+        except MemoryError as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise InputError("a worker ran out of memory: use fewer --workers") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

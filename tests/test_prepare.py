@@ -176,6 +176,32 @@ def test_interrupted_and_run_again_it_ends_with_the_same_bytes(tmp_path, signal_
     assert not (tmp_path / "store.partial").exists()
 
 
+LIMITING = """
+import resource, sys
+if "--multiprocessing-fork" in sys.orig_argv:
+    resource.setrlimit(resource.RLIMIT_AS, (400 * 2**20, 400 * 2**20))
+"""
+
+
+def test_a_worker_without_memory_ends_in_one_line(tmp_path):
+    """6,000 x 6,000 pixels with transparency do not fit into 400 MB."""
+    image = Image.new("RGBA", (6000, 6000))
+    (tmp_path / "paintings" / "an artist").mkdir(parents=True)
+    image.save(tmp_path / "paintings" / "an artist" / "large.png", compress_level=1)
+    # sitecustomize is read by every Python that starts, the workers as well.
+    (tmp_path / "sitecustomize.py").write_text(LIMITING)
+    path = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[1])))
+    command = [sys.executable, "-m", "painterjax.prepare", "folder", "--workers", "2"]
+    command += ["--input", str(tmp_path / "paintings"), "--output", str(tmp_path / "store")]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    refusal = "painterjax.prepare: error: a worker ran out of memory: use fewer --workers"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, refusal)
+    assert "Traceback" not in done.stderr
+
+
 def test_any_number_of_workers_makes_the_same_store(tmp_path):
     for workers in ("1", "3"):
         prepare.main([*SYNTHETIC, "--output", str(tmp_path / workers), "--workers", workers])
