@@ -86,14 +86,14 @@ class Gallery:
 
         Each artist comes with that painting; all with distance and probability.
         """
-        among = search.numbers_among(
+        among_N = search.filtered(
             self.index, query.entry, without_artist=filters.other_artists,
             artist=filters.artist, style=filters.style, century=filters.century,
         )  # fmt: skip
         skipped = None if query.entry is None else query.entry.id
         count = max(filters.k, FETCHED)
         while True:
-            found = search.nearest(self.index, query.emb_D, count, among=among, skipped=skipped)
+            found = search.nearest(self.index, query.emb_D, count, among_N=among_N, skipped=skipped)
             entries = self.index.entries([number for _, number in found])
             first: dict[str, dict[str, Any]] = {}
             for (distance, _), entry in zip(found, entries, strict=True):

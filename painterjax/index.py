@@ -3,17 +3,17 @@
 paintings.db       SQLite: what is known of each painting, by number, and the vectors' file
 vectors-<n>.faiss  the vectors of paintings 0 to n - 1, for FAISS
 
-Up to EXACT paintings the search is exact. Beyond them vectors lie in cells around centers, a byte
-for each number, and only the cells nearest to a query are searched: as many as it takes to find
-RECALL of the ten nearest, measured on paintings of the index. FAISS (https://faiss.ai) does both,
-selects by number, and holds ten million vectors in the memory of one machine.
+Up to EXACT paintings the search is exact. Beyond them vectors lie in cells around centers, in half
+precision, and only the cells nearest to a query are searched: as many as it takes to find
+cells.RECALL of the ten nearest, measured anew whenever the index grows. FAISS (https://faiss.ai)
+does both, selects by number, and holds ten million vectors in the memory of one machine.
 """
 
 import contextlib
 import dataclasses
 import hashlib
 import json
-import math
+import operator
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,16 +22,13 @@ from typing import Any
 import faiss
 import numpy as np
 
-from painterjax import files
+from painterjax import cells, files
 from painterjax.catalog import PAINTING_COLUMNS, Painting
 from painterjax.errors import InputError
 from painterjax.judging import century
 from painterjax.vectors import ORIGIN, Vectors
 
 EXACT = 1_000_000
-RECALL = 0.95  # of the ten nearest
-MEASURED_QUERIES = 256
-TRAINED_PER_CELL = 64  # vectors that a cell's center is the mean of
 SCHEMA = """
 create table if not exists sources (
   id integer primary key, origin text not null, sha256 text not null);
@@ -41,6 +38,8 @@ create table if not exists paintings (
   genre text not null, date text not null, century text not null);
 create index if not exists paintings_by_artist on paintings (artist);
 create index if not exists paintings_by_file on paintings (file);
+create index if not exists paintings_by_style on paintings (style);
+create index if not exists paintings_by_century on paintings (century);
 create table if not exists facts (name text primary key, value text not null);
 """
 
@@ -87,7 +86,7 @@ class Index:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What holds for all vectors: `run`, `step`, `config_sha256`, `recall` where measured."""
+        """What holds for all vectors: `run`, `step`, `config_sha256`; for cells, their figures."""
         if not self._database.exists():
             return {}
         with self._open() as database:
@@ -109,7 +108,7 @@ class Index:
             self._read()  # Another process may have added some since.
             before = self.facts
             self._check(vectors, before)
-            grown, more = _grown(self._vectors, vectors.emb_NxD)
+            grown, more = _grown(self._vectors, vectors.emb_NxD, before)
             facts = {name: str(vectors.origin[name]) for name in ORIGIN}
             facts |= {"vectors": f"vectors-{grown.ntotal}.faiss", **more}
             temporary = self.folder / "vectors.tmp"
@@ -140,21 +139,22 @@ class Index:
                     raise InputError(f"{self.folder} has these paintings already")
 
     def nearest(
-        self, emb_D: np.ndarray, count: int, *, among: np.ndarray | None = None
+        self, emb_D: np.ndarray, count: int, *, among_N: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the distances and numbers of up to `count` paintings, nearest first.
 
         Args:
           emb_D: a float32 embedding.
           count: how many.
-          among: numbers of the paintings to choose from; all where None.
+          among_N: which paintings to choose from, by number; all where None.
         """
         parameters = None
-        if among is not None:
+        if among_N is not None:
+            selected: Any = faiss.IDSelectorBitmap
             kind: Any = faiss.SearchParametersIVF if self._in_cells else faiss.SearchParameters
-            parameters = kind(sel=faiss.IDSelectorBatch(among.astype(np.int64)))
-            if self._in_cells:  # The few that are wanted may lie in any of them.
-                parameters.nprobe = self._vectors.nlist
+            parameters = kind(sel=selected(np.packbits(among_N, bitorder="little")))
+            if self._in_cells:
+                parameters.nprobe = cells.probes_among(self._vectors, among_N.mean())
         count = min(count, len(self))
         square_1xR, id_1xR = self._vectors.search(emb_D[None], count, params=parameters)
         found_R = id_1xR[0] >= 0
@@ -189,17 +189,17 @@ class Index:
         }
         return [by_number[number] for number in numbers]
 
-    def find(self, *, without_artist: str | None = None, **wanted: str) -> np.ndarray:
-        """Returns the numbers of paintings whose columns, or century, have the wanted values."""
-        conditions = [f"{column} = ?" for column in wanted]
-        values = [*wanted.values()]
-        if without_artist is not None:
-            conditions.append("artist <> ?")
-            values.append(without_artist)
-        where = " and ".join(conditions) or "1"
-        with self._open() as database:
-            rows = database.execute(f"select id from paintings where {where} order by id", values)
-            return np.fromiter((row[0] for row in rows), np.int64)
+    def find(self, **wanted: str) -> np.ndarray:
+        """Returns which paintings have the wanted values in columns, or century, by number."""
+        conditions = " and ".join(f"{column} = ?" for column in wanted)
+        with self._open() as database:  # One text of millions of numbers is read at once.
+            (numbers,) = database.execute(
+                f"select group_concat(id) from paintings where {conditions} and id < ?",
+                [*wanted.values(), len(self)],
+            ).fetchone()
+        found_N = np.zeros(len(self), bool)
+        found_N[np.fromstring(numbers or "", np.int64, sep=",")] = True
+        return found_N
 
     @property
     def _in_cells(self) -> bool:
@@ -230,61 +230,33 @@ class Index:
             (json.dumps(vectors.origin), _digest(vectors)),
         )
         places = ", ".join("?" * (len(PAINTING_COLUMNS) + 4))
+        values = operator.attrgetter(*PAINTING_COLUMNS)
         database.executemany(
             f"insert into paintings values ({places})",
             (
-                (first + i, cursor.lastrowid, i, *dataclasses.astuple(painting),
-                 century(painting.date))
+                (first + i, cursor.lastrowid, i, *values(painting), century(painting.date))
                 for i, painting in enumerate(vectors.paintings)
             ),
-        )  # fmt: skip
+        )
         database.executemany("insert or replace into facts values (?, ?)", facts.items())
 
 
 def _digest(vectors: Vectors) -> str:
     """A name for the vectors themselves, wherever they were and whoever embedded them."""
-    files_N = "\n".join(painting.file for painting in vectors.paintings)
-    return hashlib.sha256(files_N.encode() + vectors.emb_NxD.tobytes()).hexdigest()
+    digest = hashlib.sha256("\n".join(p.file for p in vectors.paintings).encode())
+    digest.update(np.ascontiguousarray(vectors.emb_NxD).data)
+    return digest.hexdigest()
 
 
-def _grown(vectors: Any, emb_NxD: np.ndarray) -> tuple[Any, dict[str, str]]:
-    """Returns FAISS's index with more vectors, and what was measured where cells are new."""
+def _grown(vectors: Any, emb_NxD: np.ndarray, facts: dict[str, str]) -> tuple[Any, dict[str, str]]:
+    """Returns FAISS's index with more vectors, and what was measured where they lie in cells."""
     if vectors is None:
         vectors = faiss.IndexFlatL2(emb_NxD.shape[1])
     if vectors.d != emb_NxD.shape[1]:
         raise InputError(f"the index has vectors of {vectors.d} numbers, not {emb_NxD.shape[1]}")
-    if isinstance(vectors, faiss.IndexIVF) or vectors.ntotal + len(emb_NxD) <= EXACT:
-        # A copy: what is on disk and in this object change together or not at all.
-        vectors = faiss.clone_index(vectors)
-        vectors.add(emb_NxD)
-        return vectors, {}
-    before_NxD = vectors.reconstruct_n(0, vectors.ntotal)
-    return in_cells(np.concatenate([before_NxD, emb_NxD]))
-
-
-def in_cells(emb_NxD: np.ndarray) -> tuple[Any, dict[str, str]]:
-    """Returns an index in 4 sqrt(N) cells, and how many it searches for which measured recall."""
-    rng = np.random.default_rng(0)
-    cells = max(1, int(4 * math.sqrt(len(emb_NxD))))
-    vectors: Any = faiss.index_factory(emb_NxD.shape[1], f"IVF{cells},SQ8")
-    sample = rng.choice(len(emb_NxD), min(len(emb_NxD), TRAINED_PER_CELL * cells), replace=False)
-    vectors.train(emb_NxD[np.sort(sample)])
+    if isinstance(vectors, faiss.IndexIVF) or vectors.ntotal + len(emb_NxD) > EXACT:
+        return cells.grown(vectors, emb_NxD, facts)
+    # A copy: what is on disk and in this object change together or not at all.
+    vectors = faiss.clone_index(vectors)
     vectors.add(emb_NxD)
-    query_QxD = emb_NxD[rng.choice(len(emb_NxD), MEASURED_QUERIES)]
-    _, exact_Qx10 = faiss.knn(query_QxD, emb_NxD, 10)
-    vectors.nprobe, recall = 1, 0.0
-    while True:
-        recall = recall_of(vectors.search(query_QxD, 10)[1], exact_Qx10)
-        if recall >= RECALL or vectors.nprobe >= cells:
-            return vectors, {"probes": str(vectors.nprobe), "recall": f"{recall:.4f}"}
-        vectors.nprobe = min(cells, 2 * vectors.nprobe)
-
-
-def recall_of(found_QxR: np.ndarray, exact_QxR: np.ndarray) -> float:
-    """Share of the exact neighbors that were found.
-
-    >>> recall_of(np.array([[1, 2], [3, 4]]), np.array([[2, 1], [3, 5]]))
-    0.75
-    """
-    both = (found_QxR[:, :, None] == exact_QxR[:, None]).any(axis=2)
-    return float(both.mean())
+    return vectors, {}

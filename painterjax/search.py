@@ -39,20 +39,20 @@ def main(argv: list[str]) -> None:
         index = Index(args.index)
         index.add(vectors.load(args.add))
         recall = index.facts.get("recall")
-        measured = f", finds {recall} of the ten nearest" if recall else ", exact"
-        print(f"index: {index.folder}, {len(index)} paintings{measured}")
+        measured = f"finds {recall} of the ten nearest, as measured" if recall else "exact"
+        print(f"index: {index.folder}, {len(index)} paintings, {measured}")
     if not args.query:
         return
     embedder, origin = embed.of_run(args.run)
     index = Index(args.index) if args.index else own_index(args.run, embedder, origin)
     _check_same_run(index, origin)
     emb_D, entry = _embedding(args.query, index, embedder)
-    among = numbers_among(
+    among_N = filtered(
         index, entry, without_artist=args.other_artists,
         artist=args.artist, style=args.style, century=args.century,
     )  # fmt: skip
     skipped = None if entry is None else entry.id
-    found = nearest(index, emb_D, args.k, among=among, skipped=skipped)
+    found = nearest(index, emb_D, args.k, among_N=among_N, skipped=skipped)
     calibration = read_calibration(args.run, step=origin["step"])
     entries = index.entries([number for _, number in found])
     results = [
@@ -82,10 +82,10 @@ def own_index(run: Path, embedder: embed.Embedder, origin: dict[str, Any]) -> In
 
 
 def nearest(
-    index: Index, emb_D: np.ndarray, k: int, *, among: np.ndarray | None, skipped: int | None
+    index: Index, emb_D: np.ndarray, k: int, *, among_N: np.ndarray | None, skipped: int | None
 ) -> list[tuple[float, int]]:
     """Returns distance and number of the k nearest paintings, without the one `skipped`."""
-    distance_R, number_R = index.nearest(emb_D, k + (skipped is not None), among=among)
+    distance_R, number_R = index.nearest(emb_D, k + (skipped is not None), among_N=among_N)
     found = zip(distance_R.tolist(), number_R.tolist(), strict=True)
     return [(distance, number) for distance, number in found if number != skipped][:k]
 
@@ -106,10 +106,10 @@ def describe(
     }
 
 
-def numbers_among(
+def filtered(
     index: Index, entry: Entry | None, *, without_artist: bool, **wanted: str | None
 ) -> np.ndarray | None:
-    """Returns the numbers of paintings that filters leave; None where there is no filter.
+    """Returns which paintings filters leave, by number; None where there is no filter.
 
     Args:
       index: the index.
@@ -125,7 +125,8 @@ def numbers_among(
         return index.find(**values) if values else None
     if entry is None or not entry.painting.artist:
         raise InputError("--other-artists needs a --query whose artist the index knows")
-    return index.find(without_artist=entry.painting.artist, **values)
+    others_N = ~index.find(artist=entry.painting.artist)
+    return others_N & index.find(**values) if values else others_N
 
 
 def picture(index: Index, entry: Entry) -> Path:
@@ -169,7 +170,7 @@ def _embedding(
         except images.ImageError as error:
             raise InputError(f"--query {query}: {error}") from error
         return embedder.embed(image_SxSxC[None])[0], None
-    numbers = [int(query)] if query.isdecimal() else index.find(file=query).tolist()
+    numbers = [int(query)] if query.isdecimal() else np.flatnonzero(index.find(file=query)).tolist()
     if not numbers:
         raise InputError(f"--query {query}: no such file, nor a painting of {index.folder}")
     return index.embedding(index.entry(numbers[0]).id), index.entry(numbers[0])

@@ -1,11 +1,13 @@
 """The index against exact search by loops, while it grows, after a kill, and in cells."""
 
 import contextlib
+import dataclasses
 import sqlite3
 
 import numpy as np
 import pytest
 
+from painterjax import cells
 from painterjax import index as index_module
 from painterjax.catalog import Painting
 from painterjax.errors import InputError
@@ -46,13 +48,14 @@ def test_filters_are_those_of_loops(tmp_path):
     part, index = _vectors(0, 60), Index(tmp_path)
     index.add(part)
     kept = [i for i in range(60) if i % 5 == 2 and i % 2 == 0]
-    assert index.find(artist="artist 2", style="style 0").tolist() == kept
-    assert index.find(without_artist="artist 2").tolist() == [i for i in range(60) if i % 5 != 2]
-    assert index.find(century="1701-1800").tolist() == list(range(1, 60))
-    _, number_R = index.nearest(part.emb_NxD[0], 60, among=np.array(kept))
+    among_N = index.find(artist="artist 2", style="style 0")
+    assert np.flatnonzero(among_N).tolist() == kept
+    assert np.flatnonzero(index.find(century="1701-1800")).tolist() == list(range(1, 60))
+    _, number_R = index.nearest(part.emb_NxD[0], 60, among_N=among_N)
     distance_N = np.linalg.norm(part.emb_NxD - part.emb_NxD[0], axis=1)
     assert number_R.tolist() == sorted(kept, key=lambda i: distance_N[i])
-    assert index.nearest(part.emb_NxD[0], 5, among=np.array([], np.int64))[1].tolist() == []
+    nobody_N = index.find(artist="nobody")
+    assert index.nearest(part.emb_NxD[0], 5, among_N=nobody_N)[1].tolist() == []
 
 
 def test_an_add_that_was_killed_leaves_what_was_there(tmp_path, monkeypatch):
@@ -97,24 +100,66 @@ def test_vectors_of_another_run_are_refused(tmp_path):
     assert len(Index(tmp_path)) == 10
 
 
-def test_beyond_the_exact_it_searches_cells_and_measures_recall(tmp_path, monkeypatch):
+@pytest.fixture
+def in_cells(tmp_path, monkeypatch) -> tuple[Index, np.ndarray]:
+    """An index beyond the exact: made in cells of 4,000 vectors, grown to 6,000."""
     monkeypatch.setattr(index_module, "EXACT", 3000)
     parts = [_vectors(seed, 2000) for seed in range(3)]
     for part in parts:
         Index(tmp_path).add(part)
-    index, emb_NxD = Index(tmp_path), np.concatenate([part.emb_NxD for part in parts])
+    return Index(tmp_path), np.concatenate([part.emb_NxD for part in parts])
+
+
+def _recall(index: Index, emb_NxD: np.ndarray, query_QxD: np.ndarray, among_N=None) -> float:
+    found = np.stack([index.nearest(emb_D, 10, among_N=among_N)[1] for emb_D in query_QxD])
+    number_N = np.arange(len(emb_NxD)) if among_N is None else np.flatnonzero(among_N)
+    exact = [
+        number_N[np.argsort(np.linalg.norm(emb_NxD[number_N] - emb_D, axis=1))[:10]]
+        for emb_D in query_QxD
+    ]
+    return cells.recall_of(found, np.stack(exact))
+
+
+def test_strangers_are_found_as_often_as_was_measured(in_cells):
+    index, emb_NxD = in_cells
     assert len(index) == 6000
-    assert float(index.facts["recall"]) >= index_module.RECALL
-    assert int(index.facts["probes"]) < 4 * 4000**0.5
-    queries = np.random.default_rng(9).integers(6000, size=100)
-    found = np.stack([index.nearest(emb_NxD[i], 10)[1] for i in queries])
-    exact = np.stack(
-        [np.argsort(np.linalg.norm(emb_NxD - emb_NxD[i], axis=1))[:10] for i in queries]
+    assert min(float(index.facts[key]) for key in ("recall", "recall_of_any")) >= cells.RECALL
+    assert index.facts["trained"] == "4000"
+    assert int(index.facts["probes"]) < 2 * 4000**0.5
+    strangers = _vectors(9, 200).emb_NxD
+    assert _recall(index, emb_NxD, strangers) == pytest.approx(
+        float(index.facts["recall"]), abs=0.02
     )
-    assert index_module.recall_of(found, exact) > 0.9
-    np.testing.assert_allclose(index.embedding(5), emb_NxD[5], atol=0.05)
-    among = np.arange(0, 6000, 3)
-    assert set(index.nearest(emb_NxD[1], 10, among=among)[1] % 3) == {0}
+    np.testing.assert_allclose(index.embedding(5), emb_NxD[5], atol=1e-2)
+
+
+def test_filters_in_cells_are_those_of_exact_search(in_cells):
+    index, emb_NxD = in_cells
+    one_N, style_N = index.find(artist="artist 3"), index.find(style="style 1")
+    for among_N in (one_N, ~one_N, style_N, ~one_N & style_N):
+        assert _recall(index, emb_NxD, emb_NxD[:50], among_N) > 0.98
+    assert index.find(file="1/7.jpg").nonzero()[0].tolist() == [2007]
+
+
+def test_probes_are_measured_anew_when_cells_grow(in_cells, tmp_path, monkeypatch):
+    """Vectors unlike those that cells were trained on are kept whole as well."""
+    before, emb_NxD = in_cells[0].facts, in_cells[1]
+    unlike_NxD = 20 + 5 * _vectors(4, 4000).emb_NxD
+    monkeypatch.setattr(cells, "RECALL", 0.995)
+    Index(tmp_path).add(dataclasses.replace(_vectors(4, 4000), emb_NxD=unlike_NxD))
+    grown = Index(tmp_path)
+    assert grown.facts["trained"] == before["trained"] == "4000"
+    assert int(grown.facts["probes"]) > int(before["probes"])
+    assert float(grown.facts["recall"]) >= 0.995
+    assert _recall(grown, np.concatenate([emb_NxD, unlike_NxD]), unlike_NxD[:200]) > 0.97
+
+
+def test_outgrown_cells_are_trained_anew(in_cells, tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "OUTGROWN", 2)
+    Index(tmp_path).add(_vectors(5, 2000))
+    assert Index(tmp_path).facts["trained"] == "8000"
+    all_NxD = np.concatenate([in_cells[1], _vectors(5, 2000).emb_NxD])
+    assert _recall(Index(tmp_path), all_NxD, all_NxD[::100]) > 0.95
 
 
 def test_a_damaged_index_is_refused_in_one_line(tmp_path):
