@@ -18,9 +18,8 @@ from faiss.contrib.exhaustive_search import knn_ground_truth
 
 RECALL = 0.96  # of the NEIGHBORS nearest: 0.95 and the error of MEASURED_QUERIES
 NEIGHBORS = 10
-MEASURED_QUERIES = 256
+MEASURED_QUERIES = 128  # of either kind
 TRAINED_PER_CELL = 64  # vectors that a cell's center is the mean of
-FILTERED = 4  # times as many probes where a filter leaves more than it takes away
 OUTGROWN = 4  # times the vectors that there were when cells were trained
 BLOCK_BYTES = 2**26  # of vectors that are compared at once; what bounds the memory
 
@@ -89,15 +88,6 @@ def _measured(cells: Any, trained: int) -> dict[str, str]:
             figures = {"recall": f"{recall:.4f}", "recall_of_any": f"{recall_of_any:.4f}"}
             return {"probes": str(cells.nprobe), **figures}
         cells.nprobe = min(cells.nlist, 2 * cells.nprobe)
-
-
-def probes_among(cells: Any, share: float) -> int:
-    """How many cells to search where a filter leaves a share of all vectors.
-
-    A small share may lie in any of the cells, and costs little. What a large one takes away are
-    often the very nearest, as where an artist's own paintings are left out.
-    """
-    return cells.nlist if share < 0.5 else min(cells.nlist, FILTERED * cells.nprobe)
 
 
 def _without_itself(found_QxR: np.ndarray, number_Q: np.ndarray) -> np.ndarray:

@@ -153,8 +153,10 @@ class Index:
             selected: Any = faiss.IDSelectorBitmap
             kind: Any = faiss.SearchParametersIVF if self._in_cells else faiss.SearchParameters
             parameters = kind(sel=selected(np.packbits(among_N, bitorder="little")))
+            # What is left may lie in any of the cells, and what is left out, as an artist's own
+            # paintings, may fill the nearest: all are searched, 0.1 s for ten million vectors.
             if self._in_cells:
-                parameters.nprobe = cells.probes_among(self._vectors, among_N.mean())
+                parameters.nprobe = self._vectors.nlist
         count = min(count, len(self))
         square_1xR, id_1xR = self._vectors.search(emb_D[None], count, params=parameters)
         found_R = id_1xR[0] >= 0
@@ -221,6 +223,7 @@ class Index:
     def _insert(
         self, database: sqlite3.Connection, vectors: Vectors, *, first: int, facts: dict[str, str]
     ) -> None:
+        database.execute("pragma cache_size = -200000")  # kB: the indexes of millions of rows.
         database.execute("begin")
         if not first:
             for statement in SCHEMA.split(";")[:-1]:
