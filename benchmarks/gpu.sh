@@ -5,42 +5,66 @@
 #
 # RESULTS is the folder, not there yet, for the JSON files. PAINTINGS, <artist>/<any image>, is for
 # the training at 224 pixels, which is left out without it. Python is the one on the PATH, with
-# painterjax[cuda] and PyTorch for CUDA.
+# painterjax[cuda] and PyTorch for CUDA. A part that fails is listed in RESULTS/failed.txt, and the
+# others go on. In small, as on a CPU to try the script:
+#
+#     IMAGE_SIZE=32 BATCH_SIZES=1 LARGE_BATCH_SIZES=2 IMAGES=2 TURN_S=0.2 EPOCHS=1 benchmarks/gpu.sh RESULTS
 set -euo pipefail
 results=$1 paintings=${2:-}
+size=${IMAGE_SIZE:-256} seconds=${TURN_S:-3} epochs=${EPOCHS:-10}
+read -ra batch_sizes <<<"${BATCH_SIZES:-8 32 128}"
+read -ra large_batch_sizes <<<"${LARGE_BATCH_SIZES:-256 512 1024}"
 mkdir "$results"
 export XLA_PYTHON_CLIENT_PREALLOCATE=false  # PyTorch shares the card.
 
+part() {
+  "$@" || echo "$*" >>"$results/failed.txt"
+}
+
 systems=(painterjax pytorch_eager pytorch_compiled)
 for dtype in float32 bfloat16; do
-  for batch_size in 8 32 128; do
-    python -m benchmarks.speed --image-size 256 --batch-sizes $batch_size --dtypes $dtype \
-      --systems "${systems[@]}" --rounds 3 --seconds 3 \
+  for batch_size in "${batch_sizes[@]}"; do
+    part python -m benchmarks.speed --image-size "$size" --batch-sizes "$batch_size" \
+      --dtypes $dtype --systems "${systems[@]}" --rounds 3 --seconds "$seconds" \
       --json "$results/gpu-speed-$dtype-$batch_size.json"
   done
   for system in "${systems[@]}"; do  # What fills the card, each has for itself.
-    python -m benchmarks.speed --image-size 256 --batch-sizes 256 512 1024 --dtypes $dtype \
-      --systems "$system" --rounds 3 --seconds 3 --json "$results/gpu-speed-$dtype-$system.json"
+    part python -m benchmarks.speed --image-size "$size" --batch-sizes "${large_batch_sizes[@]}" \
+      --dtypes $dtype --systems "$system" --rounds 3 --seconds "$seconds" \
+      --json "$results/gpu-speed-$dtype-$system.json"
   done
 done
-python -m benchmarks.loading --json "$results/gpu-loading.json"
-python -m benchmarks.layers --image-size 256 --images 384 --dtype bfloat16 \
+part python -m benchmarks.loading --image-size "$size" --json "$results/gpu-loading.json"
+part python -m benchmarks.layers --image-size "$size" --images "${IMAGES:-384}" --dtype bfloat16 \
   --json "$results/gpu-layers.json"
 
-reference=(--config configs/painter_by_numbers.py --image-size 256 --config.model.dtype=bfloat16)
-for batch_size in 8 128; do
+reference=(--config configs/painter_by_numbers.py --image-size "$size")
+reference+=(--config.model.dtype=bfloat16)
+for batch_size in "${batch_sizes[0]}" "${batch_sizes[-1]}"; do
   for residency in device host; do
-    python -m painterjax.benchmark "${reference[@]}" --config.batch_size=$batch_size \
+    part python -m painterjax.benchmark "${reference[@]}" --config.batch_size="$batch_size" \
       --config.data.residency=$residency --json "$results/gpu-$residency-$batch_size.json"
   done
 done
-python -m painterjax.benchmark "${reference[@]}" --config.steps_per_dispatch=5 \
-  --json "$results/gpu-dispatch-5.json" --profile "$results/gpu-trace"
+part python -m painterjax.benchmark "${reference[@]}" --config.batch_size="${batch_sizes[0]}" \
+  --config.steps_per_dispatch=5 --json "$results/gpu-dispatch-5.json" --profile "$results/gpu-trace"
+
+# What is the same bit for bit, with which flags, and what that costs a step.
+for dtype in float32 bfloat16; do
+  part python -m benchmarks.determinism --output "$results/determinism-$dtype" \
+    --json "$results/gpu-determinism-$dtype.json" --image-size "$size" \
+    --config.model.dtype=$dtype --config.num_epochs="$epochs"
+done
 
 if [[ -n $paintings ]]; then
-  python -m painterjax.prepare folder --input "$paintings" --output "$results/store" --image-size 256
-  python -m painterjax.train --config configs/throughput.py --workdir "$results/run" \
+  part python -m painterjax.prepare folder --input "$paintings" --output "$results/store" \
+    --image-size 256
+  part python -m painterjax.train --config configs/throughput.py --workdir "$results/run" \
     --config.data.store="$results/store" --config.augmentation.crop=224 \
     --config.model.dtype=bfloat16
-  cp "$results/run/evaluation.json" "$results/gpu-throughput-224.json"
+  part cp "$results/run/evaluation.json" "$results/gpu-throughput-224.json"
+fi
+if [[ -e $results/failed.txt ]]; then
+  echo "failed:"
+  cat "$results/failed.txt"
 fi

@@ -1,6 +1,8 @@
 """The benchmark's figures and command line, and the other side's scripts."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from configs import default, painter_by_numbers
-from painterjax import benchmark
+from painterjax import benchmark, index
 from painterjax.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -132,3 +134,67 @@ def test_a_system_whose_process_dies_says_so(torch):
     system = speed.System("painterjax", 32, 1, "float32", 0.1)
     system._process.kill()
     assert system.take_turn() == "its process ended with exit code -9"
+
+
+def test_an_index_that_outgrows_exact_search_is_measured(tmp_path, monkeypatch):
+    """`python -m benchmarks.searching` in small, within this process."""
+    from benchmarks import searching
+
+    monkeypatch.setattr(index, "EXACT", 3000)
+    argv = ["--paintings", "9000", "--batch", "2000", "--json", str(tmp_path / "x.json")]
+    monkeypatch.setattr(sys, "argv", ["searching", *argv])
+    searching.main()
+    figures = json.loads((tmp_path / "x.json").read_text())
+    assert figures["add"]["facts"]["trained"] == "4000"
+    assert figures["add"]["disk_bytes"] > 2 * 64 * 9000
+    recall = {name: f["recall"] for name, f in figures["search"].items() if name != "open_s"}
+    assert recall.keys() == {"own", "strangers", *searching.FILTERS}
+    assert min(recall.values()) > 0.9
+    assert min(recall[name] for name in searching.FILTERS) > 0.99
+
+
+GPU_PYTHON = """#!/bin/sh
+echo "$@" >>"$RECORD"
+[ "$2" != benchmarks.layers ]
+"""
+
+
+def test_a_part_that_fails_does_not_stop_the_measurements_on_a_gpu(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(GPU_PYTHON)
+    python.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "RECORD": str(tmp_path / "record")}
+    subprocess.run(
+        ["bash", ROOT / "benchmarks" / "gpu.sh", tmp_path / "results"],
+        env={**environment, "IMAGE_SIZE": "32", "BATCH_SIZES": "1"}, check=True,
+    )  # fmt: skip
+    (failed,) = (tmp_path / "results" / "failed.txt").read_text().splitlines()
+    assert "benchmarks.layers --image-size 32 --images 384" in failed
+    lines = (tmp_path / "record").read_text().splitlines()
+    assert sum("benchmarks.determinism" in line for line in lines) == 2
+    assert lines.index(failed.removeprefix("python ")) < len(lines) - 1
+
+
+def test_flags_that_cannot_be_trained_with_say_so(tiny_store, tmp_path, monkeypatch):
+    from benchmarks import determinism
+
+    (tmp_path / "store").symlink_to(tiny_store)
+    monkeypatch.setattr(determinism, "SETTINGS", {"unknown": "--xla_gpu_unknown=true"})
+    argv = ["--output", str(tmp_path), "--json", str(tmp_path / "x.json")]
+    monkeypatch.setattr(sys, "argv", ["determinism", *argv])
+    determinism.main()
+    setting = json.loads((tmp_path / "x.json").read_text())["settings"]["unknown"]
+    log = tmp_path / "unknown" / "log"
+    assert setting["error"] == f"painterjax.train ended with 1, see {log}"
+    assert "Unknown flag in XLA_FLAGS: --xla_gpu_unknown" in log.read_text()
+
+
+def test_the_last_states_of_different_trainings_differ(run, tmp_path):
+    from benchmarks import determinism, kills
+
+    state = determinism.last_state(run)
+    assert kills.differing(state, determinism.last_state(run)) == []
+    shutil.copytree(run, tmp_path / "run")
+    newest = max((tmp_path / "run" / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    shutil.rmtree(newest)
+    assert len(kills.differing(state, determinism.last_state(tmp_path / "run"))) > 10
