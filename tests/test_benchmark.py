@@ -1,5 +1,6 @@
 """The benchmark's figures and command line, and the other side's scripts."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 
 from configs import default, painter_by_numbers
-from painterjax import benchmark, index
+from painterjax import benchmark, cli, index, wiring
 from painterjax.errors import InputError
+from tests import tiny
 
 ROOT = Path(__file__).parents[1]
 
@@ -198,3 +200,14 @@ def test_the_last_states_of_different_trainings_differ(run, tmp_path):
     newest = max((tmp_path / "run" / "checkpoints").iterdir(), key=lambda path: int(path.name))
     shutil.rmtree(newest)
     assert len(kills.differing(state, determinism.last_state(tmp_path / "run"))) > 10
+
+
+def test_no_step_needs_what_has_no_deterministic_kernel():
+    """XLA has none of select-and-scatter for GPUs, the gradient of its own max pool."""
+    config = cli.config_and_options(tiny.TINY, doc="", required={})[0]
+    training = wiring.training(config, benchmark.random_split(32))
+    with contextlib.closing(training.batches):
+        batch = next(training.batches)
+    lowered = training.step.lower(*training.arguments(training.state, batch, 1))  # type: ignore
+    assert "stablehlo.convolution" in lowered.as_text()
+    assert "select_and_scatter" not in lowered.as_text()
