@@ -218,10 +218,11 @@ def _speed_rows() -> list[str]:
         *_step_cells(),
         *_learning_cells(),
         *_judging_cells(),
+        *_searching_cells(),
     ]
     module = {"loading": "benchmarks.loading", "benchmark": "painterjax.benchmark",
               "speed": "benchmarks.speed", "learning": "benchmarks.learning",
-              "judging": "benchmarks.judging"}  # fmt: skip
+              "judging": "benchmarks.judging", "searching": "benchmarks.searching"}  # fmt: skip
     return [
         f"| {what} | {target} | {measured} | `{module[by]}` |"
         for what, target, measured, by in cells
@@ -266,6 +267,28 @@ def _judging_cells() -> list[tuple[str, str, str, str]]:
          "2 min, 2 GB", measured[0], "judging"),
         (f"scoring {scored['pairs'] / 1e6:.0f} million pairs for Kaggle",
          "10 min, 4 GB", measured[1], "judging"),
+    ]  # fmt: skip
+
+
+def _searching_cells() -> list[tuple[str, str, str, str]]:
+    figures = _figures("cpu-searching")
+    added, found = figures["add"], figures["search"]
+    size = [f"{added[key] / 1e9:.1f} GB" for key in ("disk_bytes", "peak_bytes")]
+    recall = [f"{found[key]['recall']:.3f}" for key in ("own", "strangers")]
+    ms = [f"{found[key]['ms']['median']:.0f}" for key in ("own", "strangers")]
+    filters = [found[key] for key in ("one_artist", "other_artists", "one_century")]
+    millions = f"{figures['paintings'] / 1e6:.0f} million"
+    assert figures["dim"] == 64
+    return [
+        (f"adding {millions} vectors; on disk, in memory", "",
+         f"{added['minutes']:.0f} min; {', '.join(size)}", "searching"),
+        (f"recall of the ten nearest of {millions}, for paintings of the index and strangers",
+         "0.95", ", ".join(recall), "searching"),
+        ("recall where one artist is wanted, all other artists, one century", "0.95",
+         ", ".join(f"{f['recall']:.3f}" for f in filters), "searching"),
+        ("such a query, without a filter", "", f"{', '.join(ms)} ms", "searching"),
+        ("such a query, with each of these filters", "1 s",
+         f"{', '.join(format(f['ms']['median'], '.0f') for f in filters)} ms", "searching"),
     ]  # fmt: skip
 
 
