@@ -1,19 +1,24 @@
 """Checkpoints of a run through Orbax: the latest two and the best one by validation."""
 
+import asyncio
 import concurrent.futures
 import contextlib
+import json
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grain
 import jax
 import orbax.checkpoint.experimental.v1 as ocp
+from orbax.checkpoint import checkpoint_manager
 
 from painterjax import checksums
+from painterjax import mesh as meshes
 from painterjax.errors import InputError
 from painterjax.step import PureDict, TrainState
 
@@ -55,11 +60,14 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._folder = run / "checkpoints"
         self._whole = _whole_steps(self._folder, clean=clean)
-        self._orbax: Any = ocp.training.Checkpointer(
-            str(self._folder.resolve()),
-            preservation_policy=keep,
-            cleanup_tmp_directories=clean,
-        )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with _alone() as context:
+            self._orbax: Any = ocp.training.Checkpointer(
+                str(self._folder.resolve()),
+                context=context,
+                preservation_policy=keep,
+                cleanup_tmp_directories=clean,
+            )
         self._background = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._saving: concurrent.futures.Future[None] | None = None
 
@@ -105,7 +113,7 @@ class Checkpoints:
         with _failure_explained(step):
             pending = self._orbax.save_checkpointables_async(
                 step,
-                {**_parts(state), "data": data},
+                {**_own(_parts(state)), "data": _Position(data)},
                 overwrite=True,
                 metrics=None if roc_auc is None else {BEST_BY: roc_auc},
                 custom_metadata={"window": window},
@@ -132,8 +140,11 @@ class Checkpoints:
     def restore(
         self, like: TrainState, data: grain.DatasetIterator
     ) -> tuple[TrainState, list[dict[str, float]]]:
-        """Returns the newest state, shaped as `like`, and window; moves `data` to its position."""
-        parts = {**jax.tree.map(_abstract, _parts(like)), "data": data}
+        """Returns the newest state, shaped as `like`, and window; moves `data` to its position.
+
+        The state is on one device, however many it came from.
+        """
+        parts = {**jax.tree.map(_abstract, _parts(meshes.local(like))), "data": _Position(data)}
         loaded = self._orbax.load_checkpointables(self.latest_step, parts)
         metadata = self._orbax.checkpointables_metadata(self.latest_step).custom_metadata or {}
         # Runs of earlier versions have no window.
@@ -160,6 +171,46 @@ class Checkpoints:
             self._background.shutdown()
             with contextlib.suppress(Exception):  # It raises once more what a save did.
                 self._orbax.close()
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[Any]:
+    """Gives Orbax a context in which it waits for no other process of a training."""
+    if jax.process_count() == 1:
+        yield None
+        return
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"painterjax-{me}"
+    )
+    # As of 0.12.8 it refuses to look whether the folder is there, which it is.
+    with mock.patch.object(checkpoint_manager, "_create_root_directory"):
+        yield ocp.Context(multiprocessing_options=alone)
+
+
+class _Position:
+    """How Orbax keeps a place in a stream of batches: one number, for any number of processes."""
+
+    NAME = "process_0-of-1.json"  # What Grain calls it; it has a file for each process.
+
+    def __init__(self, data: grain.DatasetIterator) -> None:
+        self._data = data
+
+    async def save(self, directory: Any) -> Awaitable[None]:
+        text = json.dumps(self._data.get_state(), indent=4)
+
+        async def write() -> None:
+            folder = await directory.await_creation()
+            await asyncio.to_thread((folder / self.NAME).write_text, text)
+
+        return write()
+
+    async def load(self, directory: Any) -> Awaitable[None]:
+        async def read() -> None:
+            text = await asyncio.to_thread((directory / self.NAME).read_text)
+            self._data.set_state(json.loads(text))
+
+        return read()
 
 
 @contextlib.contextmanager
@@ -222,6 +273,12 @@ def _parts(state: TrainState) -> dict[str, Any]:
         "network": {"params": state.params, "stats": state.stats},
         "training": {"proxies": state.proxies, "moments": state.moments, "step": state.step},
     }
+
+
+def _own(tree: Any) -> Any:
+    """What Orbax saves of replicated arrays; of one process among several, NumPy alone."""
+    tree = meshes.local(tree)
+    return tree if jax.process_count() == 1 else jax.device_get(tree)
 
 
 def _abstract(array: jax.Array) -> jax.ShapeDtypeStruct:

@@ -45,6 +45,15 @@ def check(config: runfolder.Config, *, image_size: int) -> None:
     _check_intervals(config)
 
 
+def check_devices(config: runfolder.Config, devices: int) -> None:
+    """Raises InputError where a batch cannot be split over that many devices."""
+    if config.batch_size % devices:
+        raise InputError(
+            f"batch_size is {config.batch_size}, over {devices} devices: must be divisible by"
+            " their number, or show JAX fewer"
+        )
+
+
 def check_keys(config: runfolder.Config) -> None:
     """Raises InputError where a recipe, or a run of another version, has other keys than these."""
     known = runfolder.flatten(config.to_dict())

@@ -6,17 +6,19 @@ import functools
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import config_dict, config_flags
 
 from painterjax import stopping
-from painterjax.errors import DivergedError, InputError
+from painterjax.errors import DivergedError, InputError, PeerError
 
-DIVERGED = 1
+FAILED = DIVERGED = 1
 USAGE_ERROR = 2
+PEER_DIED = 3
 SIGNALED = 128  # plus the signal's number, as shells have it
 
 _FULL = "free some space and run it again"
@@ -50,29 +52,42 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def run(main: Callable[[list[str]], None], command: str) -> NoReturn:
-    """Runs a command's `main` on the process's arguments and exits with its status.
+def run(
+    main: Callable[[list[str]], None],
+    command: str,
+    leave: Callable[[int], NoReturn] = sys.exit,
+) -> NoReturn:
+    """Runs a command's `main` on the process's arguments and exits, by `leave`, with its status.
 
     A user's mistake or a failing disk ends in one line and status 2, a diverged training in one
-    and status 1, Ctrl-C and SIGTERM in one and status 130 and 143.
+    and status 1, a process whose training lost another in one and status 3, Ctrl-C and SIGTERM in
+    one and status 130 and 143.
     """
     stopping.heed(functools.partial(_leave, command))
     try:
         main(sys.argv[1:])
-        sys.exit(0)
+        status = 0
     except InputError as error:
-        print(f"painterjax.{command}: error: {error}", file=sys.stderr)
-        sys.exit(USAGE_ERROR)
+        status = _say(USAGE_ERROR, f"painterjax.{command}: error: {error}")
     except OSError as error:
         remedy = f": {REMEDIES[error.errno]}" if error.errno in REMEDIES else ""
-        print(f"painterjax.{command}: error: {error}{remedy}", file=sys.stderr)
-        sys.exit(USAGE_ERROR)
+        status = _say(USAGE_ERROR, f"painterjax.{command}: error: {error}{remedy}")
     except DivergedError as error:
-        print(f"painterjax.{command}: {error}", file=sys.stderr)
-        sys.exit(DIVERGED)
+        status = _say(DIVERGED, f"painterjax.{command}: {error}")
+    except PeerError as error:
+        status = _say(PEER_DIED, f"painterjax.{command}: {error}")
     except stopping.Stopped as stopped:
         _say_stopped(command, stopped.number)
-        sys.exit(SIGNALED + stopped.number)
+        status = SIGNALED + stopped.number
+    except Exception:
+        traceback.print_exc()
+        status = FAILED
+    leave(status)
+
+
+def _say(status: int, line: str) -> int:
+    print(line, file=sys.stderr)
+    return status
 
 
 def _leave(command: str, number: int) -> NoReturn:
@@ -87,8 +102,13 @@ def _say_stopped(command: str, number: int) -> None:
 
 
 def config_and_options(
-    argv: list[str], *, doc: str, required: dict[str, str], optional: dict[str, str] | None = None
-) -> tuple[config_dict.ConfigDict, dict[str, str | None]]:
+    argv: list[str],
+    *,
+    doc: str,
+    required: dict[str, str],
+    optional: dict[str, str] | None = None,
+    switches: dict[str, str] | None = None,
+) -> tuple[config_dict.ConfigDict, dict[str, Any]]:
     """Reads `--config FILE`, its overrides `--config.key=value`, and other string options.
 
     Args:
@@ -96,6 +116,7 @@ def config_and_options(
       doc: what `--help` prints.
       required: names of options that must be given, and what each is.
       optional: names of options that may be left out, which are None then.
+      switches: names of options without a value, which are True or False.
 
     Raises:
       InputError: a flag, key, type or file is wrong; the message names it.
@@ -110,6 +131,8 @@ def config_and_options(
     options = {**required, **(optional or {})}
     for name, meaning in options.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
+    for name, meaning in (switches or {}).items():
+        flags.DEFINE_bool(name, False, meaning, flag_values=values)
     try:
         positional = values(command)[1:]
         config = values["config"].value
@@ -119,7 +142,7 @@ def config_and_options(
         raise InputError(f"{_reason(error)}; see --help") from error
     if config is None:
         raise InputError("--config configs/NAME.py is required; see --help")
-    given = {name: values[name].value for name in options}
+    given = {name: values[name].value for name in (*options, *(switches or {}))}
     for name, meaning in required.items():
         if given[name] is None:
             raise InputError(f"--{name} is required: {meaning}; see --help")

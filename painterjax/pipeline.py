@@ -1,7 +1,8 @@
 """The Grain pipeline: from the number of a dispatch to its batches on the device.
 
 Row numbers are all that must travel where a split's images live on the device. Where they do not,
-a batch brings its own images, and its row numbers count within these.
+a batch brings its own images. Each process draws the row numbers of all devices, which is
+arithmetic, but gathers only the images of its own.
 """
 
 import dataclasses
@@ -10,7 +11,9 @@ import os
 import grain
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
+from painterjax import mesh as meshes
 from painterjax import sampling
 from painterjax.errors import InputError
 from painterjax.objectives import Objective
@@ -83,6 +86,7 @@ class Source:
       seed: of the draws; the batch of step i depends on (seed, i) alone.
       resident: whether the images live on the device.
       plan: which steps go together.
+      mesh: the devices that share a batch.
     """
 
     split: Split
@@ -91,6 +95,7 @@ class Source:
     seed: int
     resident: bool
     plan: Plan
+    mesh: Mesh
 
     def rows(self, artists: sampling.ArtistRows, dispatch: int) -> dict[str, np.ndarray]:
         """Returns what the L steps of a dispatch take: row_LxBxT and artist_LxBxT.
@@ -111,18 +116,27 @@ class Source:
         return {"row": row_LxBxT.astype(np.int32), "artist": self.split.artist_N[row_LxBxT]}
 
     def with_images(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Adds the steps' own images and makes their rows count within them."""
-        row_LxBxT = batch["row"]
-        image_MxSxSxC = self.split.image_NxSxSxC[row_LxBxT.reshape(-1)]
-        own_row_LxBxT = np.arange(row_LxBxT.size, dtype=np.int32).reshape(row_LxBxT.shape)
-        return {**batch, "row": own_row_LxBxT, "image": image_MxSxSxC}
+        """Adds the steps' images that go to this process's devices, branch by branch."""
+        row_LxTxB = batch["row"].swapaxes(1, 2)
+        row_LxN = row_LxTxB.reshape(len(row_LxTxB), -1)
+        own = meshes.own_part(self.mesh, row_LxN.shape[1])
+        return {**batch, "image": self.split.image_NxSxSxC[row_LxN[:, own]]}
+
+    def place(self, batch: dict[str, np.ndarray]) -> Batch:
+        """Gives row numbers and artists to every device, and images to the one they go to."""
+        whole, shared = meshes.replicated(self.mesh), meshes.split_along(self.mesh, 1)
+        shardings = {"row": whole, "artist": whole, "image": shared}
+        return {
+            key: jax.make_array_from_process_local_data(shardings[key], array)
+            for key, array in batch.items()
+        }
 
 
 def batches(source: Source) -> grain.DatasetIterator[Batch]:
     """Returns an iterator over what each dispatch of the plan takes, prefetched to the device.
 
     An element is a dict of row_LxBxT, artist_LxBxT and, where the images are not resident,
-    image_MxSxSxC. The iterator's state is {"next_index": number of elements taken}.
+    image_LxNxSxSxC. The iterator's state is {"next_index": number of elements taken}.
 
     Raises:
       InputError: the split has too few artists or paintings for such a batch.
@@ -134,7 +148,14 @@ def batches(source: Source) -> grain.DatasetIterator[Batch]:
     if not source.resident:
         data = data.map(source.with_images)
     read = grain.ReadOptions(num_threads=HOST_THREADS, prefetch_buffer_size=2 * HOST_THREADS)
-    return iter(grain.experimental.device_put(data.to_iter_dataset(read), jax.devices()[0]))
+    gathered = grain.experimental.ThreadPrefetchIterDataset(
+        data.to_iter_dataset(read), prefetch_buffer_size=4
+    )
+    return iter(
+        grain.experimental.ThreadPrefetchIterDataset(
+            gathered.map(source.place), prefetch_buffer_size=2
+        )
+    )
 
 
 def keep_on_device(residency: str, split: Split) -> bool:
@@ -153,9 +174,9 @@ def keep_on_device(residency: str, split: Split) -> bool:
 
 
 def budget(split: Split) -> tuple[int, int]:
-    """Returns how many bytes a split's images take, and how many the device has free."""
-    stats = jax.devices()[0].memory_stats()
+    """Returns how many bytes a split's images take, and how many each device has free."""
+    stats = jax.local_devices()[0].memory_stats()
     if stats:
         return split.image_NxSxSxC.nbytes, stats["bytes_limit"] - stats["bytes_in_use"]
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return split.image_NxSxSxC.nbytes, free
+    return split.image_NxSxSxC.nbytes, free // jax.local_device_count()

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
+from painterjax import mesh as meshes
 from painterjax.augment import Augmentation, augment, normalize
 from painterjax.model import StyleNet
 from painterjax.objectives import Objective, Proxies, Scalars
@@ -50,6 +52,7 @@ class Recipe:
       schedule: the learning rate by step.
       augmentation: how training images are changed.
       branches: how many groups BatchNorm splits a batch into; see model.BatchNorm.
+      mesh: the devices that share a batch.
     """
 
     network: nnx.GraphDef[StyleNet]
@@ -58,6 +61,7 @@ class Recipe:
     schedule: optax.Schedule
     augmentation: Augmentation
     branches: int
+    mesh: Mesh
 
 
 def split_network(network: StyleNet) -> tuple[nnx.GraphDef[StyleNet], PureDict, PureDict]:
@@ -68,20 +72,20 @@ def split_network(network: StyleNet) -> tuple[nnx.GraphDef[StyleNet], PureDict, 
 
 def train_step(
     state: TrainState,
-    row_BxT: jax.Array,
-    artist_BxT: jax.Array,
     image_NxSxSxC: jax.Array,
+    artist_BxT: jax.Array,
     key: jax.Array,
     *,
     recipe: Recipe,
 ) -> tuple[TrainState, Scalars]:
-    """Takes one step: gather, augment, embed, loss, gradients, Adam.
+    """Takes one step: augment, embed, loss, gradients, Adam.
+
+    Each device of the mesh embeds its share of the images; the loss is over all of them.
 
     Args:
       state: donated; use the returned one.
-      row_BxT: the batch's tuples as rows of the images.
+      image_NxSxSxC: the batch's uint8 images: all anchors, then all positives, ...
       artist_BxT: the artist of each.
-      image_NxSxSxC: uint8 images, resident on the device.
       key: the run's key; each step folds its number into it.
       recipe: static.
 
@@ -90,15 +94,17 @@ def train_step(
       from the batch's mean embedding), embedding_norm (root mean squared length), gradient_norm
       and learning_rate.
     """
-    batch_size, tuple_size = row_BxT.shape
-    branchwise_N = row_BxT.T.reshape(-1)  # all anchors, then all positives, ...
+    batch_size, tuple_size = artist_BxT.shape
     key = jax.random.fold_in(key, state.step)
-    pixels_NxSxSxC = augment(image_NxSxSxC[branchwise_N], key, recipe.augmentation)
+    shared, whole = meshes.split_along(recipe.mesh, 0), meshes.replicated(recipe.mesh)
+    image_NxSxSxC = jax.lax.with_sharding_constraint(image_NxSxSxC, shared)
+    pixels_NxSxSxC = augment(image_NxSxSxC, key, recipe.augmentation)
 
     def loss_fn(learned: Learned) -> tuple[jax.Array, tuple[Scalars, PureDict]]:
         params, proxies = learned
         network = nnx.merge(recipe.network, params, state.stats, copy=True)
         emb_NxD = network(pixels_NxSxSxC, branches=recipe.branches)
+        emb_NxD = jax.lax.with_sharding_constraint(emb_NxD, whole)
         emb_BxTxD = emb_NxD.reshape(tuple_size, batch_size, -1).swapaxes(0, 1)
         scalars = recipe.objective.scalars(emb_BxTxD, artist_BxT, proxies)
         scalars["embedding_spread"] = jnp.sqrt(jnp.var(emb_NxD, axis=0).sum())
@@ -118,7 +124,7 @@ def train_steps(
     state: TrainState,
     row_LxBxT: jax.Array,
     artist_LxBxT: jax.Array,
-    image_NxSxSxC: jax.Array,
+    image: jax.Array,
     key: jax.Array,
     count: int | jax.Array,
     *,
@@ -126,7 +132,9 @@ def train_steps(
 ) -> tuple[TrainState, Scalars]:
     """Takes the first `count` of L steps in one dispatch: `train_step` that many times.
 
-    The compiler may fuse, and so round, them in another way than one by one.
+    The images are all that there are, N x S x S x C, and each step gathers its rows; or the steps'
+    own, L x N x S x S x C. The compiler may fuse, and so round, the steps in another way than one
+    by one.
 
     The steps are written out one after the other, not as a loop: in a loop's body XLA runs
     convolutions 30 times slower on a CPU (https://github.com/jax-ml/jax/issues/12868).
@@ -137,9 +145,9 @@ def train_steps(
     """
     taken = []
     for i in range(len(row_LxBxT)):
-        following, scalars = train_step(
-            state, row_LxBxT[i], artist_LxBxT[i], image_NxSxSxC, key, recipe=recipe
-        )
+        own = image.ndim == 5
+        images_NxSxSxC = image[i] if own else image[row_LxBxT[i].T.reshape(-1)]
+        following, scalars = train_step(state, images_NxSxSxC, artist_LxBxT[i], key, recipe=recipe)
         taken.append(scalars)
         state = _choose(i < count, following, state) if i else following
     return state, jax.tree.map(lambda *values: jnp.stack(values), *taken)

@@ -36,9 +36,14 @@ class _Asked:
     held = False
 
 
-def asked() -> bool:
-    """Returns whether the process was told to stop."""
-    return _Asked.number is not None
+def asked() -> int:
+    """Returns the signal by which the process was told to stop, or 0."""
+    return _Asked.number or 0
+
+
+def ask(number: int) -> None:
+    """Tells the process to stop as that signal would at the end of what is `held`."""
+    _Asked.number = _Asked.number or number
 
 
 def raise_if_asked() -> None:

@@ -54,7 +54,7 @@ def tuples(config: runfolder.Config, training: wiring.Training) -> tuple[str, np
     settings = Augmentation(**config.augmentation)
     augmented = jax.jit(functools.partial(augment, settings=settings))
     pixels_NxSxSxC = np.asarray(
-        augmented(source.split.image_NxSxSxC[row_BxT.reshape(-1)], training.key)
+        augmented(source.split.image_NxSxSxC[row_BxT.reshape(-1)], jax.random.key(config.seed))
     )
     image_NxSxSxC = np.clip(127.5 * (pixels_NxSxSxC + 1), 0, 255).round().astype(np.uint8)
     title = COLUMNS.get(config.loss.name, "one_artist")

@@ -16,6 +16,7 @@ import itertools
 import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -24,6 +25,7 @@ import numpy as np
 from painterjax import (
     checks,
     cli,
+    cluster,
     compilation,
     evaluate,
     files,
@@ -40,29 +42,51 @@ from painterjax.checkpoint import BEST_BY, Checkpoints
 from painterjax.errors import DivergedError
 from painterjax.objectives import Scalars
 from painterjax.step import TrainState
-from painterjax.store import open_store, verify
+from painterjax.store import Store, open_store, verify
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.train`."""
     compilation.keep_on_disk()
-    options = {"workdir": "the run folder to write or to continue"}
-    config, given = cli.config_and_options(argv, doc=__doc__ or "", required=options)
-    train(config, Path(given["workdir"] or ""))
+    config, given = cli.config_and_options(
+        argv,
+        doc=__doc__ or "",
+        required={"workdir": "the run folder to write or to continue"},
+        switches={"distributed": "train together with other processes"},
+    )
+    if given["distributed"]:
+        cluster.join()
+    train(config, Path(given["workdir"]))
 
 
 def train(config: runfolder.Config, run: Path) -> None:
     """Trains to the config's last epoch, from the newest checkpoint of `run` if it has one.
 
+    Of several processes one, the writer, keeps the run folder and judges; the others take the same
+    steps.
+
     Raises:
       InputError: the config, the store or the run folder does not fit; nothing was changed.
       DivergedError: a loss or gradient is not finite; earlier checkpoints are kept.
-      Stopped: the process was told to stop; the checkpoint of the last step is written.
+      PeerError: another process died.
+      Stopped: a process was told to stop; the checkpoint of the last step is written.
     """
-    print("train: setting up", file=sys.stderr)
     checks.check_keys(config)
     store = open_store(config.data.store)
     checks.check(config, image_size=store.image_size)
+    checks.check_devices(config, jax.device_count())
+    with cluster.deaths_explained():
+        if not cluster.is_writer():
+            _follow(config, wiring.training(config, store.splits["train"]))
+            return
+        _write(config, run, store)
+    evaluate.evaluate(run)
+    print(f"run: {run}")
+
+
+def _write(config: runfolder.Config, run: Path, store: Store) -> None:
+    """Trains and keeps the run folder."""
+    print("train: setting up", file=sys.stderr)
     runfolder.check_same(run, "config", config.to_dict())
     runfolder.check_same(run, "dataset", store.info)
     verify(store.path)
@@ -84,8 +108,6 @@ def train(config: runfolder.Config, run: Path) -> None:
         runfolder.begin(run, config, store.info)
         with contextlib.closing(Checkpoints(run, clean=True)) as checkpoints:
             _loop(config, run, training, validator, checkpoints)
-    evaluate.evaluate(run)
-    print(f"run: {run}")
 
 
 def _loop(
@@ -110,17 +132,47 @@ def _loop(
         with stopping.held():
             if start and plan.ends_epoch(start) and not checkpoints.latest_is_validated:
                 save(state, start)  # An earlier start was stopped while it validated.
-            dispatches = training.drive(state, after=start)
-            with stopping.released():  # It compiles, and nothing is lost yet.
-                first = list(itertools.islice(dispatches, 1))
-            for steps, trained, scalars, wait_s in itertools.chain(first, dispatches):
+            agreement = cluster.Agreement(training.mesh)
+            for steps, trained, scalars, wait_s in _dispatches(training, state, start):
                 recorder.push(steps, scalars, wait_s)
                 checkpoints.check()
-                if stopping.asked() or plan.ends_window(steps[-1], config.checkpoint_every_steps):
+                told = agreement.stop()
+                if told or plan.ends_window(steps[-1], config.checkpoint_every_steps):
                     save(trained, steps[-1])
-                    if stopping.asked():
-                        checkpoints.wait()
-                        break
+                    told = agreement.stop_now()
+                if told:
+                    break
+            checkpoints.wait()
+            cluster.part()
+
+
+def _follow(config: runfolder.Config, training: wiring.Training) -> None:
+    """Takes the steps that the writer takes."""
+    with (
+        contextlib.closing(training.batches),
+        wiring.full_memory_explained(),
+        stopping.held(),
+    ):
+        agreement = cluster.Agreement(training.mesh)
+        for steps, *_ in _dispatches(training, training.state, start=0):
+            told = agreement.stop()
+            if told or training.plan.ends_window(steps[-1], config.checkpoint_every_steps):
+                told = agreement.stop_now()
+            if told:
+                break
+        cluster.part()
+
+
+def _dispatches(
+    training: wiring.Training, state: TrainState, start: int
+) -> Iterator[tuple[range, TrainState, Scalars, float]]:
+    """Trains, in all processes from the writer's state, which `start` steps came to."""
+    start, position = cluster.share((start, training.batches.get_state()))
+    training.batches.set_state(position)
+    dispatches = training.drive(cluster.replicate(training.mesh, state), after=start)
+    with stopping.released():  # It compiles, and nothing is lost yet.
+        first = list(itertools.islice(dispatches, 1))
+    return itertools.chain(first, dispatches)
 
 
 def _save(
@@ -229,4 +281,4 @@ class _Recorder:
 
 
 if __name__ == "__main__":
-    cli.run(main, "train")
+    cli.run(main, "train", cluster.leave)

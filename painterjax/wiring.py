@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
-from painterjax import compilation, model, objectives, optim, pipeline, runfolder
+from painterjax import cluster, compilation, model, objectives, optim, pipeline, runfolder
+from painterjax import mesh as meshes
 from painterjax.augment import Augmentation
 from painterjax.errors import InputError
 from painterjax.objectives import Proxies, Scalars
@@ -28,16 +30,18 @@ class Training:
     """What the training loop takes.
 
     Attributes:
+      mesh: the devices that share a batch.
       step: the jitted train_steps.
       state: what training starts from.
       key: of the augmentation.
-      image_NxSxSxC: all training images, on the device; None where each batch brings its own.
+      image_NxSxSxC: all training images, on every device; None where each batch brings its own.
       source: draws the batches.
       batches: what each dispatch takes, to the run's end.
       plan: which steps those are.
       images_per_step: how many images a batch has.
     """
 
+    mesh: Mesh
     step: Callable[..., tuple[TrainState, Scalars]]
     state: TrainState
     key: jax.Array
@@ -55,9 +59,9 @@ class Training:
 
     def arguments(self, state: TrainState, batch: pipeline.Batch, count: int) -> tuple[Any, ...]:
         """Returns what `step` takes."""
-        image_NxSxSxC = batch["image"] if self.image_NxSxSxC is None else self.image_NxSxSxC
+        image = batch["image"] if self.image_NxSxSxC is None else self.image_NxSxSxC
         # A plain int would take a third of a millisecond to hand over.
-        return state, batch["row"], batch["artist"], image_NxSxSxC, self.key, np.int32(count)
+        return state, batch["row"], batch["artist"], image, self.key, np.int32(count)
 
     def drive(
         self, state: TrainState, *, after: int
@@ -142,6 +146,7 @@ def training(config: runfolder.Config, split: Split) -> Training:
     image_size = config.augmentation.crop or split.image_NxSxSxC.shape[1]
     graphdef, params, stats = network(config, image_size=image_size)
     proxies = initial_proxies(config, num_artists=len(split.artists)) if goal.has_proxies else {}
+    mesh = meshes.of_all_devices()
     recipe = Recipe(
         network=graphdef,
         objective=goal,
@@ -149,23 +154,27 @@ def training(config: runfolder.Config, split: Split) -> Training:
         schedule=learning_rate,
         augmentation=Augmentation(**config.augmentation),
         branches=goal.tuple_size if config.model.batch_norm == "branch" else 1,
+        mesh=mesh,
     )
     state = TrainState(
         params, proxies, stats, optimizer.init((params, proxies)), jnp.zeros((), jnp.int32)
     )
-    device = jax.devices()[0]
-    resident = pipeline.keep_on_device(config.data.residency, split)
-    source = pipeline.Source(split, goal, config.batch_size, config.seed, resident, plan)
+    key = jax.random.key(config.seed)
+    # The writer's memory decides; another that has less says so itself.
+    resident = cluster.share(pipeline.keep_on_device(config.data.residency, split))
+    source = pipeline.Source(split, goal, config.batch_size, config.seed, resident, plan, mesh)
     return Training(
+        mesh=mesh,
         step=jax.jit(
             functools.partial(train_steps, recipe=recipe),
             donate_argnums=0,
+            out_shardings=meshes.replicated(mesh),
             compiler_options=compilation.options(config.model.dtype),
         ),
-        # Arrays that are not bound to a device yet would compile the step a second time.
-        state=jax.device_put(state, device),
-        key=jax.device_put(jax.random.key(config.seed), device),
-        image_NxSxSxC=jax.device_put(split.image_NxSxSxC, device) if resident else None,
+        # Arrays that are not bound to devices yet would compile the step a second time.
+        state=meshes.replicate(mesh, state),
+        key=jax.random.wrap_key_data(meshes.replicate(mesh, jax.random.key_data(key))),
+        image_NxSxSxC=meshes.replicate(mesh, split.image_NxSxSxC) if resident else None,
         source=source,
         batches=pipeline.batches(source),
         plan=plan,

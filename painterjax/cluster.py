@@ -1,0 +1,195 @@
+"""The processes that train together, on JAX's distributed runtime.
+
+All take the same steps; the first one, the writer, also keeps the run folder. What they agree on
+goes through the runtime's coordinator, which needs no device. A process that dies ends the others:
+at once where they exchange something, within HEARTBEAT_S where they only wait.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax._src import distributed
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from painterjax import cli, stopping
+from painterjax import mesh as meshes
+from painterjax.errors import InputError, PeerError
+
+VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+REMEDY = (
+    "Slurm, Open MPI and, with pip install kubernetes, Kubernetes say it to JAX; elsewhere set"
+    f" {', '.join(VARIABLES)} for each process, as in 10.0.0.1:1234, 2 and 0"
+)
+HEARTBEAT_S = 30  # Who is silent for as long is dead.
+JOIN_S = 300
+FOREVER_S = 7 * 24 * 3600  # Validation may take what it takes: the dead do not keep others waiting.
+# What errors say where another process is gone: Gloo's on CPUs, NCCL's, and the coordinator's.
+GONE = ("Gloo", "NCCL", "Barrier failed", "heartbeat", "oordination service", "Socket closed")
+DIED = (
+    "another process of the training died: run the same command again in all of them,"
+    " it goes on from the last checkpoint"
+)
+
+
+class _Now:
+    """What a process that trains with others is in the middle of."""
+
+    # Said, with an exit status, where JAX ends the process by abort().
+    last_words: tuple[str, int] = ("", 1)
+    shared = 0  # values so far; every process counts alike
+
+
+def join() -> None:
+    """Joins the other processes; to be called before JAX looks for devices.
+
+    Raises:
+      InputError: the environment does not say which processes there are.
+    """
+    address, count, place = (os.environ.get(name) for name in VARIABLES)
+    if count is not None and not (count.isdecimal() and int(count)):
+        raise InputError(f"JAX_NUM_PROCESSES is {count!r}: must be a whole number above 0")
+    if place is not None and not (place.isdecimal() and int(place) < int(count or 2**31)):
+        raise InputError(f"JAX_PROCESS_ID is {place!r}: must be below JAX_NUM_PROCESSES, {count}")
+    if address is not None and not address.rpartition(":")[2].isdecimal():
+        raise InputError(f"JAX_COORDINATOR_ADDRESS is {address!r}: must end in a port, as in :1234")
+    _Now.last_words = (
+        f"error: not all processes came within {JOIN_S} s: {REMEDY}",
+        cli.USAGE_ERROR,
+    )
+    _libc().signal(signal.SIGABRT, _say_last_words)
+    try:
+        jax.distributed.initialize(
+            num_processes=None if count is None else int(count),
+            process_id=None if place is None else int(place),
+            initialization_timeout=JOIN_S,
+            heartbeat_timeout_seconds=HEARTBEAT_S,
+        )
+    except (ValueError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--distributed: {reason[:300]}: {REMEDY}") from error
+    _Now.last_words = (DIED, cli.PEER_DIED)
+
+
+def part() -> None:
+    """Leaves the other processes once all of them are here."""
+    if _is_joined():
+        jax.distributed.shutdown()
+        _libc().signal(signal.SIGABRT, None)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process: at once if others train on, for whom JAX would wait."""
+    if not _is_joined():
+        sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+@contextlib.contextmanager
+def deaths_explained() -> Iterator[None]:
+    """Turns what fails for want of another process into a PeerError, or into Stopped where told."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if jax.process_count() == 1 or not any(word in str(error) for word in GONE):
+            raise
+        stopping.raise_if_asked()
+        raise PeerError(DIED) from error
+
+
+def is_writer() -> bool:
+    """Returns whether this process is the one that keeps the run folder."""
+    return jax.process_index() == 0
+
+
+def share(value: Any) -> Any:
+    """Returns the writer's value, which JSON can hold, when all processes have come to ask for it.
+
+    However long that takes; at a device, Gloo gives up after half a minute.
+    """
+    if jax.process_count() == 1:
+        return value
+    _Now.shared += 1
+    client, key = distributed.global_state.client, f"painterjax/{_Now.shared}"
+    assert client is not None
+    if is_writer():
+        client.key_value_set(key, json.dumps(value))
+    client.wait_at_barrier(key, 1000 * FOREVER_S)
+    return json.loads(client.key_value_try_get(key))
+
+
+def replicate(mesh: Mesh, tree: Any) -> Any:
+    """Gives every device of all processes the writer's arrays, bit for bit."""
+    arrays = jax.tree.map(np.asarray, tree)
+    if jax.process_count() > 1:
+        raw = jax.tree.map(lambda x: np.frombuffer(x.tobytes(), np.uint8), arrays)
+        raw = multihost_utils.broadcast_one_to_all(raw)
+        arrays = jax.tree.map(
+            lambda x, like: np.frombuffer(x.tobytes(), like.dtype).reshape(like.shape), raw, arrays
+        )
+    return meshes.replicate(mesh, arrays)
+
+
+class Agreement:
+    """By which signal a process was told to stop, as all processes learn it at the same step."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._strongest = jax.jit(jnp.max, out_shardings=meshes.replicated(mesh))
+        self._asked: jax.Array | None = None
+
+    def stop(self) -> int:
+        """Returns the signal, or 0; with several processes what they knew a call ago.
+
+        So nobody waits: the device has that answer when it has the step before.
+        """
+        if jax.process_count() == 1:
+            return stopping.asked()
+        before, self._asked = self._asked, self._ask()
+        return self._heed(before)
+
+    def stop_now(self) -> int:
+        """Returns the signal, or 0, when all processes, and so the writer, are here."""
+        if jax.process_count() == 1:
+            return stopping.asked()
+        share(None)
+        self._asked = None
+        return self._heed(self._ask())
+
+    def _ask(self) -> jax.Array:
+        mine = np.full(jax.local_device_count(), stopping.asked(), np.int32)
+        everyone = meshes.split_along(self._mesh, 0)
+        return self._strongest(jax.make_array_from_process_local_data(everyone, mine))
+
+    def _heed(self, asked: jax.Array | None) -> int:
+        number = 0 if asked is None else int(asked)
+        if number:
+            stopping.ask(number)
+        return number
+
+
+def _is_joined() -> bool:
+    return jax.distributed.is_initialized()
+
+
+def _libc() -> Any:
+    return ctypes.CDLL(None)
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _say_last_words(_number: int) -> None:
+    """JAX's client ends the process by abort(), below what Python can catch."""
+    words, status = _Now.last_words
+    print(f"\n{sys.orig_argv[2]}: {words}", file=sys.stderr, flush=True)
+    os._exit(status)
