@@ -170,7 +170,9 @@ def _dispatches(
     start, position = cluster.share((start, training.batches.get_state()))
     training.batches.set_state(position)
     dispatches = training.drive(cluster.replicate(training.mesh, state), after=start)
-    with stopping.released():  # It compiles, and nothing is lost yet.
+    # It compiles, and nothing is lost yet; but several processes stop together.
+    alone = jax.process_count() == 1
+    with stopping.released() if alone else contextlib.nullcontext():
         first = list(itertools.islice(dispatches, 1))
     return itertools.chain(first, dispatches)
 

@@ -1,0 +1,143 @@
+"""Many devices and processes: the same batches, losses and gradients; stops, deaths, restarts.
+
+Processes talk through Gloo, each with some of a CPU's devices.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from painterjax import cluster, store
+from tests import steps_of_mesh, tiny
+from tests.runs import records
+
+# Processes x devices of each.
+SHAPES = [(1, 4), (2, 2), (4, 1)]
+# A small rate, so that training does not magnify rounding.
+ARGV = ["--config.batch_size=4", "--config.checkpoint_every_steps=4",
+        "--config.optimizer.learning_rate=1e-6", "--config.num_epochs=2"]  # fmt: skip
+WITHIN_S = 60.0  # Of which a process dies, the others do; starts and compilation included.
+
+
+def start(words: list[list[str]], *, devices: int) -> list[subprocess.Popen]:
+    """Starts a process for each list of words, together."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    count = len(words)
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_COORDINATOR_ADDRESS": address,
+        "JAX_NUM_PROCESSES": str(count),
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", *each, *(["--distributed"] if count > 1 else [])],
+            cwd=tiny.ROOT, env={**environment, "JAX_PROCESS_ID": str(i)}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for i, each in enumerate(words)
+    ]  # fmt: skip
+
+
+def end(processes: list[subprocess.Popen]) -> list[tuple[int, str]]:
+    """Waits for all, and returns each one's status and what it said."""
+    said = [process.communicate(timeout=240) for process in processes]
+    return [(p.returncode, err) for p, (_, err) in zip(processes, said, strict=True)]
+
+
+def assert_good(ended: list[tuple[int, str]]) -> None:
+    assert [status for status, _ in ended] == [0] * len(ended), "\n".join(err for _, err in ended)
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_store) -> dict[str, np.ndarray]:
+    """What one process with one device does."""
+    return steps_of_mesh.all_cases(store.open_store(tiny_store).splits["train"])
+
+
+def _own_rows(row_LxBxT: np.ndarray, process: int, count: int) -> np.ndarray:
+    row_LxN = row_LxBxT.swapaxes(1, 2).reshape(len(row_LxBxT), -1)
+    return np.split(row_LxN, count, axis=1)[process]
+
+
+@pytest.mark.parametrize(("processes", "devices"), SHAPES)
+def test_any_mesh_takes_the_same_steps(alone, tiny_store, tmp_path, processes, devices):
+    """Batches to the bit; losses and gradients to 1e-5 in float32 and 1e-12 in float64."""
+    outputs = [tmp_path / f"{i}.npz" for i in range(processes)]
+    program = ["tests.steps_of_mesh", str(tiny_store)]
+    assert_good(end(start([[*program, str(output)] for output in outputs], devices=devices)))
+    for process, output in enumerate(outputs):
+        steps = dict(np.load(output))
+        assert steps.keys() == alone.keys()
+        for name, array in alone.items():
+            case, what = name.split("/")
+            if what == "read":
+                resident = not array.size
+                rows = _own_rows(alone[f"{case}/row"], process, processes)
+                # Batches beyond these are on their way, in no order.
+                assert resident or set(map(tuple, rows)) <= set(map(tuple, steps[name])), name
+                assert resident or steps[name].shape[1] == array.shape[1] // processes
+            elif what in ("row", "artist"):
+                np.testing.assert_array_equal(steps[name], array, err_msg=name)
+            else:
+                tolerance = 1e-12 if array.dtype == np.float64 else 1e-5
+                error = np.linalg.norm(steps[name] - array) / np.linalg.norm(array)
+                assert error < tolerance, name
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_store, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("distributed") / "undisturbed"
+    assert_good(end(start([["painterjax.train", *tiny.argv(tiny_store, path, *ARGV)]], devices=1)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def stopped(tiny_store, tmp_path_factory) -> Path:
+    """A run of which one process was killed and, in the next start, another told to stop."""
+    folder = tmp_path_factory.mktemp("distributed")
+    run, other = folder / "run", folder / "other"
+    for step, number, statuses in ((6, "SIGKILL", [3, -9]), (7, "SIGTERM", [143, 143])):
+        argvs = [tiny.argv(tiny_store, path, *ARGV) for path in (run, other)]
+        program = ["tests.signaled", str(step), number]
+        began_s = time.monotonic()
+        ended = end(start([["painterjax.train", *argvs[0]], [*program, *argvs[1]]], devices=2))
+        assert time.monotonic() - began_s < WITHIN_S
+        said = "\n".join(err for _, err in ended)
+        assert [status for status, _ in ended] == statuses, said
+        assert "Traceback" not in said
+        (line,) = [x for x in ended[0][1].splitlines() if "run " in x]
+        expected = cluster.DIED if number == "SIGKILL" else "terminated; run it again to go on"
+        assert line == f"painterjax.train: {expected}"
+        # The one that does not write has touched no run folder: its own would be another.
+        assert not other.exists()
+    return run
+
+
+def test_a_death_ends_the_others_and_a_signal_to_any_saves_the_step_that_all_agree_on(stopped):
+    steps = {int(p.name) for p in (stopped / "checkpoints").glob("*") if p.name.isdecimal()}
+    assert max(steps) in (8, 9)  # Told before step 8, which all know at the one behind it.
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_a_run_goes_on_with_another_number_of_processes(
+    stopped, undisturbed, tiny_store, tmp_path, devices
+):
+    run = tmp_path / "run"
+    shutil.copytree(stopped, run)
+    argv = tiny.argv(tiny_store, run, *ARGV)
+    assert_good(end(start([["painterjax.train", *argv]], devices=devices)))
+    assert (run / "evaluation.json").exists()
+    expected = records(undisturbed)
+    assert len(records(run)) == len(expected)
+    for record, other in zip(records(run), expected, strict=True):
+        assert record == pytest.approx(other, rel=1e-3, abs=1e-3)
