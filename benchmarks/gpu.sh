@@ -37,6 +37,8 @@ done
 part python -m benchmarks.loading --image-size "$size" --json "$results/gpu-loading.json"
 part python -m benchmarks.layers --image-size "$size" --images "${IMAGES:-384}" --dtype bfloat16 \
   --json "$results/gpu-layers.json"
+python -m benchmarks.scaling --image-size 256 --batch-size 128 --dtype bfloat16 \
+  --json "$results/gpu-scaling.json"
 
 reference=(--config configs/painter_by_numbers.py --image-size "$size")
 reference+=(--config.model.dtype=bfloat16)
