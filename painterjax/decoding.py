@@ -38,6 +38,19 @@ class Keeping:
     chunk: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What a folder has of a source: the fate of each painting, and the images of some."""
+
+    folder: Path
+    fates: list[Fate]
+
+    @property
+    def num_images(self) -> int:
+        """How many images are in records.bin."""
+        return sum("sha256" in fate for fate in self.fates)
+
+
 def pixels(size: int) -> Keeping:
     """Keeps the images themselves."""
     nbytes = 3 * size * size
@@ -76,19 +89,50 @@ def decode_all(
     return [json.loads(line) for line in journal_path.read_text().splitlines()]
 
 
+def read(folder: Path, *, size: int) -> Part:
+    """Returns what `folder` has whole of images that are kept as pixels, which may be nothing."""
+    journal, records = folder / "decoded.jsonl", folder / "records.bin"
+    if not (journal.exists() and records.exists()):
+        return Part(folder, [])
+    with open(journal, "rb") as lines:
+        images_on_disk = records.stat().st_size // pixels(size).bytes_per_image
+        return Part(folder, [json.loads(line) for line in _whole_lines(lines, images_on_disk)])
+
+
+def gather(parts: list[Part], place_N: np.ndarray, *, size: int) -> np.ndarray:
+    """Returns image_NxSxSxC: the images at these places, counted through all parts."""
+    first = np.cumsum([0, *(part.num_images for part in parts)])
+    part_N = np.searchsorted(first, place_N, side="right") - 1
+    image_NxSxSxC = np.empty((len(place_N), size, size, 3), np.uint8)
+    for number in np.unique(part_N):
+        records = np.memmap(parts[number].folder / "records.bin", np.uint8, "r")
+        here = part_N == number
+        image_NxSxSxC[here] = records.reshape(-1, size, size, 3)[place_N[here] - first[number]]
+    return image_NxSxSxC
+
+
 def _recover(journal: BinaryIO, records: BinaryIO, *, bytes_per_image: int) -> int:
     """Cuts both files back to the last painting that is whole in both; returns how many are."""
     journal.seek(0)
-    images_on_disk = records.seek(0, os.SEEK_END) // bytes_per_image
-    done = num_images = end = 0
+    lines = _whole_lines(journal, records.seek(0, os.SEEK_END) // bytes_per_image)
+    journal.truncate(sum(map(len, lines)))
+    records.truncate(sum(map(_has_image, lines)) * bytes_per_image)
+    return len(lines)
+
+
+def _whole_lines(journal: BinaryIO, images_on_disk: int) -> list[bytes]:
+    """The journal's lines up to the last painting that is whole in it and in the records."""
+    lines, num_images = [], 0
     for line in journal:
-        has_image = b'"sha256"' in line
-        if not line.endswith(b"\n") or num_images + has_image > images_on_disk:
+        num_images += _has_image(line)
+        if not line.endswith(b"\n") or num_images > images_on_disk:
             break
-        done, num_images, end = done + 1, num_images + has_image, end + len(line)
-    journal.truncate(end)
-    records.truncate(num_images * bytes_per_image)
-    return done
+        lines.append(line)
+    return lines
+
+
+def _has_image(line: bytes) -> bool:
+    return b'"sha256"' in line
 
 
 def _decode_chunk(

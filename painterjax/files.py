@@ -45,37 +45,40 @@ def begin(partial: Path, plan: dict[str, Any]) -> None:
     """
     path = partial / "plan.json"
     if path.exists():
-        begun = read_plan(partial)
-        changed = [key for key in plan if begun.get(key) != plan[key]]
-        if changed:
-            was = ", ".join(f"{key} was {begun.get(key)}, is {plan[key]}" for key in changed)
-            raise InputError(f"{partial} was begun otherwise ({was}): repeat that or delete it")
+        if changes := plan_changes(partial, plan):
+            raise InputError(f"{partial} was begun otherwise ({changes}): repeat that or delete it")
         return
     partial.mkdir(parents=True, exist_ok=True)
-    if set(partial.iterdir()) - {path.with_suffix(".tmp")}:
+    if set(partial.iterdir()) - {path.with_suffix(".tmp"), partial / "lock"}:
         raise InputError(f"{partial} is needed and holds other files: move it or delete it")
     write_json(path, plan)
 
 
-def read_plan(partial: Path) -> dict[str, Any]:
-    """Returns the plan that a folder of work in progress was begun with."""
+def plan_changes(partial: Path, plan: dict[str, Any]) -> str:
+    """Says where `plan` is not the one that `partial` was begun with; "" where it is."""
     path = partial / "plan.json"
     try:
-        return read_json(path)
+        begun = read_json(path)
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): delete {partial}") from error
+    changed = [key for key in plan if begun.get(key) != plan[key]]
+    return ", ".join(f"{key} was {begun.get(key)}, is {plan[key]}" for key in changed)
 
 
 @contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Keeps a folder from a second process; the claim ends with the process, however it ends.
+
+    Args:
+      folder: what is claimed.
+      shared: keeps it only from those whose claim is not shared.
 
     Raises:
       InputError: another process works in the folder.
     """
-    with open(folder / "lock", "w") as file:
+    with open(folder / "lock", "w+") as file:  # NFS shares no lock on what cannot be read.
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(f"another process works in {folder}: wait until it ends") from error
         except OSError:

@@ -10,9 +10,12 @@ Example:
     python -m painterjax.prepare folder --input paintings --output data/paintings --image-size 64
 
 reads paintings/<artist>/<any image>. Interrupt it whenever you like: the same command goes on.
+With --shard 1/16 to --shard 16/16 as many processes, also on as many machines, decode a share each;
+the same command without --shard then makes the store, with the same bytes as one process.
 """
 
 import argparse
+import dataclasses
 import hashlib
 import shutil
 from collections.abc import Iterator
@@ -21,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from painterjax import catalog, cli, decoding, files, images, runlog, sources, store
+from painterjax import catalog, cli, decoding, files, images, runlog, shards, sources, store
 from painterjax.errors import InputError
 
 MAX_IMAGE_SIZE = 4096
@@ -63,7 +66,10 @@ def main(argv: list[str]) -> None:
         "val_fraction": args.val_fraction,
         "listing_sha256": hashlib.sha256(repr(source.paintings).encode()).hexdigest(),
     }
-    prepare(source, args.output, plan=plan, workers=args.workers)
+    if args.shard:
+        decode_shard(args.shard, source, args.output, plan=plan, workers=args.workers)
+    else:
+        prepare(source, args.output, plan=plan, workers=args.workers)
 
 
 def prepare(source: sources.Source, output: Path, *, plan: dict[str, Any], workers: int) -> None:
@@ -72,15 +78,47 @@ def prepare(source: sources.Source, output: Path, *, plan: dict[str, Any], worke
     Work in progress lies in `<output>.partial`; the store appears under its name when whole.
 
     Raises:
-      InputError: `output` exists or was begun with another plan, or no two paintings by one artist
-        can be read.
+      InputError: `output` exists or was begun with another plan, shards of it are not whole, or no
+        two paintings by one artist can be read.
     """
-    partial = output.parent / (output.name + ".partial")
+    partial = _partial(output)
     if output.exists():
-        return _check_finished(output, partial, plan)
-    files.begin(partial, plan)
+        _check_finished(output, plan)
+        return _clear(partial, plan)
+    if not shards.begun(partial):
+        files.begin(partial, plan)
     with files.claimed(partial):
         _finish(source, partial, output, plan=plan, workers=workers)
+
+
+def decode_shard(
+    shard: shards.Shard, source: sources.Source, output: Path, *, plan: dict[str, Any], workers: int
+) -> None:
+    """Decodes one shard of what `prepare` then makes the store `output` of.
+
+    Raises:
+      InputError: `output` exists or was begun with another plan or number of shards.
+    """
+    if output.exists():
+        return _check_finished(output, plan)
+    share = dataclasses.replace(source, paintings=shard.share(source.paintings))
+    with shards.claimed(shard, _partial(output), plan) as folder:
+        _decode(share, folder, size=plan["image_size"], workers=workers, what=f"shard {shard}")
+    print(f"shard {shard} is whole; once all are, repeat this without --shard")
+
+
+def _partial(output: Path) -> Path:
+    return output.parent / (output.name + ".partial")
+
+
+def _decode(
+    source: sources.Source, folder: Path, *, size: int, workers: int, what: str
+) -> decoding.Part:
+    keeping = decoding.pixels(size)
+    fates = decoding.decode_all(
+        source, folder, size=size, workers=workers, keeping=keeping, what=what
+    )
+    return decoding.Part(folder, fates)
 
 
 def _finish(
@@ -88,10 +126,11 @@ def _finish(
 ) -> None:
     """Does what is left to do in `partial`, and makes it `output`."""
     size = plan["image_size"]
-    fates = decoding.decode_all(
-        source, partial, size=size, workers=workers, keeping=decoding.pixels(size), what="prepare"
-    )
-    rows, place_N, rejected = _select(source, fates, plan)
+    if shards.begun(partial):
+        parts = shards.whole(source, partial, plan)
+    else:
+        parts = [_decode(source, partial, size=size, workers=workers, what="prepare")]
+    rows, place_N, rejected = _select(source, [f for part in parts for f in part.fates], plan)
     if not rows:
         # Keeping the journal would hold these files rejected after the user has mended them.
         shutil.rmtree(partial)
@@ -100,13 +139,15 @@ def _finish(
             f" (first rejected: {rejected[0][0]}, {rejected[0][1]})"
         )
     counts = _counts(rows, rejected)
-    _assemble(partial, rows, place_N, rejected, plan=plan, counts=counts)
+    with runlog.Progress("sort by split", total=len(rows), unit="painting") as progress:
+        batches = _gather(parts, place_N, size, progress)
+        _assemble(partial / "store", rows, batches, rejected, info={**plan, "counts": counts})
     (partial / "store").rename(output)
     shutil.rmtree(partial)
     _report(output, counts)
 
 
-def _check_finished(output: Path, partial: Path, plan: dict[str, Any]) -> None:
+def _check_finished(output: Path, plan: dict[str, Any]) -> None:
     """Accepts an existing store where it is whole and what this command would make."""
     if not (output / "dataset.json").exists():
         raise InputError(f"{output} exists and is no store: delete it or choose another --output")
@@ -116,10 +157,16 @@ def _check_finished(output: Path, partial: Path, plan: dict[str, Any]) -> None:
         was = ", ".join(f"{key} is {info.get(key)}, asked for {plan[key]}" for key in changed)
         raise InputError(f"{output} is another store ({was}): choose another --output")
     store.verify(output)
-    if (partial / "plan.json").exists() and files.read_plan(partial) == plan:
-        shutil.rmtree(partial)  # A kill came between the store's last rename and this line.
     print(f"{output} is whole already")
     _report(output, info["counts"])
+
+
+def _clear(partial: Path, plan: dict[str, Any]) -> None:
+    """Removes the work for a store where a kill came between its last rename and the removal."""
+    folders = [partial, *(shard.folder(partial) for shard in shards.begun(partial))]
+    begun = [folder for folder in folders if (folder / "plan.json").exists()]
+    if begun and not any(files.plan_changes(folder, plan) for folder in begun):
+        shutil.rmtree(partial)
 
 
 def _select(
@@ -160,35 +207,31 @@ def _counts(rows: list[catalog.Entry], rejected: list) -> dict[str, Any]:
 
 
 def _assemble(
-    partial: Path,
+    target: Path,
     rows: list[catalog.Entry],
-    place_N: np.ndarray,
+    batches: Iterator[np.ndarray],
     rejected: list[tuple[str, str]],
     *,
-    plan: dict[str, Any],
-    counts: dict[str, Any],
+    info: dict[str, Any],
 ) -> None:
-    """Writes partial/store: the images in the rows' order, both tables and the seal."""
-    target, size = partial / "store", plan["image_size"]
+    """Writes a store's folder: the images, both tables and the seal."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
-    pixels = np.memmap(partial / "records.bin", np.uint8, "r").reshape(-1, size, size, 3)
-    with runlog.Progress("sort by split", total=len(rows), unit="painting") as progress:
-        batches = _gather(pixels, place_N, progress)
-        store.write_images(target / "images.npy", batches, rows=len(rows), size=size)
+    store.write_images(target / "images.npy", batches, rows=len(rows), size=info["image_size"])
     rejected_csv = catalog.csv_text([("file", "reason"), *rejected])
     (target / "paintings.csv").write_text(catalog.to_csv(rows), encoding="utf-8", newline="\n")
     (target / "rejected.csv").write_text(rejected_csv, encoding="utf-8", newline="\n")
-    store.seal(target, {**plan, "counts": counts})
+    store.seal(target, info)
 
 
 def _gather(
-    pixels: np.ndarray, place_N: np.ndarray, progress: runlog.Progress
+    parts: list[decoding.Part], place_N: np.ndarray, size: int, progress: runlog.Progress
 ) -> Iterator[np.ndarray]:
-    count = max(1, GATHER_BYTES // pixels[0].nbytes)
+    """Yields the images in the rows' order."""
+    count = max(1, GATHER_BYTES // (3 * size * size))
     for start in range(0, len(place_N), count):
         places = place_N[start : start + count]
-        yield pixels[places]
+        yield decoding.gather(parts, places, size=size)
         progress.advance(len(places))
 
 
@@ -238,6 +281,9 @@ def _add_common_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--test-fraction", type=float, default=0.2, help="of artists (0.2)")
     command.add_argument("--val-fraction", type=float, default=0.1, help="of paintings (0.1)")
     command.add_argument("--seed", type=int, default=0, help="of the split (0)")
+    command.add_argument(
+        "--shard", type=shards.parse, metavar="I/N", help="decode only share I of N"
+    )
     cli.add_workers(command)
 
 

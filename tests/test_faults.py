@@ -302,6 +302,23 @@ def test_a_full_disk_while_preparing_loses_nothing(disk, tiny_store):
         assert checksums.sha256(small.path / "store" / path.name) == checksums.sha256(path)
 
 
+def test_a_full_disk_while_preparing_shards_loses_nothing(disk, tiny_store):
+    """While a shard is decoded, and while all are merged."""
+    small = disk("60k")
+    command = [*tiny.STORE, "--output", str(small.path / "store")]
+    with pytest.raises(OSError, match="No space left on device"):
+        prepare.main([*command, "--shard", "1/2"])
+    small.mount("-o", "remount,size=300k")
+    for shard in ("1/2", "2/2"):
+        prepare.main([*command, "--shard", shard])
+    with pytest.raises(OSError, match="No space left on device"):
+        prepare.main(command)
+    small.mount("-o", "remount,size=20m")
+    prepare.main(command)
+    for path in tiny_store.iterdir():
+        assert checksums.sha256(small.path / "store" / path.name) == checksums.sha256(path)
+
+
 def test_a_read_only_run_folder_is_refused_in_one_line(run, tiny_store, disk):
     small = disk("20m")
     shutil.copytree(run, small.path / "run")

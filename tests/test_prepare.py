@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from painterjax import catalog, prepare, store, synthetic
+from painterjax import catalog, files, parallel, prepare, store, synthetic
 from painterjax.errors import InputError
 
 SIZE = 32
@@ -135,18 +135,26 @@ def test_the_competition_s_files_become_a_store(tmp_path, table):
 SYNTHETIC = ["synthetic", "--artists", "8", "--paintings", "20", "--image-size", str(SIZE)]
 
 
-def _start(output: Path) -> subprocess.Popen:
+def _start(output: Path, *more: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "painterjax.prepare", *SYNTHETIC, "--output", str(output)]
-    command += ["--workers", "2"]
+    command += ["--workers", "2", *more]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("undisturbed") / "store"
+    prepare.main([*SYNTHETIC, "--output", str(path), "--workers", "1"])
+    return path
 
 
 @pytest.mark.parametrize(
     ("signal_number", "exit_code"),
     [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)],
 )
-def test_interrupted_and_run_again_it_ends_with_the_same_bytes(tmp_path, signal_number, exit_code):
-    prepare.main([*SYNTHETIC, "--output", str(tmp_path / "undisturbed"), "--workers", "1"])
+def test_interrupted_and_run_again_it_ends_with_the_same_bytes(
+    undisturbed, tmp_path, signal_number, exit_code
+):
     journal = tmp_path / "store.partial" / "decoded.jsonl"
     process = _start(tmp_path / "store")
     deadline = time.monotonic() + 60
@@ -172,7 +180,7 @@ def test_interrupted_and_run_again_it_ends_with_the_same_bytes(tmp_path, signal_
     _, said = again.communicate(timeout=120)
     assert again.returncode == 0
     assert f"prepare: {done} of 160 paintings" in said
-    assert _files(tmp_path / "store") == _files(tmp_path / "undisturbed")
+    assert _files(tmp_path / "store") == _files(undisturbed)
     assert not (tmp_path / "store.partial").exists()
 
 
@@ -202,10 +210,9 @@ def test_a_worker_without_memory_ends_in_one_line(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_any_number_of_workers_makes_the_same_store(tmp_path):
-    for workers in ("1", "3"):
-        prepare.main([*SYNTHETIC, "--output", str(tmp_path / workers), "--workers", workers])
-    assert _files(tmp_path / "1") == _files(tmp_path / "3")
+def test_any_number_of_workers_makes_the_same_store(undisturbed, tmp_path):
+    prepare.main([*SYNTHETIC, "--output", str(tmp_path / "3"), "--workers", "3"])
+    assert _files(tmp_path / "3") == _files(undisturbed)
 
 
 def test_a_second_time_it_checks_and_says_so(tmp_path, capsys):
@@ -253,6 +260,129 @@ def test_a_store_begun_otherwise_is_not_mixed_up(tmp_path):
 
 
 @pytest.fixture
+def no_workers(monkeypatch) -> None:
+    """Decodes in the test's process, which takes no start of another."""
+    monkeypatch.setattr(parallel, "ordered_map", lambda function, items, _: map(function, items))
+
+
+@pytest.mark.usefixtures("no_workers")
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_shards_merge_into_the_bytes_of_one_run(gallery, tmp_path, count):
+    command = ["folder", "--input", gallery, "--output"]
+    _prepare(*command, tmp_path / "one")
+    argv = [*map(str, [*command, tmp_path / "store"]), "--image-size", str(SIZE)]
+    for number in range(count, 0, -1):
+        prepare.main([*argv, "--shard", f"{number}/{count}"])
+    partial = tmp_path / "store.partial"
+    decoded = [len(path.read_text().splitlines()) for path in partial.glob("*/decoded.jsonl")]
+    assert len(decoded) == count and sum(decoded) == 17 and max(decoded) <= 17 // count + 1
+    prepare.main(argv)
+    assert _files(tmp_path / "store") == _files(tmp_path / "one")
+    assert "artist 1/copy.png" in _rejected(tmp_path / "store")  # In the second shard of three.
+    assert not partial.exists()
+
+
+@pytest.mark.usefixtures("no_workers")
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_an_interrupted_shard_goes_on(undisturbed, tmp_path, sent, status):
+    command, shard = [*SYNTHETIC, "--output", str(tmp_path / "store")], ["--shard", "2/2"]
+    journal = tmp_path / "store.partial" / "shard-2-of-2" / "decoded.jsonl"
+    process = _start(tmp_path / "store", *shard)
+    while not (journal.exists() and journal.stat().st_size) and process.poll() is None:
+        time.sleep(0.01)
+    with pytest.raises(InputError, match=r"another process works in .*store.partial: wait"):
+        prepare.main(command)
+    with pytest.raises(InputError, match=r"another process works in .*shard-2-of-2: wait"):
+        prepare.main([*command, *shard])
+    process.send_signal(sent)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == status and "Traceback" not in said
+    done = len(journal.read_text().splitlines())
+    assert 0 < done < 80
+    prepare.main([*command, "--shard", "1/2"])
+    with pytest.raises(InputError, match=r"1 of the 2 shards in .* repeat this with --shard 2/2"):
+        prepare.main(command)
+    assert len(journal.read_text().splitlines()) == done
+    prepare.main([*command, *shard])
+    prepare.main(command)
+    assert _files(tmp_path / "store") == _files(undisturbed)
+
+
+def _shard(output: Path, shard: str, *more: str) -> list[str]:
+    argv = ["synthetic", "--artists", "3", "--paintings", "2", "--image-size", str(SIZE)]
+    return [*argv, "--output", str(output), "--shard", shard, *more]
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_shards_of_other_plans_are_not_mixed_up(tmp_path):
+    output, partial = tmp_path / "store", tmp_path / "store.partial"
+    prepare.main(_shard(output, "1/3"))
+    with pytest.raises(InputError, match=r"begun otherwise \(shards was 3, is 4\)"):
+        prepare.main(_shard(output, "2/4"))
+    with pytest.raises(InputError, match=r"begun otherwise \(seed was 0, is 1, listing_sha256"):
+        prepare.main(_shard(output, "2/3", "--seed", "1", "--artists", "4"))
+    # Of two that begin at once neither sees the other.
+    prepare.main(_shard(tmp_path / "other", "2/3", "--seed", "1"))
+    (tmp_path / "other.partial" / "shard-2-of-3").rename(partial / "shard-2-of-3")
+    with pytest.raises(InputError, match=r"begun otherwise \(seed was 1, is 0\)"):
+        prepare.main(_shard(output, "3/3"))
+    with pytest.raises(InputError, match=r"begun otherwise \(seed was 1, is 0\)"):
+        prepare.main(_shard(output, "3/3")[:-2])
+    shutil.rmtree(partial / "shard-2-of-3")
+    with pytest.raises(InputError, match=r"2 of the 3 shards .* with --shard 2/3, 3/3 first"):
+        prepare.main(_shard(output, "3/3")[:-2])
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_shard_keeps_out_of_a_folder_that_is_another_s(tmp_path):
+    output, partial = tmp_path / "store", tmp_path / "store.partial"
+    files.begin(partial, {"source": "synthetic"})
+    with pytest.raises(InputError, match="begun without --shard: repeat that or delete it"):
+        prepare.main(_shard(output, "1/2"))
+    (partial / "plan.json").rename(partial / "letter.txt")
+    with pytest.raises(InputError, match="holds other files: move it or delete it"):
+        prepare.main(_shard(output, "1/2"))
+    assert [path.name for path in partial.iterdir()] == ["letter.txt"]
+    (partial / "letter.txt").unlink()
+    with (
+        files.claimed(partial),
+        pytest.raises(InputError, match=r"another process works in .*store.partial: wait"),
+    ):
+        prepare.main(_shard(output, "1/2"))
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_merge_that_was_killed_goes_on(tmp_path, monkeypatch, capsys):
+    output, partial = tmp_path / "store", tmp_path / "store.partial"
+    merge = _shard(output, "")[:-2]
+    prepare.main([*merge, "--output", str(tmp_path / "one")])
+    for shard in ("1/2", "2/2"):
+        prepare.main(_shard(output, shard))
+    for function, module in (("seal", store), ("rmtree", shutil)):  # As it sorts, and at its end.
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module, function, _killed_at(partial, getattr(module, function)))
+            prepare.main(merge)
+        assert partial.exists()
+    prepare.main(_shard(output, "2/2"))
+    assert partial.exists()
+    prepare.main(merge)
+    assert capsys.readouterr().out.count("is whole already") == 2
+    assert not partial.exists()
+    assert _files(output) == _files(tmp_path / "one")
+
+
+def _killed_at(folder: Path, function):
+    """`function`, but where it is asked to seal in `folder`, or to remove it, the process ends."""
+
+    def wrapped(path, *args, **kwargs):
+        if path in (folder, folder / "store") and kwargs != {"ignore_errors": True}:
+            raise KeyboardInterrupt
+        return function(path, *args, **kwargs)
+
+    return wrapped
+
+
+@pytest.fixture
 def folder_of_one(tmp_path) -> Path:
     _save(tmp_path / "one" / "a" / "1.png", artist=0, painting=0)
     return tmp_path / "one"
@@ -275,6 +405,9 @@ def folder_of_one(tmp_path) -> Path:
         (["synthetic", "--output", "x", "--image-size", "big"], "invalid int value: 'big'"),
         (["synthetic", "--output", "x", "--test-fraction", "1"], r"must lie in \[0, 1\)"),
         (["synthetic", "--output", "x", "--workers", "0"], "must be at least 1"),
+        (["synthetic", "--output", "x", "--shard", "0/4"], "0/4: must be i/n with 1 <= i <= n"),
+        (["synthetic", "--output", "x", "--shard", "17/16"], "17/16: must be i/n"),
+        (["synthetic", "--output", "x", "--shard", "3"], "3: must be i/n"),
     ],
 )
 def test_wrong_usage_is_one_line(folder_of_one, monkeypatch, argv, message):
