@@ -117,6 +117,11 @@ bury() {
   if ((code)); then
     echo "local.sh: process ${processes[$1]} ended with status $code" >&2
     if ((!status)); then status=${told:-$code}; fi
+    # Told to stop by another: those that train with it stop at the same step.
+    if ((code == 130 || code == 143)) && [[ -z $told ]]; then
+      told=$code
+      send TERM
+    fi
   fi
   unset "processes[$1]"
 }

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from configs import default
-from painterjax import augment, catalog, prepare, runfolder, store, synthetic
+from painterjax import augment, catalog, parallel, prepare, runfolder, store, synthetic
 from tests import tiny
 
 # (3,) + (2, 3) is more often a mistake than meant.
@@ -60,6 +60,12 @@ def config() -> runfolder.Config:
     config.batch_size = 4
     config.augmentation = dataclasses.asdict(augment.Augmentation())
     return config
+
+
+@pytest.fixture
+def no_workers(monkeypatch) -> None:
+    """Decodes in the test's process, which takes no start of another."""
+    monkeypatch.setattr(parallel, "ordered_map", lambda function, items, _: map(function, items))
 
 
 @pytest.fixture(scope="session")

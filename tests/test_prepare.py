@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from painterjax import catalog, files, parallel, prepare, store, synthetic
+from painterjax import catalog, files, prepare, store, synthetic
 from painterjax.errors import InputError
 
 SIZE = 32
@@ -257,12 +257,6 @@ def test_a_store_begun_otherwise_is_not_mixed_up(tmp_path):
     (partial / "plan.json").write_text(json.dumps({"source": "folder", "image_size": 64}))
     with pytest.raises(InputError, match=r"begun otherwise \(source was folder, is synthetic"):
         prepare.main([*SYNTHETIC, "--output", str(tmp_path / "store")])
-
-
-@pytest.fixture
-def no_workers(monkeypatch) -> None:
-    """Decodes in the test's process, which takes no start of another."""
-    monkeypatch.setattr(parallel, "ordered_map", lambda function, items, _: map(function, items))
 
 
 @pytest.mark.usefixtures("no_workers")
