@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from painterjax import prepare
+from painterjax import prepare, train
 from painterjax.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -200,7 +201,7 @@ def test_slurm_prepares_in_shares_and_merges_them(cluster):
     ("status", "earlier", "requeued"),
     [(0, 0, False), (2, 0, False), (143, 9, True), (3, 2, True), (1, 0, True), (1, 3, False)],
 )
-def test_slurm_s_training_goes_back_into_the_queue(cluster, status, earlier, requeued):
+def test_slurm_s_training_goes_back_into_the_queue(cluster, parse_train, status, earlier, requeued):
     environment = {"SRUN_STATUS": status, "SLURM_RESTART_COUNT": earlier, "SLURM_JOB_ID": 5}
     done = subprocess.run(
         [LAUNCH / "slurm.sh", "--config", "configs/paintings.py", "--workdir", "runs/x"],
@@ -208,19 +209,27 @@ def test_slurm_s_training_goes_back_into_the_queue(cluster, status, earlier, req
     )  # fmt: skip
     srun, *requests = _log(cluster)
     at = srun.index(".venv/bin/python")
-    _check_train(srun[at + 1 :])
+    assert parse_train(srun[at + 1 :]) == Path("runs/x")
     assert (done.returncode, requests) == (
         (0, [["scontrol", "requeue", "5"]]) if requeued else (status, [])
     )
 
 
-def _check_train(words: list[str]) -> None:
-    """The recipe exists and all options are train's."""
-    assert words[:2] == ["-m", "painterjax.train"] and words[-1] == "--distributed"
-    options = {word.split("=")[0] for word in words if word.startswith("--")}
-    assert options <= {"--config", "--workdir", "--distributed", "--config.data.store"}
-    (recipe,) = re.findall(r"configs/\w+\.py", " ".join(words))
-    assert (ROOT / recipe).is_file()
+@pytest.fixture
+def parse_train(monkeypatch) -> Callable[[list[str]], Path]:
+    """Lets train read its command line and nothing else; returns the run folder."""
+    joined: list[None] = []
+    runs: list[Path] = []
+    monkeypatch.setattr(train.cluster, "join", lambda: joined.append(None))
+    monkeypatch.setattr(train, "train", lambda _, run: runs.append(run))
+
+    def parse(words: list[str]) -> Path:
+        assert words[:2] == ["-m", "painterjax.train"]
+        train.main([word.replace("configs/", f"{ROOT}/configs/") for word in words[2:]])
+        assert len(joined) == len(runs) == 1
+        return runs[0]
+
+    return parse
 
 
 # Kubernetes
@@ -269,7 +278,7 @@ def test_manifests_share_one_claim():
     assert claims[0] == claims[1]
 
 
-def test_pods_of_a_training_find_each_other():
+def test_pods_of_a_training_find_each_other(parse_train):
     documents = _manifests("kubernetes.yaml")
     service, job = documents["Service/painterjax-train"], documents["Job/painterjax-train"]
     name, spec = job["metadata"]["name"], job["spec"]
@@ -285,7 +294,7 @@ def test_pods_of_a_training_find_each_other():
     index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
     assert env["JAX_PROCESS_ID"]["valueFrom"]["fieldRef"]["fieldPath"] == index
     assert container["command"][0] == "python"
-    _check_train(container["command"][1:])
+    assert parse_train(container["command"][1:]) == Path("/work/runs/paintings")
 
 
 def test_kubernetes_prepares_in_shares_and_merges_them(cluster):
