@@ -1,0 +1,76 @@
+"""docs/scaling.md: its tables are what the command measured and what its formula gives."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from configs import painter_by_numbers, throughput
+from painterjax import model
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+# Of a step that is compiled for two CPU devices.
+COLLECTIVES = {"painter_by_numbers": 72, "throughput": 38}
+# By number of GPUs: bytes a second of each, one way, and seconds of latency.
+NETWORKS = {8: (450e9, 20e-6), 64: (50e9, 60e-6)}
+STEPS_MS = (10, 50, 200)
+
+
+def _measured() -> list[dict[str, Any]]:
+    results = [ROOT / "docs" / "results" / f"cpu-scaling{name}.json" for name in ("", "-256")]
+    return [row for path in results for row in json.loads(path.read_text())["rows"]]
+
+
+def test_the_measured_rows_are_what_the_command_wrote():
+    rows = [
+        f"| {row['gradient_bytes'] / 1e6:.1f} MB, {row['image_size']} pixels | {row['processes']} "
+        f"| {row['all_reduce_ms']['median']:.1f} ms | {row['step_ms']['median']:,.0f} ms "
+        f"| {row['images_per_step']} | {row['images_per_s']:.1f} |"
+        for row in _measured()
+    ]
+    assert "\n".join(rows) in PAGE, "scaling.md is to say:\n" + "\n".join(rows)
+
+
+def _gradient_bytes(recipe: Any, image_size: int) -> int:
+    config = recipe.get_config()
+    network = nnx.eval_shape(
+        lambda: model.StyleNet(
+            image_size=image_size,
+            widths=config.model.widths,
+            depths=config.model.depths,
+            head=config.model.head,
+            embedding_dim=config.model.embedding_dim,
+            dtype=jnp.dtype(config.model.dtype),
+            rngs=nnx.Rngs(0),
+        )
+    )
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(nnx.state(network, nnx.Param)))
+
+
+def _estimated_row(name: str, gradient_bytes: int, gpus: int) -> str:
+    bandwidth, latency_s = NETWORKS[gpus]
+    sent_ms = 1000 * 2 * (gpus - 1) / gpus * gradient_bytes / bandwidth
+    waited_ms = 1000 * COLLECTIVES[name] * latency_s
+    shares = [100 * t / (t + sent_ms + waited_ms) for t in STEPS_MS]
+    cells = [f"`{name}.py`, {gradient_bytes / 1e6:.1f} MB, {COLLECTIVES[name]} collectives"]
+    cells += [f"{gpus}", f"{sent_ms:.2f} + {waited_ms:.2f} ms", *(f"{s:.0f} %" for s in shares)]
+    return "| " + " | ".join(cells) + " |"
+
+
+@pytest.mark.parametrize(("recipe", "image_size"), [(painter_by_numbers, 256), (throughput, 64)])
+def test_the_estimated_rows_are_those_of_the_formula(recipe, image_size):
+    name = recipe.__name__.rpartition(".")[2]
+    gradient_bytes = _gradient_bytes(recipe, image_size)
+    rows = "\n".join(_estimated_row(name, gradient_bytes, gpus) for gpus in NETWORKS)
+    assert rows in PAGE, f"scaling.md is to say:\n{rows}"
+
+
+def test_a_step_s_gradients_are_as_large_as_measured():
+    sizes = {row["image_size"]: row["gradient_bytes"] for row in _measured()}
+    for image_size, gradient_bytes in sizes.items():
+        assert _gradient_bytes(painter_by_numbers, image_size) == gradient_bytes
