@@ -1,6 +1,7 @@
 """docs/scaling.md: its tables are what the command measured and what its formula gives."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,11 @@ def test_a_step_s_gradients_are_as_large_as_measured():
     sizes = {row["image_size"]: row["gradient_bytes"] for row in _measured()}
     for image_size, gradient_bytes in sizes.items():
         assert _gradient_bytes(painter_by_numbers, image_size) == gradient_bytes
+
+
+def test_what_the_page_names_is_there():
+    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", PAGE)
+    files = re.findall(r"(?:launch|configs|benchmarks)/[\w-]+\.\w+", PAGE)
+    assert links and files
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+    assert [file for file in files if not (ROOT / file).exists()] == []
