@@ -16,7 +16,7 @@ POLL_S=0.1
 
 main() {
   [[ $# -ge 2 && $1 =~ ^[1-9][0-9]*$ ]] || refuse "expected N COMMAND..., as in local.sh 8 python"
-  [[ ${RESTARTS:=0} =~ ^[0-9]+$ ]] || refuse "RESTARTS is $RESTARTS: must be a number"
+  [[ ${RESTARTS:=0} =~ ^(0|[1-9][0-9]*)$ ]] || refuse "RESTARTS is $RESTARTS: must be a number"
   count=$1
   shift
   find_gpus
