@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from configs import default
-from painterjax import augment, cluster, mesh, runfolder, store, wiring
+from painterjax import augment, cluster, compilation, mesh, runfolder, store, wiring
 
 STEPS = 2
 # Each with the recipe's warps or, as they take seconds to compile, other augmentation.
@@ -86,6 +86,7 @@ def all_cases(split: store.Split) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
+    compilation.keep_on_disk()
     if "--distributed" in sys.argv:
         cluster.join()
     cases = all_cases(store.open_store(sys.argv[1]).splits["train"])
