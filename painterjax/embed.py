@@ -93,8 +93,9 @@ def store_vectors(
     for split in splits:
         with runlog.Progress(f"embed {split.name}", total=len(split), unit="painting") as progress:
             emb_NxD = embedder.embed(split.image_NxSxSxC, progress)
-        where = {"store": str(store.path), "split": split.name}
-        yield vectors.Vectors(emb_NxD, split.paintings, {**origin, **where})
+        where = {"store": str(store.path.resolve()), "store_sha256": store.info["sha256"]}
+        at = {**origin, **where, "split": split.name}
+        yield vectors.Vectors(emb_NxD, split.paintings, at)
 
 
 def embed_images(run: Path, directory: Path, output: Path, *, workers: int) -> None:

@@ -11,7 +11,6 @@ does both, selects by number, and holds ten million vectors in the memory of one
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import operator
 import sqlite3
@@ -29,9 +28,10 @@ from painterjax.judging import century
 from painterjax.vectors import ORIGIN, Vectors
 
 EXACT = 1_000_000
+# How far apart, of their length, two vectors of one image are at most: half precision rounds.
+SAME = 1e-3
 SCHEMA = """
-create table if not exists sources (
-  id integer primary key, origin text not null, sha256 text not null);
+create table if not exists sources (id integer primary key, origin text not null);
 create table if not exists paintings (
   id integer primary key, source integer not null, position integer not null,
   file text not null, artist text not null, title text not null, style text not null,
@@ -95,12 +95,23 @@ class Index:
                 return {}
             return dict(database.execute("select name, value from facts"))
 
-    def add(self, vectors: Vectors) -> None:
-        """Appends vectors; a kill leaves the index as it was.
+    @property
+    def origins(self) -> list[dict[str, Any]]:
+        """Vectors.origin of each file that was added, in their order."""
+        with self._open() as database:
+            rows = database.execute("select origin from sources order by id").fetchall()
+        return [json.loads(origin) for (origin,) in rows]
+
+    def add(self, vectors: Vectors) -> int:
+        """Appends the vectors that are not there yet; a kill leaves the index as it was.
+
+        A painting is there where one of its file's name has its vector.
+
+        Returns:
+          How many were appended.
 
         Raises:
-          InputError: they are there already, or come from another run, or another state of it,
-            than those that are there.
+          InputError: they come from another run, or another state of it, than those there.
           OSError: the disk is full.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +119,10 @@ class Index:
             self._read()  # Another process may have added some since.
             before = self.facts
             self._check(vectors, before)
-            grown, more = _grown(self._vectors, vectors.emb_NxD, before)
+            row_M = self._new_rows(vectors)
+            if not len(row_M):
+                return 0
+            grown, more = _grown(self._vectors, vectors.emb_NxD[row_M], before)
             facts = {name: str(vectors.origin[name]) for name in ORIGIN}
             facts |= {"vectors": f"vectors-{grown.ntotal}.faiss", **more}
             temporary = self.folder / "vectors.tmp"
@@ -118,10 +132,11 @@ class Index:
                 raise OSError(f"{temporary} cannot be written: {error}") from error
             temporary.replace(self.folder / facts["vectors"])
             with self._open() as database:
-                self._insert(database, vectors, first=len(self), facts=facts)
+                self._insert(database, vectors, row_M.tolist(), facts=facts)
             self._vectors = grown
             if before and before["vectors"] != facts["vectors"]:
                 (self.folder / before["vectors"]).unlink(missing_ok=True)
+        return len(row_M)
 
     def _check(self, vectors: Vectors, facts: dict[str, str]) -> None:
         for name in ("step", "config_sha256"):
@@ -130,13 +145,25 @@ class Index:
                     f"{self.folder} has vectors of {name} {facts[name]}, these are of"
                     f" {vectors.origin[name]}: embed again, or choose another --index"
                 )
-        if facts:
-            with self._open() as database:
-                known = database.execute(
-                    "select 1 from sources where sha256 = ?", (_digest(vectors),)
-                )
-                if known.fetchone() is not None:
-                    raise InputError(f"{self.folder} has these paintings already")
+        if len(self) and self._vectors.d != vectors.emb_NxD.shape[1]:
+            sizes = f"{self._vectors.d} numbers, not {vectors.emb_NxD.shape[1]}"
+            raise InputError(f"{self.folder} has vectors of {sizes}")
+
+    def _new_rows(self, vectors: Vectors) -> np.ndarray:
+        """The rows of vectors whose paintings are not there yet."""
+        is_new_N = np.ones(len(vectors.paintings), bool)
+        if len(self):
+            with self._open() as database:  # Every painting beside those there of its name.
+                pairs = database.execute(
+                    "select new.key, paintings.id from json_each(?) as new"
+                    " cross join paintings on paintings.file = new.value",
+                    (json.dumps([painting.file for painting in vectors.paintings]),),
+                ).fetchall()
+            row_M, number_M = np.array(pairs, np.int64).reshape(-1, 2).T
+            new_MxD, there_MxD = vectors.emb_NxD[row_M], cells.reconstruct(self._vectors, number_M)
+            apart_M = np.linalg.norm(new_MxD - there_MxD, axis=1)
+            is_new_N[row_M[apart_M <= SAME * np.linalg.norm(new_MxD, axis=1)]] = False
+        return np.flatnonzero(is_new_N)
 
     def nearest(
         self, emb_D: np.ndarray, count: int, *, among_N: np.ndarray | None = None
@@ -221,42 +248,39 @@ class Index:
             raise InputError(f"{self._database}: {error}: build the index again") from error
 
     def _insert(
-        self, database: sqlite3.Connection, vectors: Vectors, *, first: int, facts: dict[str, str]
+        self,
+        database: sqlite3.Connection,
+        vectors: Vectors,
+        rows: list[int],
+        *,
+        facts: dict[str, str],
     ) -> None:
         database.execute("pragma cache_size = -200000")  # kB: the indexes of millions of rows.
         database.execute("begin")
+        first = len(self)
         if not first:
             for statement in SCHEMA.split(";")[:-1]:
                 database.execute(statement)
         cursor = database.execute(
-            "insert into sources (origin, sha256) values (?, ?)",
-            (json.dumps(vectors.origin), _digest(vectors)),
+            "insert into sources (origin) values (?)", (json.dumps(vectors.origin),)
         )
         places = ", ".join("?" * (len(PAINTING_COLUMNS) + 4))
         values = operator.attrgetter(*PAINTING_COLUMNS)
         database.executemany(
             f"insert into paintings values ({places})",
             (
-                (first + i, cursor.lastrowid, i, *values(painting), century(painting.date))
-                for i, painting in enumerate(vectors.paintings)
+                (first + i, cursor.lastrowid, row, *values(painting), century(painting.date))
+                for i, row in enumerate(rows)
+                for painting in (vectors.paintings[row],)
             ),
         )
         database.executemany("insert or replace into facts values (?, ?)", facts.items())
-
-
-def _digest(vectors: Vectors) -> str:
-    """A name for the vectors themselves, wherever they were and whoever embedded them."""
-    digest = hashlib.sha256("\n".join(p.file for p in vectors.paintings).encode())
-    digest.update(np.ascontiguousarray(vectors.emb_NxD).data)
-    return digest.hexdigest()
 
 
 def _grown(vectors: Any, emb_NxD: np.ndarray, facts: dict[str, str]) -> tuple[Any, dict[str, str]]:
     """Returns FAISS's index with more vectors, and what was measured where they lie in cells."""
     if vectors is None:
         vectors = faiss.IndexFlatL2(emb_NxD.shape[1])
-    if vectors.d != emb_NxD.shape[1]:
-        raise InputError(f"the index has vectors of {vectors.d} numbers, not {emb_NxD.shape[1]}")
     if isinstance(vectors, faiss.IndexIVF) or vectors.ntotal + len(emb_NxD) > EXACT:
         return cells.grown(vectors, emb_NxD, facts)
     # A copy: what is on disk and in this object change together or not at all.

@@ -24,28 +24,31 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from painterjax import cli, compilation, embed, files, images, vectors
+from painterjax import catalog, cli, compilation, embed, files, images, runfolder, vectors
 from painterjax.errors import InputError
 from painterjax.index import Entry, Index
 from painterjax.store import Store, open_store
 from painterjax.verification import Calibration, read_calibration
+
+# What the origins of vectors that can be compared have in common.
+SAME_RUN = ("step", "config_sha256")
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.search`."""
     compilation.keep_on_disk()
     args = _parse(argv)
-    if args.add:
-        index = Index(args.index)
-        index.add(vectors.load(args.add))
-        recall = index.facts.get("recall")
-        measured = f"finds {recall} of the ten nearest, as measured" if recall else "exact"
-        print(f"index: {index.folder}, {len(index)} paintings, {measured}")
+    added = vectors.load(args.add) if args.add else None
+    embedder, origin = embed.of_run(args.run)
+    if added is not None:
+        _check_same_run(f"--add {args.add}", added.origin, origin)
+        _add(added, args.index)
     if not args.query:
         return
-    embedder, origin = embed.of_run(args.run)
     index = Index(args.index) if args.index else own_index(args.run, embedder, origin)
-    _check_same_run(index, origin)
+    if not len(index):
+        raise InputError(f"{index.folder} is no index: make one with --add")
+    _check_same_run(str(index.folder), index.facts, origin)
     emb_D, entry = _embedding(args.query, index, embedder)
     among_N = filtered(
         index, entry, without_artist=args.other_artists,
@@ -68,7 +71,7 @@ def own_index(run: Path, embedder: embed.Embedder, origin: dict[str, Any]) -> In
     """Returns the index of a run's whole store in RUN/index, made where it is not there yet."""
     folder, building = run / "index", run / "index.partial"
     index = Index(folder)
-    if len(index) and index.facts["step"] == str(origin["step"]):
+    if len(index) and _is_of_store(index, run, origin):
         return index
     building.mkdir(exist_ok=True)
     with files.claimed(building):
@@ -79,6 +82,27 @@ def own_index(run: Path, embedder: embed.Embedder, origin: dict[str, Any]) -> In
         (building / "index").rename(folder)
     shutil.rmtree(building, ignore_errors=True)
     return Index(folder)
+
+
+def _is_of_store(index: Index, run: Path, origin: dict[str, Any]) -> bool:
+    """Whether an index has every painting of a run's store by its row, and no other."""
+    dataset = runfolder.read_dataset(run)
+    known = runfolder.flatten(dataset)  # It may be damaged: then the store is refused.
+    counts = {name: known.get(f"counts.{name}.paintings", 0) for name in catalog.SPLITS}
+    expected = [(name, dataset.get("sha256")) for name, count in counts.items() if count]
+    found = [(each.get("split"), each.get("store_sha256")) for each in index.origins]
+    same_run = all(index.facts[name] == str(origin[name]) for name in SAME_RUN)
+    return same_run and found == expected and len(index) == sum(counts.values())
+
+
+def _add(added: vectors.Vectors, folder: Path) -> None:
+    index = Index(folder)
+    count = index.add(added)
+    there = len(added.paintings) - count
+    recall = index.facts.get("recall")
+    measured = f"finds {recall} of the ten nearest, as measured" if recall else "exact"
+    told = f"{count} added" + (f", {there} were there already" if there else "")
+    print(f"index: {index.folder}, {len(index)} paintings ({told}), {measured}")
 
 
 def nearest(
@@ -148,13 +172,11 @@ def _opened(path: str) -> Store:
     return open_store(path)
 
 
-def _check_same_run(index: Index, origin: dict[str, Any]) -> None:
-    if not len(index):
-        raise InputError(f"{index.folder} is no index: make one with --add")
-    for name in ("step", "config_sha256"):
-        if index.facts[name] != str(origin[name]):
+def _check_same_run(what: str, facts: dict[str, Any], origin: dict[str, Any]) -> None:
+    for name in SAME_RUN:
+        if str(facts[name]) != str(origin[name]):
             raise InputError(
-                f"{index.folder} is of {name} {index.facts[name]}, the run of {origin[name]}:"
+                f"{what} is of {name} {facts[name]}, the run of {origin[name]}:"
                 " embed again, and add that to another --index"
             )
 
@@ -201,6 +223,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         raise InputError("--query is required, or --add; see --help")
     if args.add is not None and args.index is None:
         raise InputError("--add needs --index, the folder to make or extend")
+    if args.add is not None and args.index.resolve() == (args.run / "index").resolve():
+        raise InputError(
+            f"--index {args.index} holds the run's own store and nothing else:"
+            " choose another for --add"
+        )
     if args.k < 1:
         raise InputError(f"--k is {args.k}: must be at least 1")
     return args

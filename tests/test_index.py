@@ -75,11 +75,25 @@ def test_an_add_that_was_killed_leaves_what_was_there(tmp_path, monkeypatch):
         assert database.execute("select count(*) from paintings").fetchone() == (20,)
 
 
-def test_the_same_vectors_twice_are_refused(tmp_path):
-    Index(tmp_path).add(_vectors(0, 10))
-    Index(tmp_path).add(_vectors(1, 10))
-    with pytest.raises(InputError, match="has these paintings already"):
-        Index(tmp_path).add(_vectors(0, 10))
+def test_only_paintings_that_are_not_there_are_added(tmp_path):
+    first, grown = _vectors(0, 10), _vectors(0, 14)
+    assert Index(tmp_path).add(first) == 10
+    assert Index(tmp_path).add(first) == 0
+    again_NxD = grown.emb_NxD.copy()
+    again_NxD[:10] = first.emb_NxD * np.float32(1 + 1e-6)  # As other hardware would round.
+    again_NxD[3] = -first.emb_NxD[3]  # Another picture under the same name.
+    assert Index(tmp_path).add(dataclasses.replace(grown, emb_NxD=again_NxD)) == 5
+    index = Index(tmp_path)
+    added = index.entries(range(10, 15))
+    assert [entry.painting.file for entry in added] == [f"0/{i}.jpg" for i in (3, *range(10, 14))]
+    assert [entry.position for entry in added] == [3, *range(10, 14)]
+    np.testing.assert_array_equal(index.embedding(10), again_NxD[3])
+
+
+def test_in_cells_as_well_only_new_paintings_are_added(in_cells, tmp_path):
+    assert Index(tmp_path).add(_vectors(2, 2000)) == 0
+    assert Index(tmp_path).add(_vectors(3, 5)) == 5
+    assert len(Index(tmp_path)) == len(in_cells[1]) + 5
 
 
 def test_a_second_process_s_vectors_are_kept(tmp_path):

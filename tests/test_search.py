@@ -1,7 +1,9 @@
 """embed and search on a tiny run: files, resuming, queries, filters, and wrong usage."""
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from PIL import Image
 
 from painterjax import embed, evaluate, runfolder, search, store, vectors
 from painterjax.errors import InputError
+from painterjax.index import Index
 from tests.tiny import ROOT
 
 
@@ -104,13 +107,46 @@ def test_an_index_of_pictures_names_their_files(run, pictures, tmp_path, capsys)
     embed.main(["--run", str(run), "--images", str(pictures), "--workers", "1",
                 "--output", str(tmp_path / "pictures.npz")])  # fmt: skip
     argv = ["--run", str(run), "--index", str(tmp_path / "index")]
-    search.main([*argv, "--add", str(tmp_path / "pictures.npz")])
-    assert "16 paintings, exact" in capsys.readouterr().out
+    add = ["--add", str(tmp_path / "pictures.npz")]
+    search.main([*argv, *add])
+    assert "16 paintings (16 added), exact" in capsys.readouterr().out
+    search.main([*argv, *add, "--query", "0", "--k", "1"])
+    said = capsys.readouterr().out
+    assert "16 paintings (0 added, 16 were there already), exact" in said
+    assert "pictures" in said.splitlines()[-1]  # The query is answered.
     search.main([*argv, "--query", "0", "--k", "1", "--json", str(tmp_path / "found.json")])
     (found,) = json.loads((tmp_path / "found.json").read_text())
     assert found["image"] == str(pictures / found["file"])
     search.main([*argv, "--query", "0", "--artist", "nobody"])
     assert "no painting of the index fits these filters" in capsys.readouterr().out
+
+
+def test_vectors_of_another_state_of_the_run_are_refused_at_once(run, tmp_path):
+    embed.main(["--run", str(run), "--split", "val", "--output", str(tmp_path / "val.npz")])
+    own = vectors.load(tmp_path / "val.npz")
+    other = dataclasses.replace(own, origin={**own.origin, "step": 1})
+    vectors.save(tmp_path / "other.npz", other)
+    argv = ["--run", str(run), "--index", str(tmp_path / "index"), "--add"]
+    with pytest.raises(InputError, match=r"--add .*other\.npz is of step 1, the run of \d+: embed"):
+        search.main([*argv, str(tmp_path / "other.npz")])
+    assert not (tmp_path / "index").exists()
+
+
+def test_the_run_s_own_index_holds_its_store_alone(run, opened, tmp_path):
+    """Nothing is added to it, and one that was added to by other means is made anew."""
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    argv = ["--run", str(copy), "--query", "0", "--k", "1"]
+    search.main(argv)
+    embed.main(["--run", str(run), "--split", "val", "--output", str(tmp_path / "val.npz")])
+    with pytest.raises(InputError, match="holds the run's own store and nothing else: choose anot"):
+        search.main([*argv, "--index", f"{copy}/./index", "--add", str(tmp_path / "val.npz")])
+    more = vectors.load(tmp_path / "val.npz")
+    more = dataclasses.replace(more, emb_NxD=-more.emb_NxD)
+    for strange in (more, dataclasses.replace(more, origin={**more.origin, "images": "x"})):
+        assert Index(copy / "index").add(strange) == len(more.paintings)
+        search.main(argv)
+        assert len(Index(copy / "index")) == sum(map(len, opened.splits.values()))
 
 
 def test_vectors_of_any_origin_are_judged_as_a_run_is(run, opened, tmp_path):
