@@ -19,6 +19,7 @@ from painterjax import catalog, images, parallel, runlog, sources
 MAX_CHUNK = 8  # Paintings per task: handing over costs little, and the bar moves smoothly.
 CHUNK_BYTES = 2**24  # Of a task's pixels; what bounds the memory.
 
+JOURNAL, RECORDS = "decoded.jsonl", "records.bin"
 # What decoded.jsonl says of a painting.
 Fate = dict[str, str]
 
@@ -63,16 +64,15 @@ def decode_all(
     """Decodes what `folder` does not have yet; returns the fate of every painting, in order.
 
     Args:
-      source: the paintings.
+      source: the paintings; in front those that `recovered` tells of.
       folder: where records.bin and decoded.jsonl are, or will be.
       size: the side S of decoded images.
       workers: processes that decode.
       keeping: what is kept of them.
       what: names the work on the progress bar.
     """
-    journal_path, records_path = folder / "decoded.jsonl", folder / "records.bin"
-    with open(journal_path, "ab+") as journal, open(records_path, "ab+") as records:
-        done = _recover(journal, records, bytes_per_image=keeping.bytes_per_image)
+    done = len(recovered(folder, bytes_per_image=keeping.bytes_per_image))
+    with open(folder / JOURNAL, "ab") as journal, open(folder / RECORDS, "ab") as records:
         left, length = source.paintings[done:], keeping.chunk
         chunks = [left[i : i + length] for i in range(0, len(left), length)]
         decode = functools.partial(_decode_chunk, source.load, size)
@@ -86,12 +86,12 @@ def decode_all(
                 journal.write(b"".join(json.dumps(fate).encode() + b"\n" for fate, _ in results))
                 journal.flush()
                 progress.advance(len(results))
-    return [json.loads(line) for line in journal_path.read_text().splitlines()]
+    return [json.loads(line) for line in (folder / JOURNAL).read_text().splitlines()]
 
 
 def read(folder: Path, *, size: int) -> Part:
     """Returns what `folder` has whole of images that are kept as pixels, which may be nothing."""
-    journal, records = folder / "decoded.jsonl", folder / "records.bin"
+    journal, records = folder / JOURNAL, folder / RECORDS
     if not (journal.exists() and records.exists()):
         return Part(folder, [])
     with open(journal, "rb") as lines:
@@ -105,19 +105,20 @@ def gather(parts: list[Part], place_N: np.ndarray, *, size: int) -> np.ndarray:
     part_N = np.searchsorted(first, place_N, side="right") - 1
     image_NxSxSxC = np.empty((len(place_N), size, size, 3), np.uint8)
     for number in np.unique(part_N):
-        records = np.memmap(parts[number].folder / "records.bin", np.uint8, "r")
+        records = np.memmap(parts[number].folder / RECORDS, np.uint8, "r")
         here = part_N == number
         image_NxSxSxC[here] = records.reshape(-1, size, size, 3)[place_N[here] - first[number]]
     return image_NxSxSxC
 
 
-def _recover(journal: BinaryIO, records: BinaryIO, *, bytes_per_image: int) -> int:
-    """Cuts both files back to the last painting that is whole in both; returns how many are."""
-    journal.seek(0)
-    lines = _whole_lines(journal, records.seek(0, os.SEEK_END) // bytes_per_image)
-    journal.truncate(sum(map(len, lines)))
-    records.truncate(sum(map(_has_image, lines)) * bytes_per_image)
-    return len(lines)
+def recovered(folder: Path, *, bytes_per_image: int) -> list[Fate]:
+    """Returns the fates that are whole on disk, in order; what a kill cut short is removed."""
+    with open(folder / JOURNAL, "ab+") as journal, open(folder / RECORDS, "ab+") as records:
+        journal.seek(0)
+        lines = _whole_lines(journal, records.seek(0, os.SEEK_END) // bytes_per_image)
+        journal.truncate(sum(map(len, lines)))
+        records.truncate(sum(map(_has_image, lines)) * bytes_per_image)
+    return [json.loads(line) for line in lines]
 
 
 def _whole_lines(journal: BinaryIO, images_on_disk: int) -> list[bytes]:

@@ -73,10 +73,11 @@ def own_index(run: Path, embedder: embed.Embedder, origin: dict[str, Any]) -> In
     index = Index(folder)
     if len(index) and _is_of_store(index, run, origin):
         return index
-    building.mkdir(exist_ok=True)
+    vectors_there = building / f"step-{origin['step']}"
+    vectors_there.mkdir(parents=True, exist_ok=True)
     with files.claimed(building):
         shutil.rmtree(building / "index", ignore_errors=True)
-        for embedded in embed.store_vectors(run, embedder, origin):
+        for embedded in embed.store_vectors(run, embedder, origin, partial=vectors_there):
             Index(building / "index").add(embedded)
         shutil.rmtree(folder, ignore_errors=True)  # Of an earlier state of the run.
         (building / "index").rename(folder)

@@ -8,21 +8,22 @@ Example:
         --output submission.csv
 
 reads index, image1 and image2 of each pair and writes index and sameArtist, the probability, in the
-same order. The images of DIR are embedded first, into OUTPUT.npz, which a later start takes as it
-is. A pair with an image that is missing gets 0.5; OUTPUT.missing.csv names these images.
+same order. The images of DIR are embedded first, into OUTPUT.npz; what is there already is taken
+from there. A pair with an image that is missing or broken gets 0.5; OUTPUT.missing.csv names these
+images, each with the reason.
 """
 
 import argparse
+import collections
 import csv
 import io
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from painterjax import catalog, cli, compilation, embed, runlog, vectors
+from painterjax import catalog, cli, compilation, embed, runlog, sources, vectors
 from painterjax.errors import InputError
 from painterjax.verification import Calibration, needed_calibration
 
@@ -37,44 +38,64 @@ def main(argv: list[str]) -> None:
     args = _parse(argv)
     _, origin = embed.of_run(args.run)
     calibration = needed_calibration(args.run, step=origin["step"])
+    names = image_names(args.pairs)
+    _check_images(names, args.images)
     embedded_path = args.output.with_name(args.output.name + ".npz")
-    if not embedded_path.exists():
-        embed.embed_images(args.run, args.images, embedded_path, workers=args.workers)
-    embedded = vectors.load(embedded_path)
-    _check_origin(embedded, {**origin, "images": str(args.images)}, embedded_path)
-    missing = write_scores(args.pairs, args.output, embedded, calibration)
-    if missing:
-        table = args.output.with_name(args.output.name + ".missing.csv")
-        table.write_text(catalog.csv_text([("image",), *((name,) for name in sorted(missing))]))
-        print(f"  {len(missing)} images are missing, their pairs have {UNKNOWN}: see {table}")
+    embedded, rejected = embed.embed_images(
+        args.run, args.images, embedded_path, workers=args.workers
+    )
+    reasons = {Path(file).name: reason for file, reason in rejected.items()}
+    missing = {
+        name: reasons.get(name, "no such file")
+        for name in sorted(names - {Path(painting.file).name for painting in embedded.paintings})
+    }
+    if len(missing) == len(names):
+        raise InputError(f"no image of {args.pairs} can be read: see {embedded_path}.rejected.csv")
+    write_scores(args.pairs, args.output, embedded, calibration)
+    _write_missing(args.output, missing)
     print(f"submission: {args.output}")
+
+
+def image_names(pairs: Path) -> set[str]:
+    """Reads a table of pairs whole; returns the images that it names.
+
+    Raises:
+      InputError: it is no such table, or has no pair.
+    """
+    names: set[str] = set()
+    with runlog.Progress("read", total=pairs.stat().st_size, unit="byte") as progress:
+        for _, first, second, read in _blocks(pairs):
+            names.update(first, second)
+            progress.advance(read)
+    if not names:
+        raise InputError(f"{pairs} has a header but no pairs")
+    return names
 
 
 def write_scores(
     pairs: Path, output: Path, embedded: vectors.Vectors, calibration: Calibration
-) -> set[str]:
-    """Writes the score of each pair, in their order; returns the names of missing images.
-
-    Raises:
-      InputError: the table of pairs is none; nothing is written.
-    """
+) -> None:
+    """Writes the score of each pair, in their order; or nothing, where the table is none."""
     row_by_name = {Path(p.file).name: row for row, p in enumerate(embedded.paintings)}
-    if len(row_by_name) < len(embedded.paintings):
-        raise InputError("two images below --images have the same name: pairs could mean either")
-    missing: set[str] = set()
     temporary = output.with_name(output.name + ".tmp")
-    with (
-        open(temporary, "w", encoding="utf-8") as file,
-        runlog.Progress("submit", total=pairs.stat().st_size, unit="byte") as progress,
-    ):
-        file.write("index,sameArtist\n")
-        for index_P, first_P, second_P, read in _blocks(pairs, row_by_name, missing):
-            score_P = _scores(embedded.emb_NxD, first_P, second_P, calibration)
-            lines = zip(index_P, score_P.tolist(), strict=True)
-            file.write("".join(f"{index},{score:.6f}\n" for index, score in lines))
-            progress.advance(read)
-    temporary.replace(output)
-    return missing
+    try:
+        with (
+            open(temporary, "w", encoding="utf-8") as file,
+            runlog.Progress("submit", total=pairs.stat().st_size, unit="byte") as progress,
+        ):
+            file.write("index,sameArtist\n")
+            for index, first, second, read in _blocks(pairs):
+                first_P, second_P = (
+                    np.array([row_by_name.get(name, -1) for name in names])
+                    for names in (first, second)
+                )
+                score_P = _scores(embedded.emb_NxD, first_P, second_P, calibration)
+                lines = zip(index, score_P.tolist(), strict=True)
+                file.write("".join(f"{i},{score:.6f}\n" for i, score in lines))
+                progress.advance(read)
+        temporary.replace(output)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _scores(
@@ -86,17 +107,8 @@ def _scores(
     return np.where(known_P, calibration.probability(distance_P), UNKNOWN)
 
 
-def _blocks(
-    pairs: Path, row_by_name: dict[str, int], missing: set[str]
-) -> Iterator[tuple[list[str], np.ndarray, np.ndarray, int]]:
-    """Yields blocks of pairs: the index column, the rows of both images, and the bytes read."""
-
-    def row(name: str) -> int:
-        found = row_by_name.get(name, -1)
-        if found < 0:
-            missing.add(name)
-        return found
-
+def _blocks(pairs: Path) -> Iterator[tuple[list[str], list[str], list[str], int]]:
+    """Yields blocks of a table: the columns index, image1 and image2, and the bytes read."""
     try:
         with (
             open(pairs, "rb") as raw,
@@ -104,33 +116,51 @@ def _blocks(
         ):
             reader = csv.reader(file)
             header = next(reader, [])
-            if not set(COLUMNS) <= set(header):
-                raise InputError(f"{pairs} has the columns {header}, needs {', '.join(COLUMNS)}")
-            index, first, second = (header.index(name) for name in COLUMNS)
+            if any(header.count(name) != 1 for name in COLUMNS):
+                raise InputError(
+                    f"{pairs} has the columns {header}, needs {', '.join(COLUMNS)}, each once"
+                )
+            places = [header.index(name) for name in COLUMNS]
             read = 0
             while lines := list(itertools.islice(reader, BLOCK)):
+                lines = [line for line in lines if line]  # Blank ones, as at the end.
                 if any(len(line) != len(header) for line in lines):
                     raise InputError(
                         f"{pairs}, up to line {reader.line_num}: a line has not"
                         f" {len(header)} values: mend it"
                     )
+                index, first, second = ([line[place] for line in lines] for place in places)
                 at = raw.tell()
-                yield (
-                    [line[index] for line in lines],
-                    np.array([row(line[first]) for line in lines]),
-                    np.array([row(line[second]) for line in lines]),
-                    at - read,
-                )
+                yield index, first, second, at - read
                 read = at
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {pairs}: {error}") from error
 
 
-def _check_origin(embedded: vectors.Vectors, origin: dict[str, Any], path: Path) -> None:
-    changed = [key for key in origin if embedded.origin.get(key) != origin[key]]
-    if changed:
-        was = ", ".join(f"{key} {embedded.origin.get(key)}, not {origin[key]}" for key in changed)
-        raise InputError(f"{path} is of {was}: delete it to embed again")
+def _check_images(names: set[str], directory: Path) -> None:
+    """Raises InputError where a folder has none of the images, or two of one's name."""
+    files = [painting.file for painting in sources.files_below(directory).paintings]
+    count_by_name = collections.Counter(Path(file).name for file in files)
+    if not names & count_by_name.keys():
+        raise InputError(
+            f"{directory} has none of the {len(names)} images of --pairs, as {min(names)}:"
+            " --images is to be their folder"
+        )
+    twice = sorted(name for name in names if count_by_name[name] > 1)
+    if twice:
+        raise InputError(
+            f"{len(twice)} names of --pairs could mean either of two images below {directory},"
+            f" as {twice[0]}: rename one"
+        )
+
+
+def _write_missing(output: Path, missing: dict[str, str]) -> None:
+    table = output.with_name(output.name + ".missing.csv")
+    table.unlink(missing_ok=True)
+    if missing:
+        text = catalog.csv_text([("image", "reason"), *missing.items()])
+        table.write_text(text, encoding="utf-8", newline="\n")
+        print(f"  {len(missing)} images are missing, their pairs have {UNKNOWN}: see {table}")
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -29,20 +29,24 @@ class Vectors:
       emb_NxD: float32 embeddings.
       paintings: what is known of each; the artist is "" where nobody says.
       origin: the run, its step and config, and where the paintings were; as JSON.
+      sha256: of each painting's file; None where they have none of their own.
     """
 
     emb_NxD: np.ndarray
     paintings: list[Painting]
     origin: dict[str, Any]
+    sha256: list[str] | None = None
 
 
 def save(path: Path, vectors: Vectors) -> None:
-    """Writes `emb_NxD`, a column for each attribute of a painting, and `origin`; or nothing."""
+    """Writes all attributes, a column for each of a painting's; or nothing."""
     columns = {
         name: np.array([getattr(painting, name) for painting in vectors.paintings], np.str_)
         for name in PAINTING_COLUMNS
     }
     arrays = {"emb_NxD": vectors.emb_NxD, "origin": np.array(json.dumps(vectors.origin)), **columns}
+    if vectors.sha256 is not None:
+        arrays["sha256"] = np.array(vectors.sha256, np.str_)
     temporary = path.with_name(path.name + ".tmp")
     with zipfile.ZipFile(temporary, "w") as archive:  # np.savez takes no array called "file".
         for name, array in arrays.items():
@@ -57,7 +61,9 @@ def load(path: Path) -> Vectors:
         with np.load(path) as table:  # Refuses pickles, which could hold programs.
             columns = [table[name].tolist() for name in PAINTING_COLUMNS]
             paintings = [Painting(*values) for values in zip(*columns, strict=True)]
-            vectors = Vectors(table["emb_NxD"], paintings, dict(json.loads(str(table["origin"]))))
+            origin = dict(json.loads(str(table["origin"])))
+            sha256 = table["sha256"].tolist() if "sha256" in table.files else None
+            vectors = Vectors(table["emb_NxD"], paintings, origin, sha256)
         _ = [vectors.origin[name] for name in ORIGIN]
     except UNREADABLE as error:
         raise InputError(f"{path} is no file of painterjax.embed ({error}): embed again") from error

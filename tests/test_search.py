@@ -72,11 +72,65 @@ def test_a_killed_embed_goes_on_and_ends_alike(run, tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert journal.exists(), "it ended before it could be killed"
+    shutil.copy(folder / "599.png", folder / "000a.png")  # The folder has changed since.
+    (folder / "001.png").unlink()
     assert start("killed.npz").wait() == 0
     assert start("undisturbed.npz").wait() == 0
     killed, undisturbed = (vectors.load(tmp_path / f"{n}.npz") for n in ("killed", "undisturbed"))
     assert killed.paintings == undisturbed.paintings
+    assert [painting.file for painting in killed.paintings[:3]] == [
+        "000.png",
+        "000a.png",
+        "002.png",
+    ]
+    assert killed.sha256 == undisturbed.sha256
     np.testing.assert_array_equal(killed.emb_NxD, undisturbed.emb_NxD)
+
+
+def test_a_killed_embedding_of_a_store_goes_on_and_ends_alike(run, tmp_path, monkeypatch):
+    copy, real, embedded = tmp_path / "run", embed.Embedder.embed, []
+    most = [24, 16, 99]  # Of 36, 12 and 16 paintings: killed within the first and the second.
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "index", ignore_errors=True)
+    embedder, origin = embed.of_run(copy)
+    in_fours = dataclasses.replace(embedder, batch_size=4)
+
+    def killed(self, image_NxSxSxC, progress=None):
+        if sum(embedded) >= most[0]:
+            raise KeyboardInterrupt
+        embedded.append(len(image_NxSxSxC))
+        return real(self, image_NxSxSxC, progress)
+
+    monkeypatch.setattr(embed.Embedder, "embed", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            search.own_index(copy, in_fours, origin)
+        assert sum(embedded) == most.pop(0)
+        embedded.clear()
+    index = search.own_index(copy, in_fours, origin)
+    assert sum(embedded) == 64 - 24 - 16
+    store_NxSxSxC = np.load(runfolder.read_config(run).data.store + "/images.npy")
+    expected_NxD = real(in_fours, store_NxSxSxC)
+    np.testing.assert_array_equal([index.embedding(i) for i in range(64)], expected_NxD)
+    assert not (copy / "index.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("origin", "message"),
+    [
+        ({"step": 1}, r"v\.npz is of step 1 of the run, whose best step is \d+ now: delete it"),
+        ({"config_sha256": "x"}, r"v\.npz is of another run: delete it to embed anew"),
+        ({"images": "tests"}, r"v\.npz is of the images of tests: choose another --output"),
+        ({}, r"v\.npz holds a split of a store: choose another --output"),
+    ],
+)
+def test_vectors_of_something_else_are_not_embedded_over(run, pictures, origin, message, tmp_path):
+    path = tmp_path / "v.npz"
+    embed.main(["--run", str(run), "--split", "val", "--output", str(path)])
+    split = vectors.load(path)
+    vectors.save(path, dataclasses.replace(split, origin={**split.origin, **origin}))
+    with pytest.raises(InputError, match=message):
+        embed.main(["--run", str(run), "--images", str(pictures), "--output", str(path)])
 
 
 def test_search_finds_the_painting_itself_and_then_others(run, pictures, opened, tmp_path, capsys):
@@ -204,8 +258,11 @@ def test_search_refuses_in_one_line(run, argv, message, monkeypatch):
         (["--split", "test", "--output", "x.csv"], r"its name must end in \.npz"),
         (["--output", "x.npz"], "one of the arguments --images --split is required"),
         (["--images", "nowhere", "--output", "x.npz"], "nowhere is not a folder"),
+        (["--images", "EMPTY", "--output", "x.npz"], "no image in .*EMPTY"),
     ],
 )
-def test_embed_refuses_in_one_line(run, argv, message):
+def test_embed_refuses_in_one_line(run, argv, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "EMPTY").mkdir()
     with pytest.raises(InputError, match=message):
         embed.main(["--run", str(run), *argv])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from painterjax import submit, synthetic, vectors
+from painterjax import embed, submit, synthetic, vectors
 from painterjax.catalog import Painting
 from painterjax.errors import InputError
 from painterjax.verification import Calibration
@@ -32,15 +32,75 @@ def test_pairs_are_scored_in_their_order_and_missing_images_named(run, images, t
     with open(output, newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["index"] for row in rows] == ["7", "3", "9"]
-    calibration = Calibration(**json.loads((run / "evaluation.json").read_text())["calibration"])
     emb_NxD = vectors.load(tmp_path / "submission.csv.npz").emb_NxD
     distances = np.array([0.0, np.linalg.norm(emb_NxD[5] - emb_NxD[0])])
     scores = [float(row["sameArtist"]) for row in rows]
-    np.testing.assert_allclose(scores[:2], calibration.probability(distances), atol=1e-5)
+    np.testing.assert_allclose(scores[:2], _calibration(run).probability(distances), atol=1e-5)
     assert scores[2] == 0.5
-    assert (tmp_path / "submission.csv.missing.csv").read_text() == "image\nnone.jpg\n"
+    missing = tmp_path / "submission.csv.missing.csv"
+    assert missing.read_text() == "image,reason\nnone.jpg,no such file\n"
     with pytest.raises(InputError, match="exists: delete it or choose another"):
         submit.main([*map(str, argv), "--output", str(output)])
+    _grows(run, images, tmp_path)
+
+
+def _grows(run, images, tmp_path) -> None:
+    """Images that came, changed and went since: only these are embedded, under any path."""
+    output = tmp_path / "submission.csv"
+    before = vectors.load(tmp_path / "submission.csv.npz")
+    output.unlink()
+    pixels = synthetic.paint(seed=1, artist=9, painting=0, size=40)
+    for name in ("none.jpg", "1.jpg"):
+        Image.fromarray(pixels).save(images / name)
+    (images / "2.jpg").unlink()
+    (images / "3.jpg").write_bytes(b"broken")
+    text = "index,image1,image2\n7,0.jpg,none.jpg\n8,3.jpg,2.jpg\n9,none.jpg,1.jpg\n\n\n"
+    (tmp_path / "pairs.csv").write_text(text)
+    decoded = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        real = embed.Embedder.embed
+        patch.setattr(embed.Embedder, "embed", lambda self, images, *_: decoded.append(len(images))
+                      or real(self, images))  # fmt: skip
+        argv = ["--run", run, "--pairs", "pairs.csv", "--images", "images", "--workers", 1]
+        submit.main([*map(str, argv), "--output", "submission.csv"])
+    assert sum(decoded) == 2
+    scores = [float(line.split(",")[1]) for line in output.read_text().splitlines()[1:]]
+    assert scores[1] == 0.5
+    assert scores[0] != 0.5
+    assert scores[2] == pytest.approx(float(_calibration(run).probability(0.0)), abs=1e-5)
+    assert (tmp_path / "submission.csv.missing.csv").read_text().splitlines() == [
+        "image,reason", "2.jpg,no such file", "3.jpg,not an image that can be read"
+    ]  # fmt: skip
+    after = vectors.load(tmp_path / "submission.csv.npz")
+    assert [p.file for p in after.paintings] == ["0.jpg", "1.jpg", "4.jpg", "5.jpg", "none.jpg"]
+    np.testing.assert_array_equal(after.emb_NxD[[0, 2, 3]], before.emb_NxD[[0, 4, 5]])
+    assert abs(after.emb_NxD[1] - before.emb_NxD[1]).max() > 1e-3
+
+
+def _calibration(run) -> Calibration:
+    return Calibration(**json.loads((run / "evaluation.json").read_text())["calibration"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("index,image1,image2\n\n", "has a header but no pairs"),
+        ("index,image1,image2\n1,x.jpg,y.jpg\n", r"has none of the 2 images of --pairs, as x\.jpg"),
+        ("index,image1,image2\n1,0.jpg\n", "a line has not 3 values"),
+        ("index,image1,image2\n1,0.jpg,0.jpg\n2,1.jpg,0.jpg\n",
+         r"1 names of --pairs could mean either of two images below .*, as 1\.jpg: rename one"),
+    ],
+)  # fmt: skip
+def test_what_is_cheap_is_checked_before_anything_is_embedded(run, images, text, message, tmp_path):
+    (images / "again").mkdir()
+    for name in ("1.jpg", "9.jpg"):  # 9.jpg is no matter: no pair has it.
+        (images / "again" / name).write_bytes((images / "1.jpg").read_bytes())
+    (tmp_path / "pairs.csv").write_text(text)
+    argv = ["--run", run, "--pairs", tmp_path / "pairs.csv", "--images", images]
+    with pytest.raises(InputError, match=message):
+        submit.main([*map(str, argv), "--output", str(tmp_path / "submission.csv")])
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "pairs.csv"}
 
 
 @pytest.mark.parametrize(
@@ -48,6 +108,7 @@ def test_pairs_are_scored_in_their_order_and_missing_images_named(run, images, t
     [
         ("", r"has the columns \[\], needs index, image1, image2"),
         ("index,image1\n1,0.jpg\n", "needs index, image1, image2"),
+        ("index,image1,image2,image2\n", "needs index, image1, image2, each once"),
         ("index,image1,image2\n1,0.jpg\n", "up to line 2: a line has not 3 values"),
         ("index,image1,image2\n1,\xff,0.jpg\n".encode("latin-1"), "cannot read"),
     ],
@@ -58,7 +119,7 @@ def test_a_table_that_is_none_is_refused_and_nothing_is_written(text, message, t
     embedded = vectors.Vectors(np.zeros((1, 2), np.float32), [Painting("0.jpg", "")], {})
     with pytest.raises(InputError, match=message):
         submit.write_scores(path, tmp_path / "x.csv", embedded, Calibration(0.0, 1.0))
-    assert not (tmp_path / "x.csv").exists()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_many_blocks_are_those_of_a_loop(tmp_path, monkeypatch):
@@ -71,10 +132,7 @@ def test_many_blocks_are_those_of_a_loop(tmp_path, monkeypatch):
     (tmp_path / "pairs.csv").write_text("index,image1,image2\n" + text)
     calibration = Calibration(offset=4.0, slope=1.0)
     embedded = vectors.Vectors(emb_NxD, paintings, {})
-    missing = submit.write_scores(
-        tmp_path / "pairs.csv", tmp_path / "out.csv", embedded, calibration
-    )
-    assert not missing
+    submit.write_scores(tmp_path / "pairs.csv", tmp_path / "out.csv", embedded, calibration)
     lines = (tmp_path / "out.csv").read_text().splitlines()[1:]
     for line, (a, b) in zip(lines, pair_Px2, strict=True):
         expected = calibration.probability(np.linalg.norm(emb_NxD[a] - emb_NxD[b]))
