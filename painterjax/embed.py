@@ -44,7 +44,7 @@ from painterjax import (
 from painterjax.errors import InputError
 from painterjax.model import StyleNet
 from painterjax.step import PureDict, embed_step
-from painterjax.store import open_store, verify
+from painterjax.store import verify
 
 
 def main(argv: list[str]) -> None:
@@ -100,8 +100,7 @@ def store_vectors(
     Raises:
       InputError: the store is another now, or has no painting in these splits.
     """
-    store = open_store(runfolder.read_config(run).data.store)
-    runfolder.check_same(run, "dataset", store.info)
+    store = runfolder.open_store(run)
     verify(store.path)
     splits = [store.splits[name] for name in names if len(store.splits[name])]
     if not splits:

@@ -10,7 +10,7 @@ import numpy as np
 from painterjax import embed, images, judging, mapping, runfolder, search
 from painterjax.errors import InputError
 from painterjax.index import Entry, Index
-from painterjax.store import Store, open_store
+from painterjax.store import Store
 from painterjax.verification import Calibration, needed_calibration
 
 ARTISTS = 6  # named as those who paint in this style
@@ -168,8 +168,7 @@ def open_run(run: Path) -> Gallery:
     """
     embedder, origin = embed.of_run(run)
     calibration = needed_calibration(run, step=origin["step"])
-    store = open_store(runfolder.read_config(run).data.store)
-    runfolder.check_same(run, "dataset", store.info)
+    store = runfolder.open_store(run)
     if not len(store.splits["test"]):
         raise InputError(f"{store.path} has no painting in test: prepare it with --test-fraction")
     index = search.own_index(run, embedder, origin)

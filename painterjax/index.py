@@ -230,6 +230,20 @@ class Index:
         found_N[np.fromstring(numbers or "", np.int64, sep=",")] = True
         return found_N
 
+    def has(self, column: str, value: str) -> bool:
+        """Returns whether any painting has a value in a column, or century."""
+        with self._open() as database:
+            found = database.execute(f"select 1 from paintings where {column} = ?", (value,))
+            return found.fetchone() is not None
+
+    def values(self, column: str) -> list[str]:
+        """Returns what a column, or century, holds somewhere, sorted; not what is unknown."""
+        with self._open() as database:
+            rows = database.execute(
+                f"select distinct {column} from paintings where {column} <> '' order by {column}"
+            ).fetchall()
+        return [value for (value,) in rows]
+
     @property
     def _in_cells(self) -> bool:
         return isinstance(self._vectors, faiss.IndexIVF)

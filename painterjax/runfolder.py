@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
-from painterjax import files
+from painterjax import files, store
 from painterjax.errors import InputError
 
 PACKAGES = ("painterjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -37,7 +37,8 @@ def check_same(run: Path, name: str, asked: dict[str, Any]) -> None:
 
 def begin(run: Path, config: Config, dataset: dict[str, Any]) -> None:
     """Writes config.json (every key), dataset.json (the store's) and environment.json, once."""
-    papers = {"config": config.to_dict(), "dataset": dataset, "environment": environment()}
+    begun = {**environment(), "directory": str(Path.cwd())}
+    papers = {"config": config.to_dict(), "dataset": dataset, "environment": begun}
     for name, paper in papers.items():
         if not (run / f"{name}.json").exists():
             files.write_json(run / f"{name}.json", paper)
@@ -56,6 +57,37 @@ def as_config(value: dict[str, Any]) -> Config:
 def read_dataset(run: Path) -> dict[str, Any]:
     """Returns what a run knows of its store; raises InputError where there is no run."""
     return _read_json(run / "dataset.json")
+
+
+def open_store(run: Path) -> store.Store:
+    """Opens the store that a run was begun with.
+
+    A relative path in its config leads there from here, or from where the training began.
+
+    Raises:
+      InputError: it is at neither place, or is another now.
+    """
+    given = Path(read_config(run).data.store)
+    places = list(dict.fromkeys([given, _directory(run) / given]))
+    found = [place for place in places if (place / "dataset.json").is_file()]
+    if not found:
+        raise InputError(
+            f"no store at {' nor at '.join(map(str, places))}: go to the folder that {given} is"
+            " seen from, or prepare it again"
+        )
+    dataset = read_dataset(run)
+    same = [place for place in found if _read_json(place / "dataset.json") == dataset]
+    opened = store.open_store((same or found)[0])
+    check_same(run, "dataset", opened.info)
+    return opened
+
+
+def _directory(run: Path) -> Path:
+    """Where the training began, as far as it is known."""
+    try:
+        return Path(files.read_json(run / "environment.json")["directory"])
+    except (KeyError, OSError, TypeError, ValueError):
+        return Path()
 
 
 def read_image_size(run: Path) -> int:

@@ -15,6 +15,7 @@ another index, which --add makes or extends with a .npz of painterjax.embed.
 
 import argparse
 import dataclasses
+import difflib
 import functools
 import json
 import shutil
@@ -30,6 +31,7 @@ from painterjax.index import Entry, Index
 from painterjax.store import Store, open_store
 from painterjax.verification import Calibration, read_calibration
 
+SUGGESTED = 5  # values instead of one that the index does not know
 # What the origins of vectors that can be compared have in common.
 SAME_RUN = ("step", "config_sha256")
 
@@ -43,8 +45,16 @@ def main(argv: list[str]) -> None:
     if added is not None:
         _check_same_run(f"--add {args.add}", added.origin, origin)
         _add(added, args.index)
-    if not args.query:
-        return
+    if args.query:
+        results = _answer(args, embedder, origin)
+        if args.json:
+            args.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def _answer(
+    args: argparse.Namespace, embedder: embed.Embedder, origin: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Prints and returns what is found for a query."""
     index = Index(args.index) if args.index else own_index(args.run, embedder, origin)
     if not len(index):
         raise InputError(f"{index.folder} is no index: make one with --add")
@@ -57,14 +67,15 @@ def main(argv: list[str]) -> None:
     skipped = None if entry is None else entry.id
     found = nearest(index, emb_D, args.k, among_N=among_N, skipped=skipped)
     calibration = read_calibration(args.run, step=origin["step"])
+    described = functools.partial(describe, index, run=args.run, calibration=calibration)
     entries = index.entries([number for _, number in found])
     results = [
-        describe(index, entry, distance, calibration)
-        for (distance, _), entry in zip(found, entries, strict=True)
+        described(entry, distance) for (distance, _), entry in zip(found, entries, strict=True)
     ]
+    asked = args.query if entry is None else _named(described(entry, 0.0))
+    print(f"near {asked}")
     print("\n".join(map(_line, results)) or "no painting of the index fits these filters")
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=2) + "\n")
+    return results
 
 
 def own_index(run: Path, embedder: embed.Embedder, origin: dict[str, Any]) -> Index:
@@ -116,7 +127,7 @@ def nearest(
 
 
 def describe(
-    index: Index, entry: Entry, distance: float, calibration: Calibration | None
+    index: Index, entry: Entry, distance: float, *, run: Path, calibration: Calibration | None
 ) -> dict[str, Any]:
     """Returns what a user wants to know of a painting that was found."""
     probability = None
@@ -127,7 +138,7 @@ def describe(
         "distance": distance,
         "probability": probability,
         **dataclasses.asdict(entry.painting),
-        "image": str(picture(index, entry)),
+        "image": str(picture(index, entry, run)),
     }
 
 
@@ -143,9 +154,10 @@ def filtered(
       **wanted: the artist, style or century that paintings are to have.
 
     Raises:
-      InputError: paintings by the artist are to be left out, and the index knows none.
+      InputError: the index has no painting of a wanted value, or paintings by the artist are to be
+        left out, and it knows none.
     """
-    values = {key: value for key, value in wanted.items() if value is not None}
+    values = {key: _known(index, key, text) for key, text in wanted.items() if text is not None}
     if not without_artist:
         return index.find(**values) if values else None
     if entry is None or not entry.painting.artist:
@@ -154,13 +166,37 @@ def filtered(
     return others_N & index.find(**values) if values else others_N
 
 
-def picture(index: Index, entry: Entry) -> Path:
-    """Returns the file that shows a painting: its own, or a thumbnail from its store."""
+def _known(index: Index, column: str, text: str) -> str:
+    """The value of a column that is meant: as the index writes it, but for capitals."""
+    if index.has(column, text):
+        return text
+    values = index.values(column)
+    by_folded = {value.casefold(): value for value in values}
+    folded = text.casefold()
+    if folded in by_folded:
+        return by_folded[folded]
+    within = [value for key, value in by_folded.items() if folded in key]
+    alike = difflib.get_close_matches(folded, by_folded, n=SUGGESTED, cutoff=0.5)
+    near = list(dict.fromkeys([*within, *(by_folded[key] for key in alike)]))[:SUGGESTED]
+    told = f"near it: {', '.join(near)}" if near else f"it has {', '.join(values[:SUGGESTED])}"
+    if not near and len(values) > SUGGESTED:
+        told += f" and {len(values) - SUGGESTED} more"
+    raise InputError(
+        f"{column} {text!r} is of no painting of the index; {told if values else 'it knows none'}"
+    )
+
+
+def picture(index: Index, entry: Entry, run: Path) -> Path:
+    """Returns the file that shows a painting: its own, or a thumbnail from its store.
+
+    There is no file where it, or the store, is gone since.
+    """
     if "images" in entry.origin:
-        return Path(entry.origin["images"]) / entry.painting.file
-    path = index.folder / "thumbnails" / f"{entry.id}.png"
-    if not path.exists():
-        split = _opened(entry.origin["store"]).splits[entry.origin["split"]]
+        return Path(entry.origin["images"]).absolute() / entry.painting.file
+    path = (index.folder / "thumbnails" / f"{entry.id}.png").absolute()
+    store = None if path.exists() else _store(index.folder, run, entry.origin["store"])
+    if store is not None and store.info["sha256"] == entry.origin.get("store_sha256"):
+        split = store.splits[entry.origin["split"]]
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_suffix(".tmp")
         Image.fromarray(split.image_NxSxSxC[entry.position]).save(temporary, "PNG")
@@ -169,8 +205,12 @@ def picture(index: Index, entry: Entry) -> Path:
 
 
 @functools.cache
-def _opened(path: str) -> Store:
-    return open_store(path)
+def _store(folder: Path, run: Path, path: str) -> Store | None:
+    """The store of an index's paintings: the run's in its own index, which may have moved."""
+    try:
+        return runfolder.open_store(run) if folder == run / "index" else open_store(path)
+    except InputError:
+        return None
 
 
 def _check_same_run(what: str, facts: dict[str, Any], origin: dict[str, Any]) -> None:
@@ -202,8 +242,13 @@ def _embedding(
 def _line(result: dict[str, Any]) -> str:
     probability = result["probability"]
     share = "" if probability is None else f"{100 * probability:4.0f} %  "
+    return f"{result['distance']:8.4f}  {share}{_named(result)}"
+
+
+def _named(result: dict[str, Any]) -> str:
     title = " - ".join(filter(None, (result["artist"], result["title"], result["date"])))
-    return f"{result['distance']:8.4f}  {share}{title}  ({result['id']}: {result['image']})"
+    gone = "" if Path(result["image"]).exists() else ", which is gone"
+    return f"{title}  ({result['id']}: {result['image']}{gone})"
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -95,10 +95,11 @@ def test_a_painting_s_neighbors_are_those_of_search(run, client, tmp_path):
             assert {key: found[key] for key in shared} == {key: wanted[key] for key in shared}
 
 
-def test_styles_and_centuries_of_nobody_leave_nothing(client):
+def test_styles_and_centuries_of_nobody_are_refused_in_words(client):
     for name in ("style", "century"):
-        answer = client.get(f"/api/painting/50?{name}=nowhere").json()
-        assert answer["nearest"] == answer["artists"] == []
+        answer = client.get(f"/api/painting/50?{name}=nowhere")
+        assert answer.status_code == 400
+        assert "is of no painting of the index; it knows none" in answer.json()["error"]
 
 
 def test_artists_are_ranked_by_their_nearest_painting(shown, client):

@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from painterjax import embed, evaluate, runfolder, search, store, vectors
+from painterjax import embed, evaluate, prepare, runfolder, search, store, vectors
 from painterjax.errors import InputError
 from painterjax.index import Index
-from tests.tiny import ROOT
+from tests.tiny import ROOT, STORE
 
 
 @pytest.fixture(scope="module")
@@ -171,8 +172,85 @@ def test_an_index_of_pictures_names_their_files(run, pictures, tmp_path, capsys)
     search.main([*argv, "--query", "0", "--k", "1", "--json", str(tmp_path / "found.json")])
     (found,) = json.loads((tmp_path / "found.json").read_text())
     assert found["image"] == str(pictures / found["file"])
-    search.main([*argv, "--query", "0", "--artist", "nobody"])
+    search.main([*argv, "--query", "0", "--k", "1", "--artist", found["artist"].upper()])
+    asked, answer = capsys.readouterr().out.splitlines()[-2:]
+    first, *_ = vectors.load(tmp_path / "pictures.npz").paintings
+    assert asked.endswith(f"near {first.artist} - {first.title}  (0: {pictures / first.file})")
+    assert f"({found['id']}: {found['image']})" in answer
+    gone = tmp_path / "gone"
+    (pictures / found["file"]).rename(gone)
+    search.main([*argv, "--query", "0", "--k", "1"])
+    gone.rename(pictures / found["file"])
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"{found['image']}, which is gone)")
+
+
+def _styled(tmp_path, run) -> list[str]:
+    """Flags of an index whose paintings have styles and dates."""
+    embed.main(["--run", str(run), "--split", "test", "--output", str(tmp_path / "test.npz")])
+    plain = vectors.load(tmp_path / "test.npz")
+    styles = ("Early Renaissance", "High Renaissance", "Rococo", "Cubism", "Op Art", "Pop Art")
+    styled = [
+        dataclasses.replace(painting, style=styles[i % 6], date=str(1601 + 20 * i))
+        for i, painting in enumerate(plain.paintings)
+    ]
+    vectors.save(tmp_path / "styled.npz", dataclasses.replace(plain, paintings=styled))
+    argv = ["--run", str(run), "--index", str(tmp_path / "index")]
+    search.main([*argv, "--add", str(tmp_path / "styled.npz")])
+    return [*argv, "--json", str(tmp_path / "found.json"), "--query", "0"]
+
+
+def test_a_filter_that_nothing_can_fit_names_what_is_near(run, tmp_path, capsys):
+    argv = _styled(tmp_path, run)
+    for flags, message in (
+        (["--style", "renaissance"], "near it: Early Renaissance, High Renaissance$"),
+        (["--style", "cubsim"], "style 'cubsim' is of no painting of the index; near it: Cubism$"),
+        (["--style", "xyz"], "it has Cubism, Early Renaissance, .*, Pop Art and 1 more"),
+        (["--artist", "painter-09"], r"near it: painter-\d+"),
+        (["--century", "1800-1900"], "near it: 1801-1900"),
+    ):
+        with pytest.raises(InputError, match=message):
+            search.main([*argv, *flags])
+    search.main([*argv, "--style", "cubism", "--century", "1701-1800"])
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert {result["date"] for result in found} == {"1781"}
+    search.main([*argv, "--style", "op art", "--century", "1801-1900"])
+    assert "no painting of the index fits these filters" not in capsys.readouterr().out
+    search.main([*argv, "--style", "Rococo", "--century", "1601-1700"])
+    assert {r["style"] for r in json.loads((tmp_path / "found.json").read_text())} == {"Rococo"}
+    search.main([*argv, "--style", "Op Art", "--century", "1701-1800"])
     assert "no painting of the index fits these filters" in capsys.readouterr().out
+
+
+def test_a_run_works_from_any_folder(run, tiny_store, tmp_path, monkeypatch):
+    """Its config has the store's path relative; another store lies there as well."""
+    began, elsewhere, copy = tmp_path / "began", tmp_path / "elsewhere", tmp_path / "run"
+    shutil.copytree(run, copy)
+    shutil.copytree(tiny_store, began / "data")
+    elsewhere.mkdir()
+    for name, key, value in (
+        ("config", "data", {**json.loads((run / "config.json").read_text())["data"],
+                            "store": "data"}),
+        ("environment", "directory", str(began)),
+    ):  # fmt: skip
+        paper = json.loads((copy / f"{name}.json").read_text())
+        (copy / f"{name}.json").write_text(json.dumps({**paper, key: value}))
+    monkeypatch.chdir(elsewhere)
+    argv = ["--run", "../run", "--query", "1", "--k", "1", "--json", "found.json"]
+    search.main(argv)
+    assert Path(json.loads(Path("found.json").read_text())[0]["image"]).is_absolute()
+    prepare.main([*STORE, "--seed", "1", "--output", "data"])
+    assert runfolder.open_store(Path("../run")).path == began / "data"
+    began.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match="was begun with another dataset"):
+        runfolder.open_store(Path("../run"))
+    shutil.rmtree("data")
+    with pytest.raises(InputError, match=r"no store at data nor at .*began/data: go to the folder"):
+        runfolder.open_store(Path("../run"))
+    shutil.rmtree("../run/index/thumbnails")
+    search.main(argv)  # The vectors are there.
+    monkeypatch.chdir(tmp_path / "moved")
+    search.main(argv)
+    assert Path(json.loads(Path("found.json").read_text())[0]["image"]).exists()
 
 
 def test_vectors_of_another_state_of_the_run_are_refused_at_once(run, tmp_path):
