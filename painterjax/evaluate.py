@@ -80,9 +80,8 @@ def evaluate(run: Path, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     """
     config = runfolder.read_config(run)
     checks.check_keys(config)
-    store = open_store(config.data.store)
     # Other splits could hold artists of whom training has seen paintings.
-    runfolder.check_same(run, "dataset", store.info)
+    store = runfolder.open_store(run)
     verify(store.path)
     start = embed.untrained(config, image_size=store.image_size)
     best, step = embed.trained(run, start)

@@ -33,7 +33,7 @@ from painterjax import (
     verification,
 )
 from painterjax.errors import InputError
-from painterjax.store import Split, Store, open_store
+from painterjax.store import Split, Store
 
 CURVES = ("loss", "accuracy", "roc_auc", "recall_at_1")
 # What judging measures, in words.
@@ -106,8 +106,7 @@ def report(run: Path) -> None:
     embedder, origin = embed.of_run(run)
     evaluation = _read_evaluation(run, origin["step"])
     config = runfolder.read_config(run)
-    store = open_store(config.data.store)
-    runfolder.check_same(run, "dataset", store.info)
+    store = runfolder.open_store(run)
     (embedded,) = embed.store_vectors(run, embedder, origin, names=("test",))
     test, emb_NxD = store.splits["test"], embedded.emb_NxD
     pairs = verification.count_pairs(emb_NxD, test.artist_N)
