@@ -1,7 +1,8 @@
 """What painterjax.load returns: a trained style that embeds images in other programs."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 from painterjax import embed, export, images
 from painterjax.errors import InputError
 from painterjax.verification import Calibration, read_calibration
+
+Painting = str | Path | Image.Image | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,26 +35,28 @@ class Style:
         """The side S of the images that the network takes."""
         return self.embedder.image_size
 
-    def embed(self, paintings: Sequence[str | Path | Image.Image] | np.ndarray) -> np.ndarray:
+    def embed(self, paintings: Iterable[Painting] | np.ndarray) -> np.ndarray:
         """Embeds paintings by their Euclidean style: float32 N x D.
 
         Args:
-          paintings: paths or PIL images of any size, which are cropped and resized as prepare does
-            it; or a uint8 array N x S x S x 3 of what is ready.
+          paintings: paths, PIL images, or uint8 arrays H x W x 3, each of any size, which are
+            cropped and resized as prepare does it; or one uint8 array N x S x S x 3 of what is
+            ready.
 
         Raises:
-          InputError: there is none, one is no image, or the array has another type or shape.
-          OSError: a path cannot be read.
+          InputError: there is none, or one is missing, no image, or of another type or shape.
         """
-        if isinstance(paintings, str | Path | Image.Image):
-            raise InputError(f"embed takes several paintings, as [{paintings}]")
-        if not len(paintings):
-            raise InputError("there is no painting to embed")
         if isinstance(paintings, np.ndarray):
             return self.embedder.embed(self._checked(paintings))
-        length = self.embedder.batch_size
-        chunks = [paintings[i : i + length] for i in range(0, len(paintings), length)]
-        return np.concatenate([self.embedder.embed(self._decoded(chunk)) for chunk in chunks])
+        if isinstance(paintings, str | Path | Image.Image) or not isinstance(paintings, Iterable):
+            raise InputError(f"embed takes several paintings, as [{paintings}]")
+        left, parts = iter(paintings), []
+        while chunk := list(itertools.islice(left, self.embedder.batch_size)):
+            image_BxSxSxC = np.stack([_decode(painting, self.image_size) for painting in chunk])
+            parts.append(self.embedder.embed(image_BxSxSxC))
+        if not parts:
+            raise InputError("there is no painting to embed")
+        return np.concatenate(parts)
 
     def probability(self, distance: npt.ArrayLike) -> np.ndarray:
         """Maps Euclidean distances to probabilities of one artist, if one and two are as likely.
@@ -68,10 +73,9 @@ class Style:
         if image_NxSxSxC.dtype != np.uint8 or image_NxSxSxC.shape[1:] != (side, side, 3):
             found = f"{image_NxSxSxC.dtype} {image_NxSxSxC.shape}"
             raise InputError(f"images are {found}, expected uint8 (N, {side}, {side}, 3)")
+        if not len(image_NxSxSxC):
+            raise InputError("there is no painting to embed")
         return image_NxSxSxC
-
-    def _decoded(self, paintings: Sequence[str | Path | Image.Image]) -> np.ndarray:
-        return np.stack([_decode(painting, self.image_size) for painting in paintings])
 
 
 def load(path: Path) -> Style:
@@ -82,10 +86,22 @@ def load(path: Path) -> Style:
     return Style(path, embedder, read_calibration(path, step=origin["step"]))
 
 
-def _decode(painting: str | Path | Image.Image, size: int) -> np.ndarray:
+def _decode(painting: Painting, size: int) -> np.ndarray:
     try:
         if isinstance(painting, Image.Image):
             return images.to_square(painting.copy(), size=size)
-        return images.decode(Path(painting).read_bytes(), size=size)
+        if isinstance(painting, np.ndarray):
+            return images.to_square(_as_image(painting), size=size)
+        if isinstance(painting, str | Path):
+            return images.decode(images.read(Path(painting)), size=size)
     except images.ImageError as error:
-        raise InputError(f"{painting}: {error}") from error
+        name = "an array" if isinstance(painting, np.ndarray) else painting
+        raise InputError(f"{name}: {error}") from error
+    kind = type(painting).__name__
+    raise InputError(f"a painting is of type {kind}: must be a path, a PIL image or an array")
+
+
+def _as_image(image_HxWxC: np.ndarray) -> Image.Image:
+    if image_HxWxC.dtype != np.uint8 or image_HxWxC.ndim != 3 or image_HxWxC.shape[2] != 3:
+        raise images.ImageError(f"{image_HxWxC.dtype} {image_HxWxC.shape}, not uint8 (H, W, 3)")
+    return Image.fromarray(image_HxWxC)

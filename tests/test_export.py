@@ -133,6 +133,12 @@ def test_paths_pictures_and_pixels_embed_alike(run, tmp_path):
     mixed = [str(tmp_path / "0.png"), tmp_path / "1.png", opened_lazily]
     np.testing.assert_array_equal(style.embed(mixed), expected_NxD)
     np.testing.assert_array_equal(style.embed(pictures), expected_NxD)
+    np.testing.assert_array_equal(style.embed(list(image_NxSxSxC)), expected_NxD)
+    many = (picture for _ in range(30) for picture in pictures)  # More than a batch.
+    np.testing.assert_array_equal(style.embed(many), np.tile(expected_NxD, (30, 1)))
+    larger_HxWxC = np.asarray(pictures[0].resize((90, 70)))
+    larger = Image.fromarray(larger_HxWxC)
+    np.testing.assert_array_equal(style.embed([larger_HxWxC]), style.embed([larger]))
     distance_N = np.linalg.norm(expected_NxD - expected_NxD[0], axis=1)
     probability_N = style.probability(distance_N)
     assert (np.argsort(-probability_N) == np.argsort(distance_N)).all()
@@ -144,6 +150,14 @@ def test_paths_pictures_and_pixels_embed_alike(run, tmp_path):
     [
         ("a.png", r"embed takes several paintings, as \[a.png\]"),
         ([], "there is no painting to embed"),
+        (iter([]), "there is no painting to embed"),
+        (np.zeros((0, 32, 32, 3), np.uint8), "there is no painting to embed"),
+        (7, r"embed takes several paintings, as \[7\]"),
+        (["nowhere.jpg"], "nowhere.jpg: file is missing"),
+        ([ROOT], "not a file"),
+        ([b"bytes"], "a painting is of type bytes: must be a path, a PIL image or an array"),
+        ([np.zeros((32, 32, 3))], r"an array: float64 \(32, 32, 3\), not uint8 \(H, W, 3\)"),
+        ([np.zeros((8, 8, 3), np.uint8)], "an array: 8 x 8 pixels: a side is below 32"),
         ([ROOT / "README.md"], "README.md: not an image that can be read"),
         ([Image.new("RGB", (9, 9))], "9 x 9 pixels: a side is below 32"),
         (np.zeros((2, 16, 16, 3), np.uint8), r"uint8 \(2, 16, 16, 3\), expected uint8 \(N, 32,"),
