@@ -14,12 +14,15 @@ uploaded stay in memory, and only until they are answered. --host 0.0.0.0 lets o
 import argparse
 import asyncio
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import ipaddress
 import os
+import signal
 import socket
-from collections.abc import Callable, Collection, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from painterjax import cli, compilation, gallery, images
+from painterjax import cli, compilation, gallery, images, stopping
 from painterjax.errors import InputError
 
 PAGE = Path(__file__).parent / "page"
@@ -63,10 +66,26 @@ def main(argv: list[str]) -> None:
     args = _parse(argv)
     with _listening(args.host, args.port) as listening:
         app = application(gallery.open_run(args.run), host=args.host)
-        address = f"[{args.host}]" if ":" in args.host else args.host
-        place = f"http://{address}:{listening.getsockname()[1]}/"
-        print(f"explore: {place} shows {args.run}; Ctrl-C ends it", flush=True)
+        places = " and ".join(_addresses(args.host, listening.getsockname()[1]))
+        print(f"explore: {places} shows {args.run}; Ctrl-C ends it", flush=True)
         server(app).run(sockets=[listening])
+        print("\nexplore: ended")
+
+
+class _Server(uvicorn.Server):
+    """Ends at a signal; uvicorn's own sends it again then, as if it were a second Ctrl-C."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        handlers = {number: signal.signal(number, self.handle_exit) for number in stopping.SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 def server(app: ASGIApp) -> uvicorn.Server:
@@ -75,7 +94,7 @@ def server(app: ASGIApp) -> uvicorn.Server:
         app, http="h11", ws="none", loop="asyncio", lifespan="off", log_level="warning",
         access_log=False, server_header=False, timeout_graceful_shutdown=SHUTDOWN_S,
     )  # fmt: skip
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 def application(shown: gallery.Gallery, *, host: str) -> ASGIApp:
@@ -271,6 +290,17 @@ def _with_headers(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, send_with_headers)
 
     return wrapped
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    """Where a browser finds the page; a host that stands for all of a machine's is no address."""
+    try:
+        is_any = ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        is_any = False
+    names = ["127.0.0.1", socket.gethostname()] if is_any else [host]
+    return [f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
+            for name in names]  # fmt: skip
 
 
 def _is_local(host: str) -> bool:

@@ -289,9 +289,18 @@ def test_the_command_serves_until_it_is_interrupted(run):
         with urllib.request.urlopen(f"{address[0]}api/run", timeout=30) as answer:
             assert json.load(answer)["paintings"] == 64
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
-        assert process.returncode == 130
+        said, errors = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert said.strip() == "explore: ended"
         assert "Traceback" not in errors
+        assert "go on" not in errors
+
+
+def test_the_address_is_one_that_a_browser_can_open():
+    everywhere = ["http://127.0.0.1:80/", f"http://{socket.gethostname()}:80/"]
+    assert explore._addresses("0.0.0.0", 80) == explore._addresses("::", 80) == everywhere
+    assert explore._addresses("::1", 80) == ["http://[::1]:80/"]
+    assert explore._addresses("localhost", 80) == ["http://localhost:80/"]
 
 
 def test_it_refuses_to_begin_in_one_line(run, tmp_path):
@@ -475,8 +484,8 @@ def _reached_by_arrows(page) -> int:
 def test_the_keyboard_is_enough(page):
     page.keyboard.press("Tab")
     expect(page.locator("#file")).to_be_focused()
-    for _ in range(3):
-        page.keyboard.press("Tab")  # The larger map, past the map, and the map.
+    for _ in range(4):
+        page.keyboard.press("Tab")  # The larger map, a name, past the map, and the map.
     assert page.evaluate("document.activeElement.parentElement.id") == "plane"
     assert _reached_by_arrows(page) == page.locator("#plane a").count()
     name = page.evaluate("document.activeElement.ariaLabel")
@@ -494,6 +503,28 @@ def test_the_keyboard_is_enough(page):
     assert page.evaluate(outline) == "solid"
     page.keyboard.press("Tab")
     expect(page.locator("[name=artist]")).to_be_focused()
+
+
+def test_a_painting_of_the_map_is_found_by_its_name(page, client):
+    points = client.get("/api/map").json()["points"]
+    wanted = points[-1]  # Not the first of its artist: the number tells it apart.
+    assert [p["artist"] for p in points].index(wanted["artist"]) < len(points) - 1
+    expect(page.locator("#names option")).to_have_count(len(points))
+    field = page.get_by_label("Find one by title or artist")
+    for text, number in (
+        (f"{wanted['artist']} ({wanted['id']})", wanted["id"]),
+        (points[0]["artist"].upper(), points[0]["id"]),
+    ):
+        field.fill(text)
+        field.press("Enter")
+        page.wait_for_url(f"**/#painting-{number}")
+        expect(page.locator("#plane a.asked")).to_have_attribute("data-id", str(number))
+    field.fill("nobody")
+    field.press("Enter")
+    expect(page.locator("#unknown")).to_have_text("No painting of the map has this in its name.")
+    field.fill("")
+    field.press("Enter")
+    expect(page.locator("#unknown")).to_be_empty()
 
 
 def test_everything_has_a_name_for_screen_readers(page):

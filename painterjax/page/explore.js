@@ -184,6 +184,31 @@ function drawMap({ points, columns, sheet }) {
   });
   links[0].tabIndex = 0;
   byId("plane").replaceChildren(...links);
+  listNames(points);
+}
+
+// Each painting of the map by its name, and its number where several have that name.
+const pointByName = new Map();
+
+function listNames(points) {
+  for (const point of points) {
+    const name = nameOf(point);
+    pointByName.set(pointByName.has(name) ? `${name} (${point.id})` : name, point);
+  }
+  byId("names").replaceChildren(
+    ...[...pointByName.keys()].map((value) => element("option", { value })),
+  );
+}
+
+function findByName(text) {
+  const wanted = text.trim().toLocaleLowerCase();
+  byId("unknown").textContent = "";
+  if (!wanted) return;
+  const names = [...pointByName.keys()];
+  const name = names.find((known) => known.toLocaleLowerCase() === wanted)
+    ?? names.find((known) => known.toLocaleLowerCase().includes(wanted));
+  if (name) location.hash = `#painting-${pointByName.get(name).id}`;
+  else byId("unknown").textContent = "No painting of the map has this in its name.";
 }
 
 function mark(query, nearest) {
@@ -318,6 +343,7 @@ function listen() {
   plane.addEventListener("click", ({ target }) => {
     if (target.hash && target.hash === location.hash) follow();
   });
+  byId("name").addEventListener("change", ({ target }) => findByName(target.value));
   byId("smaller").addEventListener("click", () => zoom(-1));
   byId("larger").addEventListener("click", () => zoom(1));
 }
