@@ -31,6 +31,7 @@ SMALL = {
     "report": [],
     "embed": ["--workers", "1"],
     "search": [],
+    "submit": ["--workers", "1"],
     "export": [],
     "benchmark": ["--config.batch_size=4", "--config.model.embedding_dim=32"],
 }
@@ -51,49 +52,67 @@ def _commands() -> list[list[str]]:
     return [line.split()[1:] for line in map(str.strip, lines) if line.startswith(prefix)]
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory) -> Path:
-    """A folder as a user's clone: the recipes, and paintings of his own."""
-    path = tmp_path_factory.mktemp("clone")
-    (path / "configs").symlink_to(ROOT / "configs")
+def _run(words: list[str], folder: Path) -> str:
+    small = SMALL[words[1].removeprefix("painterjax.")]
+    if "synthetic" in words:
+        small = [*small, "--artists", "10"]
+    done = subprocess.run(
+        [sys.executable, *words, *small], cwd=folder, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def _paint(folder: Path) -> None:
+    """A user's own paintings, and pairs of them."""
     for artist, painting in np.ndindex(10, 20):
-        folder = path / "paintings" / f"Artist {artist}"
-        folder.mkdir(parents=True, exist_ok=True)
-        pixels = synthetic.paint(seed=0, artist=artist, painting=painting, size=32)
-        Image.fromarray(pixels).save(folder / f"{painting}.png")
-    return path
+        path = folder / "paintings" / f"Artist {artist}" / f"{artist}-{painting}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(synthetic.paint(seed=0, artist=artist, painting=painting, size=32)).save(
+            path
+        )
+    pairs = "index,image1,image2\n0,0-0.png,0-1.png\n1,0-0.png,9-19.png\n"
+    (folder / "pairs.csv").write_text(pairs)
 
 
-def test_every_command_runs(clone):
-    """At a small size, in README's order, each on what those before it left."""
+def test_every_command_runs(tmp_path):
+    """At a small size: first, in README's order, those that take no paintings of one's own."""
     commands = _commands()
     assert {words[1].removeprefix("painterjax.") for words in commands} == SMALL.keys()
-    for words in commands:
-        small = SMALL[words[1].removeprefix("painterjax.")]
-        if "synthetic" in words:
-            small = [*small, "--artists", "10"]
-        done = subprocess.run(
-            [sys.executable, *words, *small], cwd=clone, capture_output=True, text=True,
-            timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
-        assert "Traceback" not in done.stderr
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    own = [words for words in commands if any("paintings" in word for word in words)]
+    said = {tuple(words): _run(words, tmp_path) for words in commands if words not in own}
+    assert not (tmp_path / "paintings").exists()
+    _paint(tmp_path)
+    for words in own:
+        _run(words, tmp_path)
+    (found,) = (text for words, text in said.items() if words[1] == "painterjax.search")
+    assert _shape(found) in _shape(README), f"README is to show:\n{found}"
     for name in ("config.json", "metrics.jsonl", "evaluation.json", "checkpoints"):
-        assert (clone / "runs" / "quickstart" / name).exists()
-    assert json.loads((clone / "figures.json").read_text())["test"]
+        assert (tmp_path / "runs" / "quickstart" / name).exists()
+    assert json.loads((tmp_path / "figures.json").read_text())["test"]
+    scores = (tmp_path / "submission.csv").read_text().splitlines()
+    assert scores[0] == "index,sameArtist"
+    assert len(scores) == 3
 
 
-def test_the_python_example_runs(run, clone, tmp_path):
-    (tmp_path / "paintings").symlink_to(clone / "paintings")
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "quickstart").symlink_to(run)
+def _shape(text: str) -> str:
+    """A text without its numbers, and where its files are."""
+    return re.sub(r" +", " ", re.sub(r"[\d.]+", "#", re.sub(r"/\S*/", "/", text)))
+
+
+def test_the_python_example_runs(run, tiny_store, tmp_path):
+    for path, target in (("runs/quickstart", run), ("data/synthetic", tiny_store)):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).symlink_to(target)
     (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"([01]\.\d\d paintings/Artist 0/\d+\.png\n){10}", done.stdout)
+    assert re.fullmatch(r"([01]\.\d\d painting \d\n){10}", done.stdout)
 
 
 def test_every_link_leads_somewhere():
