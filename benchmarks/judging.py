@@ -1,18 +1,22 @@
 """How long judging takes, and how much memory: all pairs, all rankings, and Kaggle's table.
 
     python -m benchmarks.judging [--paintings 22237] [--artists 349] [--dim 2048]
-        [--pairs 22000000] [--json FILE]
+        [--pairs 22000000] [--pair-images 23817] [--json FILE]
 
 On random embeddings of as many paintings by as many artists as the reference's test has, and a
-table of random pairs of them: from embeddings to every figure with its interval, and to scores.
+table of random pairs of as many images as Kaggle's has: from embeddings to every figure with its
+interval, and to scores, whose lines are then checked: each one's index, and a sample's score
+against what is computed directly.
 """
 
 import argparse
 import json
+import math
 import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +27,8 @@ from painterjax.vectors import Vectors
 from painterjax.verification import Calibration
 
 WRITTEN_AT_ONCE = 100_000  # lines
+CHECKED = 10_000  # scores
+FIRST_INDEX = 7  # So that an index is not the number of its line.
 
 
 def main() -> None:
@@ -32,6 +38,7 @@ def main() -> None:
     parser.add_argument("--artists", type=int, default=349)
     parser.add_argument("--dim", type=int, default=2048)
     parser.add_argument("--pairs", type=int, default=22_000_000)
+    parser.add_argument("--pair-images", type=int, default=23_817)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     split, emb_NxD = collection(args.paintings, args.artists, args.dim)
@@ -40,13 +47,8 @@ def main() -> None:
     compared = judging.compare(emb_NxD, split.artist_N)
     judging.judge(compared, row_Tx3)
     judged_s, judged_bytes = time.perf_counter() - started_s, peak_bytes()
-    with tempfile.TemporaryDirectory() as folder:
-        table = Path(folder) / "pairs.csv"
-        write_pairs(table, split, args.pairs)
-        vectors = Vectors(emb_NxD, split.paintings, {})
-        started_s = time.perf_counter()
-        submit.write_scores(table, Path(folder) / "scores.csv", vectors, Calibration(4.0, 4.0))
-        scored_s = time.perf_counter() - started_s
+    del compared
+    scored = submitted(args.pairs, args.pair_images, args.dim)
     figures = {
         "paintings": args.paintings,
         "artists": args.artists,
@@ -56,7 +58,7 @@ def main() -> None:
             "minutes": judged_s / 60,
             "peak_bytes": judged_bytes,
         },
-        "submit": {"pairs": args.pairs, "minutes": scored_s / 60, "peak_bytes": peak_bytes()},
+        "submit": scored,
         "environment": runfolder.environment(),
     }
     text = json.dumps(figures, indent=2)
@@ -78,15 +80,62 @@ def collection(paintings: int, artists: int, dim: int) -> tuple[Split, np.ndarra
     return Split("test", nothing_NxSxSxC, artist_N, names, listed), emb_NxD
 
 
-def write_pairs(path: Path, split: Split, pairs: int) -> None:
+def submitted(pairs: int, images: int, dim: int) -> dict[str, Any]:
+    """Scores random pairs of random embeddings, and checks the scores."""
+    emb_NxD = np.random.default_rng(0).normal(size=(images, dim)).astype(np.float32)
+    # Around distances of sqrt(2 dim), so that probabilities are neither 0 nor 1.
+    calibration = Calibration(2 * math.sqrt(2 * dim), 2.0)
+    listed = [Painting(f"test/{row}.jpg", "") for row in range(images)]
+    with tempfile.TemporaryDirectory() as folder:
+        table, output = Path(folder) / "pairs.csv", Path(folder) / "scores.csv"
+        write_pairs(table, images, pairs)
+        started_s = time.perf_counter()
+        names = submit.image_names(table)
+        submit.write_scores(table, output, Vectors(emb_NxD, listed, {}), calibration)
+        minutes, memory_bytes = (time.perf_counter() - started_s) / 60, peak_bytes()
+        checked = check_scores(table, output, emb_NxD, calibration, pairs)
+    return {
+        "pairs": pairs, "images": len(names), "minutes": minutes, "peak_bytes": memory_bytes,
+        "checked": checked,
+    }  # fmt: skip
+
+
+def write_pairs(path: Path, images: int, pairs: int) -> None:
     """Writes a table like Kaggle's submission_info.csv."""
     rng = np.random.default_rng(1)
     with open(path, "w") as file:
         file.write("index,image1,image2\n")
         for start in range(0, pairs, WRITTEN_AT_ONCE):
             count = min(WRITTEN_AT_ONCE, pairs - start)
-            rows = rng.integers(len(split.paintings), size=(count, 2)).tolist()
-            file.write("".join(f"{start + i},{a}.jpg,{b}.jpg\n" for i, (a, b) in enumerate(rows)))
+            rows = rng.integers(images, size=(count, 2)).tolist()
+            first = FIRST_INDEX + start
+            file.write("".join(f"{first + i},{a}.jpg,{b}.jpg\n" for i, (a, b) in enumerate(rows)))
+
+
+def check_scores(
+    table: Path, output: Path, emb_NxD: np.ndarray, calibration: Calibration, pairs: int
+) -> dict[str, Any]:
+    """Compares every line's index with its pair's, and a sample of scores with a pair at a time.
+
+    Raises:
+      AssertionError: a line is missing, too many, out of order, or its score is another.
+    """
+    sample = set(np.random.default_rng(2).integers(pairs, size=CHECKED).tolist())
+    sample |= {0, pairs - 1}
+    worst, lines = 0.0, 0
+    with open(table) as asked, open(output) as answered:
+        assert (next(asked), next(answered)) == ("index,image1,image2\n", "index,sameArtist\n")
+        for lines, (pair, answer) in enumerate(zip(asked, answered, strict=True), start=1):
+            index, *names = pair.rstrip().split(",")
+            answer_index, score = answer.rstrip().split(",")
+            assert answer_index == index, f"line {lines}: {answer_index}, not {index}"
+            if lines - 1 in sample:
+                first_D, second_D = (emb_NxD[int(name[:-4])].astype(float) for name in names)
+                expected = calibration.probability(np.linalg.norm(first_D - second_D))
+                worst = max(worst, abs(float(score) - float(expected)))
+    assert lines == pairs, f"{lines} lines, not {pairs}"
+    assert worst < 1e-4, f"a score is off by {worst}"
+    return {"lines": lines, "scores": len(sample), "most_off": worst}
 
 
 def peak_bytes() -> int:

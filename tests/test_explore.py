@@ -1,6 +1,7 @@
 """The web page of a tiny run: its answers, its refusals, and the page itself in a browser."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import re
@@ -22,7 +23,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from starlette.testclient import TestClient
 
-from painterjax import explore, gallery, search
+from painterjax import catalog, explore, gallery, runfolder, search, store
 from painterjax.errors import InputError
 from tests.tiny import ROOT
 
@@ -406,6 +407,57 @@ def test_the_filters_are_those_of_search(page, address, client):
     page.locator("[name=other_artists]").uncheck()
     expect(page.locator("#nearest li")).to_have_count(7)
     expect(page.locator("#artists li")).to_have_count(1)
+
+
+@pytest.fixture(scope="module")
+def styled(run, tmp_path_factory) -> Iterator[str]:
+    """The address of a page of the same paintings, of which most have a style and a date."""
+    copy, data = (tmp_path_factory.mktemp("styled") / name for name in ("run", "store"))
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("index*"))
+    config = runfolder.read_config(run)
+    shutil.copytree(config.data.store, data)
+    rows = catalog.from_csv((data / "paintings.csv").read_text())
+    known = [
+        dataclasses.replace(
+            row.painting, style=("Rococo", "Cubism", "")[i % 3], date=str(1650 + 5 * i)
+        )
+        for i, row in enumerate(rows)
+    ]
+    text = catalog.to_csv(
+        [catalog.Entry(row.split, painting) for row, painting in zip(rows, known, strict=True)]
+    )
+    (data / "paintings.csv").write_text(text)
+    info = json.loads((data / "dataset.json").read_text())
+    store.seal(data, {key: value for key, value in info.items() if key != "sha256"})
+    shutil.copy(data / "dataset.json", copy)
+    config.data.store = str(data)
+    (copy / "config.json").write_text(json.dumps(config.to_dict()))
+    with _served(explore.application(gallery.open_run(copy), host="127.0.0.1")) as address:
+        yield address
+
+
+def test_styles_and_centuries_filter_where_they_are_known(browser, styled):
+    page = browser.new_page()
+    page.set_default_timeout(15_000)
+    page.goto(f"{styled}#painting-50")
+    expect(page.locator("#nearest li")).to_have_count(12)
+    options = {
+        name: page.locator(f"[name={name}] option").all_inner_texts()
+        for name in ("style", "century")
+    }
+    assert options["style"] == ["any", "Cubism", "Rococo"]
+    assert options["century"] == ["any", "1601-1700", "1701-1800", "1801-1900", "1901-2000"]
+    page.locator("[name=style]").select_option("Cubism")
+    expect(page.locator("#nearest .caption span:text-is('Cubism')")).to_have_count(12)
+    page.locator("[name=century]").select_option("1601-1700")
+    # The dates of paintings 1, 4, 7 and 10.
+    expect(page.locator("#nearest li")).to_have_count(4)
+    assert sorted(_numbers(page, "nearest")) == [1, 4, 7, 10]
+    for number in (1, 4, 7, 10):
+        expect(page.locator("#nearest")).to_contain_text(str(1650 + 5 * number))
+    page.locator("[name=style]").select_option("")
+    expect(page.locator("#nearest li")).to_have_count(11)
+    page.close()
 
 
 def test_an_upload_and_a_drop_tell_whose_style_it_is(page, painting, client, tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import judging
 from painterjax import embed, submit, synthetic, vectors
 from painterjax.catalog import Painting
 from painterjax.errors import InputError
@@ -122,18 +123,29 @@ def test_a_table_that_is_none_is_refused_and_nothing_is_written(text, message, t
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_many_blocks_are_those_of_a_loop(tmp_path, monkeypatch):
+@pytest.mark.parametrize("pairs", [6, 7, 8, 13, 14, 15, 100])
+def test_pairs_around_the_ends_of_blocks_are_those_of_a_loop(pairs, tmp_path, monkeypatch):
+    """`python -m benchmarks.judging` in small: lines, their order, and scores."""
     monkeypatch.setattr(submit, "BLOCK", 7)
-    rng = np.random.default_rng(0)
-    emb_NxD = rng.normal(size=(50, 16)).astype(np.float32)
-    paintings = [Painting(f"test/{i}.jpg", "") for i in range(50)]
-    pair_Px2 = rng.integers(50, size=(100, 2))
-    text = "".join(f"{i},{a}.jpg,{b}.jpg\n" for i, (a, b) in enumerate(pair_Px2))
-    (tmp_path / "pairs.csv").write_text("index,image1,image2\n" + text)
-    calibration = Calibration(offset=4.0, slope=1.0)
-    embedded = vectors.Vectors(emb_NxD, paintings, {})
-    submit.write_scores(tmp_path / "pairs.csv", tmp_path / "out.csv", embedded, calibration)
-    lines = (tmp_path / "out.csv").read_text().splitlines()[1:]
-    for line, (a, b) in zip(lines, pair_Px2, strict=True):
-        expected = calibration.probability(np.linalg.norm(emb_NxD[a] - emb_NxD[b]))
-        assert float(line.split(",")[1]) == pytest.approx(float(expected), abs=1e-5)
+    monkeypatch.setattr(judging, "WRITTEN_AT_ONCE", 9)
+    scored = judging.submitted(pairs, images=50, dim=16)
+    assert scored["checked"]["lines"] == pairs
+    assert scored["checked"]["scores"] == pairs
+    assert scored["images"] <= min(2 * pairs, 50)
+
+
+def test_a_score_in_a_wrong_place_is_seen(tmp_path):
+    emb_NxD = np.random.default_rng(0).normal(size=(50, 16)).astype(np.float32)
+    embedded = vectors.Vectors(emb_NxD, [Painting(f"{i}.jpg", "") for i in range(50)], {})
+    table, output, calibration = tmp_path / "t.csv", tmp_path / "o.csv", Calibration(9.0, 2.0)
+    judging.write_pairs(table, 50, 20)
+    submit.write_scores(table, output, embedded, calibration)
+    judging.check_scores(table, output, emb_NxD, calibration, 20)
+    header, *lines = output.read_text().splitlines()
+    for wrong in ([lines[1], lines[0], *lines[2:]], lines[:-1], [*lines, lines[-1]]):
+        output.write_text("\n".join([header, *wrong]) + "\n")
+        with pytest.raises((AssertionError, ValueError)):
+            judging.check_scores(table, output, emb_NxD, calibration, 20)
+    with pytest.raises(AssertionError, match="a score is off by"):
+        output.write_text("\n".join([header, *lines]) + "\n")
+        judging.check_scores(table, output, -np.roll(emb_NxD, 1, axis=0), calibration, 20)
