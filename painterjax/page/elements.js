@@ -1,0 +1,13 @@
+// What all parts of the page say of elements and paintings.
+
+export const byId = (id) => document.getElementById(id);
+
+export function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+export function nameOf(painting) {
+  return [painting.artist, painting.title, painting.date].filter(Boolean).join(", ");
+}
