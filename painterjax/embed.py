@@ -71,7 +71,10 @@ def main(argv: list[str]) -> None:
 def embed_split(run: Path, name: str, output: Path) -> None:
     """Embeds a split of a run's store; work in progress lies in `<output>.partial`."""
     embedder, origin = of_run(run)
-    partial = _begin(output, {**origin, "split": name})
+    store = runfolder.open_store(run)
+    if not len(store.splits[name]):
+        raise InputError(f"{store.path} has no painting in {name}")
+    partial = _begin(output, origin)
     with files.claimed(partial):
         (embedded,) = store_vectors(run, embedder, origin, names=(name,), partial=partial)
         vectors.save(output, embedded)
@@ -243,8 +246,7 @@ def _begin(output: Path, origin: dict[str, Any]) -> Path:
     partial = output.with_name(output.name + ".partial")
     if (partial / "plan.json").exists():
         _check_same_run(partial, files.read_plan(partial), origin)
-    kept = ("step", "config_sha256", "split")
-    files.begin(partial, {name: origin[name] for name in kept if name in origin})
+    files.begin(partial, {name: origin[name] for name in ("step", "config_sha256")})
     return partial
 
 

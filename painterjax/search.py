@@ -10,7 +10,7 @@ Example:
 
 searches the paintings of the run's store, which are embedded into RUN/index the first time. IMAGE
 is a file, or a painting of the index: its number or its file's name there. --index searches
-another index, which --add makes or extends with a .npz of painterjax.embed.
+another index, which --add makes or extends with what is new in a .npz of painterjax.embed.
 """
 
 import argparse
