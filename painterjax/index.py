@@ -152,17 +152,21 @@ class Index:
     def _new_rows(self, vectors: Vectors) -> np.ndarray:
         """The rows of vectors whose paintings are not there yet."""
         is_new_N = np.ones(len(vectors.paintings), bool)
-        if len(self):
-            with self._open() as database:  # Every painting beside those there of its name.
-                pairs = database.execute(
-                    "select new.key, paintings.id from json_each(?) as new"
-                    " cross join paintings on paintings.file = new.value",
-                    (json.dumps([painting.file for painting in vectors.paintings]),),
-                ).fetchall()
-            row_M, number_M = np.array(pairs, np.int64).reshape(-1, 2).T
-            new_MxD, there_MxD = vectors.emb_NxD[row_M], cells.reconstruct(self._vectors, number_M)
-            apart_M = np.linalg.norm(new_MxD - there_MxD, axis=1)
-            is_new_N[row_M[apart_M <= SAME * np.linalg.norm(new_MxD, axis=1)]] = False
+        if not len(self):
+            return np.flatnonzero(is_new_N)
+        block = max(1, cells.BLOCK_BYTES // (4 * self._vectors.d))
+        with self._open() as database:  # Every painting beside those there of its name.
+            pairs = database.execute(
+                "select new.key, paintings.id from json_each(?) as new"
+                " cross join paintings on paintings.file = new.value",
+                (json.dumps([painting.file for painting in vectors.paintings]),),
+            )
+            while some := pairs.fetchmany(block):
+                row_M, number_M = np.array(some, np.int64).T
+                new_MxD = vectors.emb_NxD[row_M]
+                there_MxD = cells.reconstruct(self._vectors, number_M)
+                apart_M = np.linalg.norm(new_MxD - there_MxD, axis=1)
+                is_new_N[row_M[apart_M <= SAME * np.linalg.norm(new_MxD, axis=1)]] = False
         return np.flatnonzero(is_new_N)
 
     def nearest(
