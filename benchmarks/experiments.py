@@ -79,12 +79,14 @@ def run(name: str, store: Path, workdir: Path, seed: int, flags: list[str]) -> d
     command = ["-m", "painterjax.train", "--config", "configs/throughput.py"]
     subprocess.run([sys.executable, *command, "--workdir", str(workdir), *flags], check=True)
     test = json.loads((workdir / "evaluation.json").read_text())["test"]
+    environment = json.loads((workdir / "environment.json").read_text())
+    del environment["directory"]  # Of this machine alone.
     return {
         "name": name,
         "changed": changed,
         "artists_never_seen": {key: round(test[key]["value"], 4) for key in FIGURES},
         "config": json.loads((workdir / "config.json").read_text()),
-        "environment": json.loads((workdir / "environment.json").read_text()),
+        "environment": environment,
     }
 
 
