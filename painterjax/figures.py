@@ -99,14 +99,12 @@ def distances(pairs: Pairs, *, threshold: float | None) -> Figure:
     """How distances are spread, of pairs by one artist and by two."""
     figure, axis = _panel()
     seen = np.flatnonzero(pairs.same_K + pairs.different_K)
-    end = (seen[-1] + 1) * pairs.step
-    edge_B = np.linspace(0, end, HISTOGRAM_BINS + 1)
-    middle_K = (np.arange(len(pairs.same_K)) + 0.5) * pairs.step
+    edge_B = np.linspace(0, pairs.end_E[seen[-1] + 1], HISTOGRAM_BINS + 1)
     for count_K, color, label in (
         (pairs.same_K, ORANGE, "one artist"),
         (pairs.different_K, BLUE, "two artists"),
     ):
-        share_B, _ = np.histogram(middle_K, edge_B, weights=count_K / count_K.sum())
+        share_B, _ = np.histogram(pairs.middles(), edge_B, weights=count_K / count_K.sum())
         axis.stairs(share_B, edge_B, fill=True, alpha=0.5, color=color, label=label)
     if threshold is not None:
         axis.axvline(threshold, color=GRAY, linestyle=":", label="threshold of validation")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from painterjax import metrics, retrieval, sampling, verification
+from painterjax.errors import InputError
 from painterjax.store import Split
 
 # The same tuples for every run on a store, whatever its own seed.
@@ -50,7 +51,17 @@ def fixed_triplets(split: Split, *, count: int) -> np.ndarray:
 
 
 def compare(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Compared:
-    """Ranks the paintings around each one and counts all pairs."""
+    """Ranks the paintings around each one and counts all pairs.
+
+    Raises:
+      InputError: a number is not finite.
+    """
+    bad_M = np.flatnonzero(~np.isfinite(emb_NxD).all(axis=1))
+    if len(bad_M):
+        raise InputError(
+            f"{len(bad_M)} of {len(emb_NxD)} vectors, the first that of painting {bad_M[0]}, hold"
+            " NaN or infinity: leave them out, or embed them anew"
+        )
     ranked = retrieval.retrieval(emb_NxD, artist_N)
     return Compared(emb_NxD, artist_N, ranked, verification.count_pairs(emb_NxD, artist_N))
 
@@ -143,10 +154,14 @@ def _measurements(
 
 
 def _distances(emb_NxD: np.ndarray, first_T: np.ndarray, second_T: np.ndarray) -> np.ndarray:
+    """In float64, where squares of very long and of very short vectors have room."""
     blocks = range(0, len(first_T), DISTANCE_BLOCK)
     slices = [slice(start, start + DISTANCE_BLOCK) for start in blocks]
     return np.concatenate(
-        [np.linalg.norm(emb_NxD[first_T[s]] - emb_NxD[second_T[s]], axis=1) for s in slices]
+        [
+            np.linalg.norm(emb_NxD[first_T[s]].astype(np.float64) - emb_NxD[second_T[s]], axis=1)
+            for s in slices
+        ]
     )
 
 

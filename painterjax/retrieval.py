@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from painterjax import distances
+
 QUERY_BLOCK = 256  # Queries ranked at once; what bounds the memory.
 RECALL_AT = (1, 5, 10)
 
@@ -53,13 +55,14 @@ def _figures(same_QxR: np.ndarray, others_Q: np.ndarray) -> dict[str, np.ndarray
 def _nearest(emb_NxD: np.ndarray, depth: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields blocks of rows and, nearest first, the `depth` other rows around each."""
     count = len(emb_NxD)
-    centered_NxD = jnp.asarray(emb_NxD - emb_NxD.mean(axis=0, dtype=np.float64), jnp.float32)
+    placed = distances.place(emb_NxD)
     column_N = np.arange(count, dtype=np.uint64)
     for start in range(0, count, QUERY_BLOCK):
         # A block beyond the end would change shape and compile again.
         row_Q = np.minimum(np.arange(start, start + QUERY_BLOCK), count - 1)
         size = min(QUERY_BLOCK, count - start)
-        square_QxN = np.asarray(_squared_distances(centered_NxD, row_Q))[:size]
+        with jax.enable_x64(True):
+            square_QxN = np.asarray(_squares_to_others(placed, row_Q))[:size]
         # The bits of floats from 0 on are ordered as they are; below them, the row breaks ties.
         key_QxN = square_QxN.view(np.uint32).astype(np.uint64) << np.uint64(32) | column_N
         if depth < count:
@@ -68,11 +71,7 @@ def _nearest(emb_NxD: np.ndarray, depth: int) -> Iterator[tuple[np.ndarray, np.n
 
 
 @jax.jit
-def _squared_distances(emb_NxD: jax.Array, row_Q: jax.Array) -> jax.Array:
+def _squares_to_others(placed: distances.Placed, row_Q: jax.Array) -> jax.Array:
     """Squared distances of some rows to all, Q x N; of a row to itself infinite."""
-    query_QxD = emb_NxD[row_Q]
-    product_QxN = jnp.matmul(query_QxD, emb_NxD.T, precision="highest")
-    square_N = jnp.square(emb_NxD).sum(axis=1)
-    square_QxN = square_N[row_Q][:, None] + square_N[None] - 2 * product_QxN
-    square_QxN = jnp.maximum(square_QxN, 0)
+    square_QxN = distances.squares(placed, row_Q)
     return square_QxN.at[jnp.arange(len(row_Q)), row_Q].set(jnp.inf)

@@ -1,8 +1,9 @@
 """Verification: are two paintings by one artist? All pairs of a collection, by their distance.
 
-Pairs are counted by distance in STEPS equal steps from 0 to an upper bound of all distances, those
-of one artist apart from those of two artists: memory holds the steps, not the pairs. All figures
-follow from the two counts; pairs within one step count as equally distant.
+Pairs are counted by distance in STEPS steps, those of one artist apart from those of two artists:
+memory holds the steps, not the pairs. All figures follow from the two counts; pairs within one step
+count as equally distant. Steps are narrow where many pairs are, and narrow beside the distance
+everywhere, so that one vector far out blurs nothing.
 """
 
 import dataclasses
@@ -15,14 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from painterjax import files
+from painterjax import distances, files
 from painterjax.errors import InputError
 
 STEPS = 2**20
+# The bits of a float32 from 0 on are ordered as it is: the upper ones are its cell, the lower ones
+# tell the step in the cell. Every finite cell has some steps; the rest goes to where pairs are.
+LOWER_BITS = 15
+CELLS, STEPS_OF_ANY_CELL, STEPS_BY_SAMPLE = 0x7F800000 >> LOWER_BITS, 8, 2**19
 TILE = 2048  # Paintings along a side of what is compared at once; what bounds the memory.
 # Of the bootstrap: more artists are drawn in groups, and steps are merged.
 GROUPS, MERGED_STEPS = 256, 128
-SAMPLED_PAIRS = 2**18  # They tell which steps to merge.
+SAMPLED_SIDE = 512  # The distances between so many paintings and as many tell where pairs are.
 REPLICATES_AT_ONCE = 25
 CALIBRATION_STEPS = 4096
 
@@ -33,15 +38,19 @@ class Pairs:
 
     Attributes:
       same_K, different_K: pairs by one artist and by two artists in each of K steps, int64.
-      step: the width of a step.
+      end_E: the distances at which the steps begin and end, E = K + 1.
       same_GxJ, different_GxGxJ: the same by group of artists and by two groups, in fewer steps.
     """
 
     same_K: np.ndarray
     different_K: np.ndarray
-    step: float
+    end_E: np.ndarray
     same_GxJ: np.ndarray
     different_GxGxJ: np.ndarray
+
+    def middles(self) -> np.ndarray:
+        """Returns the distance in the middle of each step."""
+        return (self.end_E[:-1] + self.end_E[1:]) / 2
 
 
 def count_pairs(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Pairs:
@@ -51,44 +60,44 @@ def count_pairs(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Pairs:
       emb_NxD: embeddings.
       artist_N: artist numbers 0, 0, 1, ..., ascending.
     """
-    artists = int(artist_N[-1]) + 1
-    groups = min(artists, GROUPS)
-    centered_NxD = (emb_NxD - emb_NxD.mean(axis=0, dtype=np.float64)).astype(np.float32)
-    # No distance is above twice the largest length; a little more, for what rounding adds.
-    limit = 2.001 * float(np.sqrt(np.square(centered_NxD).sum(axis=1).max())) or 1.0
+    groups = min(int(artist_N[-1]) + 1, GROUPS)
+    placed = distances.place(emb_NxD)
+    square_P = _sampled_squares(placed)
+    first_C = _first_steps(square_P)
+    end_E = _ends(first_C)
+    merged_K = _merged_steps(square_P, end_E)
     fine_K = np.zeros(2 * STEPS + 1, np.int64)
-    merged_K = np.zeros((groups + groups**2) * MERGED_STEPS + 1, np.int64)
-    for fine_MxM, merged_MxM in _tiles(centered_NxD, artist_N, groups=groups, limit=limit):
-        fine_K += np.bincount(fine_MxM.ravel(), minlength=len(fine_K))
-        merged_K += np.bincount(merged_MxM.ravel(), minlength=len(merged_K))
-    same_J, different_J = np.split(merged_K[:-1], [groups * MERGED_STEPS])
+    grouped_K = np.zeros((groups + groups**2) * MERGED_STEPS + 1, np.int64)
+    for fine_M, grouped_M in _tiles(placed, artist_N, first_C, merged_K, groups=groups):
+        fine_K += np.bincount(fine_M, minlength=len(fine_K))
+        grouped_K += np.bincount(grouped_M, minlength=len(grouped_K))
+    same_J, different_J = np.split(grouped_K[:-1], [groups * MERGED_STEPS])
     return Pairs(
         same_K=fine_K[:STEPS],
         different_K=fine_K[STEPS:-1],
-        step=limit / STEPS,
+        end_E=np.sqrt(end_E) * placed.unit,
         same_GxJ=same_J.reshape(groups, MERGED_STEPS),
         different_GxGxJ=different_J.reshape(groups, groups, MERGED_STEPS),
     )
 
 
 def _tiles(
-    emb_NxD: np.ndarray, artist_N: np.ndarray, *, groups: int, limit: float
+    placed: distances.Placed,
+    artist_N: np.ndarray,
+    first_C: np.ndarray,
+    merged_K: np.ndarray,
+    *,
+    groups: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields where each pair counts, tile by tile; the device works on the next one meanwhile."""
-    count, side = len(emb_NxD), min(TILE, len(emb_NxD))
-    artist_N = artist_N.astype(np.int32)
-    group_N = (artist_N.astype(np.int64) * groups // (artist_N[-1] + 1)).astype(np.int32)
-    merged_K = _merged_steps(emb_NxD, limit)
-    starts, pending = range(0, count, side), None
+    side = min(TILE, len(artist_N))
+    group_N = artist_N.astype(np.int64) * groups // (artist_N[-1] + 1)
+    of_N = (jnp.asarray(artist_N, jnp.int32), jnp.asarray(group_N, jnp.int32))
+    table = (jnp.asarray(first_C, jnp.int32), jnp.asarray(merged_K, jnp.int32))
+    starts, pending = range(0, len(artist_N), side), None
     for first, second in [(i, j) for i in starts for j in starts if i <= j]:
-        sides = []
-        for start in (first, second):
-            # Rows beyond the end are copies, which do not count.
-            row_M = np.arange(start, start + side)
-            taken_M = np.minimum(row_M, count - 1)
-            place_M = np.where(row_M < count, row_M, -1).astype(np.int32)
-            sides.append((emb_NxD[taken_M], artist_N[taken_M], group_N[taken_M], place_M))
-        tile = _tile(*sides, merged_K, STEPS / limit, groups=groups)
+        with jax.enable_x64(True):
+            tile = _tile(placed, of_N, first, second, table, side=side, groups=groups)
         if pending is not None:
             yield np.asarray(pending[0]), np.asarray(pending[1])
         pending = tile
@@ -96,45 +105,73 @@ def _tiles(
         yield np.asarray(pending[0]), np.asarray(pending[1])
 
 
-@jax.jit(static_argnames="groups")
-def _tile(row, column, merged_K, steps_per_distance, *, groups: int):
+@jax.jit(static_argnames=("side", "groups"))
+def _tile(placed: distances.Placed, of_N, first, second, table, *, side: int, groups: int):
     """Where each pair of a tile counts: in all steps, and by groups in merged ones.
 
     What is no pair, or counted elsewhere, goes behind the last count.
     """
-    (row_MxD, row_artist_M, row_group_M, row_M), (column_MxD, artist_M, group_M, column_M) = (
-        row, column,
-    )  # fmt: skip
-    product_MxM = jnp.matmul(row_MxD, column_MxD.T, precision="highest")
-    squares = jnp.square(row_MxD).sum(axis=1)[:, None] + jnp.square(column_MxD).sum(axis=1)[None]
-    distance_MxM = jnp.sqrt(jnp.maximum(squares - 2 * product_MxM, 0))
-    step_MxM = jnp.minimum((distance_MxM * steps_per_distance).astype(jnp.int32), STEPS - 1)
-    is_pair_MxM = (row_M[:, None] < column_M[None]) & (row_M[:, None] >= 0)
-    is_same_MxM = row_artist_M[:, None] == artist_M[None]
+    (artist_N, group_N), (first_C, merged_K) = of_N, table
+    row_M, column_M = (start + jnp.arange(side, dtype=jnp.int32) for start in (first, second))
+    is_pair_MxM = (row_M[:, None] < column_M[None]) & (column_M[None] < len(artist_N))
+    row_M, column_M = (jnp.minimum(place_M, len(artist_N) - 1) for place_M in (row_M, column_M))
+    step_MxM = _steps(distances.squares(placed, row_M, column_M), first_C)
+    is_same_MxM = artist_N[row_M][:, None] == artist_N[column_M][None]
     fine_MxM = jnp.where(is_same_MxM, step_MxM, STEPS + step_MxM)
-    place_MxM = jnp.where(
-        is_same_MxM, row_group_M[:, None], groups + groups * row_group_M[:, None] + group_M[None]
+    group_MxM = jnp.where(
+        is_same_MxM,
+        group_N[row_M][:, None],
+        groups + groups * group_N[row_M][:, None] + group_N[column_M][None],
     )
-    merged_MxM = place_MxM * MERGED_STEPS + merged_K[step_MxM]
+    grouped_MxM = group_MxM * MERGED_STEPS + merged_K[step_MxM]
     last = (groups + groups**2) * MERGED_STEPS
     return (
-        jnp.where(is_pair_MxM, fine_MxM, 2 * STEPS),
-        jnp.where(is_pair_MxM, merged_MxM, last),
+        jnp.where(is_pair_MxM, fine_MxM, 2 * STEPS).ravel(),
+        jnp.where(is_pair_MxM, grouped_MxM, last).ravel(),
     )
 
 
-def _merged_steps(emb_NxD: np.ndarray, limit: float) -> np.ndarray:
-    """Maps each step to one of MERGED_STEPS, narrow where the nearest pairs are: int32 K."""
-    rng = np.random.default_rng(0)
-    distance_P = np.concatenate(
-        [
-            np.linalg.norm(emb_NxD[first_P] - emb_NxD[second_P], axis=1)
-            for first_P, second_P in rng.integers(len(emb_NxD), size=(64, 2, SAMPLED_PAIRS // 64))
-        ]
-    )
+def _steps(square_MxM: jax.Array, first_C: jax.Array) -> jax.Array:
+    """The step of each squared distance."""
+    bits_MxM = jax.lax.bitcast_convert_type(square_MxM, jnp.int32)
+    cell_MxM, lower_MxM = bits_MxM >> LOWER_BITS, bits_MxM & (2**LOWER_BITS - 1)
+    first_MxM = first_C[cell_MxM]
+    # Less than one in float32 as well, as the last of 2^15 places is.
+    share_MxM = lower_MxM.astype(jnp.float32) / 2**LOWER_BITS
+    return first_MxM + ((first_C[cell_MxM + 1] - first_MxM) * share_MxM).astype(jnp.int32)
+
+
+def _sampled_squares(placed: distances.Placed) -> np.ndarray:
+    """The squared distances of some pairs, without those of 0."""
+    row_2xM = np.random.default_rng(0).integers(len(placed.square_N), size=(2, SAMPLED_SIDE))
+    with jax.enable_x64(True):
+        square_MxM = np.asarray(jax.jit(distances.squares)(placed, *row_2xM))
+    return square_MxM[square_MxM > 0]
+
+
+def _first_steps(square_P: np.ndarray) -> np.ndarray:
+    """The first step of each cell, and behind the last one STEPS."""
+    sampled_C = np.bincount(square_P.view(np.int32) >> LOWER_BITS, minlength=CELLS)
+    steps_C = STEPS_OF_ANY_CELL + STEPS_BY_SAMPLE * sampled_C // max(len(square_P), 1)
+    steps_C[np.argmax(steps_C)] += STEPS - steps_C.sum()
+    return np.concatenate([[0], np.cumsum(steps_C)])
+
+
+def _ends(first_C: np.ndarray) -> np.ndarray:
+    """The squared distances at which steps begin and end, STEPS + 1."""
+    begin_C = (np.arange(CELLS, dtype=np.int32) << LOWER_BITS).view(np.float32).astype(float)
+    end_C = np.append(begin_C[1:], np.finfo(np.float32).max)
+    steps_C = np.diff(first_C)
+    place_K = np.arange(STEPS) - np.repeat(first_C[:-1], steps_C)
+    width_K = np.repeat((end_C - begin_C) / steps_C, steps_C)
+    return np.append(np.repeat(begin_C, steps_C) + place_K * width_K, end_C[-1])
+
+
+def _merged_steps(square_P: np.ndarray, end_E: np.ndarray) -> np.ndarray:
+    """Maps each step to one of MERGED_STEPS, narrow where the nearest pairs are: int64 K."""
     share_J = np.linspace(0, 1, MERGED_STEPS + 1)[1:-1] ** 3
-    end_J = np.quantile(distance_P[distance_P > 0], share_J) if distance_P.any() else share_J
-    return np.searchsorted(end_J * STEPS / limit, np.arange(STEPS)).astype(np.int32)
+    merged_end_J = np.quantile(square_P, share_J) if len(square_P) else share_J
+    return np.searchsorted(merged_end_J, end_E[:-1])
 
 
 def roc_auc(same_K: np.ndarray, different_K: np.ndarray) -> float:
@@ -213,15 +250,14 @@ def best_threshold(pairs: Pairs) -> float:
 
     Both kinds of pairs weigh the same: it maximizes the balanced accuracy.
     """
-    positive_K, negative_K = _roc(pairs.same_K, pairs.different_K)
-    return float(np.argmax(positive_K - negative_K) * pairs.step)
+    positive_E, negative_E = _roc(pairs.same_K, pairs.different_K)
+    return float(pairs.end_E[np.argmax(positive_E - negative_E)])
 
 
 def at_threshold(pairs: Pairs, distance: float) -> dict[str, float]:
     """Returns how calling pairs within a distance one artist's fares."""
-    positive_K, negative_K = _roc(pairs.same_K, pairs.different_K)
-    place = distance / pairs.step
-    tpr, fpr = (float(np.interp(place, np.arange(STEPS + 1), r)) for r in (positive_K, negative_K))
+    positive_E, negative_E = _roc(pairs.same_K, pairs.different_K)
+    tpr, fpr = (float(np.interp(distance, pairs.end_E, r)) for r in (positive_E, negative_E))
     return {
         "distance": distance,
         "true_positive_rate": tpr,
@@ -292,10 +328,15 @@ def needed_calibration(run: Path, *, step: int) -> Calibration:
 
 def _merged_shares(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distances, and which shares of the pairs by one and by two artists lie there."""
-    counts = (pairs.same_K, pairs.different_K)
-    shares = (n_K.reshape(CALIBRATION_STEPS, -1).sum(axis=1) / n_K.sum() for n_K in counts)
-    width = pairs.step * STEPS / CALIBRATION_STEPS
-    return (np.arange(CALIBRATION_STEPS) + 0.5) * width, *shares
+    seen_K = pairs.same_K + pairs.different_K > 0
+    share_2xK = np.stack([n_K[seen_K] / n_K.sum() for n_K in (pairs.same_K, pairs.different_K)])
+    weight_K = share_2xK.sum(axis=0)
+    # About as many pairs in each, so that a few far away leave no gap between all others.
+    merged_K = ((np.cumsum(weight_K) - weight_K / 2) * CALIBRATION_STEPS / 2).astype(int)
+    begin_M = np.flatnonzero(np.diff(merged_K, prepend=-1))
+    distance_M = np.add.reduceat(weight_K * pairs.middles()[seen_K], begin_M)
+    same_M, different_M = np.add.reduceat(share_2xK, begin_M, axis=1)
+    return distance_M / (same_M + different_M), same_M, different_M
 
 
 def _roc(same_K: np.ndarray, different_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -80,3 +80,12 @@ def test_near_duplicates_far_from_the_origin_are_told_apart():
     emb_NxD[:, 0] += (0.0, 0.01, 1.0, 1.02)
     figures = retrieval.retrieval(emb_NxD, np.array([0, 0, 1, 1]))
     assert all(value_N.tolist() == [1, 1, 1, 1] for value_N in figures.values())
+
+
+@pytest.mark.parametrize("far", [1e5, 1e25])
+def test_one_vector_far_out_does_not_change_what_is_near_to_others(far):
+    emb_NxD, artist_N = _collection(2, [8] * 12)
+    emb_NxD[5] = far
+    figures, expected = retrieval.retrieval(emb_NxD, artist_N), _by_loops(emb_NxD, artist_N)
+    for key, value_N in figures.items():
+        np.testing.assert_allclose(value_N, expected[key], rtol=1e-6, err_msg=key)

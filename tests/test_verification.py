@@ -37,7 +37,7 @@ def test_every_pair_is_counted_once(case):
     pairs, distance_P, is_same_P = case
     assert pairs.same_K.sum() == pairs.same_GxJ.sum() == is_same_P.sum()
     assert pairs.different_K.sum() == pairs.different_GxGxJ.sum() == (~is_same_P).sum()
-    mean = (np.arange(verification.STEPS) + 0.5) @ pairs.same_K / pairs.same_K.sum() * pairs.step
+    mean = pairs.middles() @ pairs.same_K / pairs.same_K.sum()
     assert mean == pytest.approx(distance_P[is_same_P].mean(), rel=1e-5)
 
 
@@ -120,7 +120,8 @@ def test_calibration_finds_the_odds_that_pairs_were_drawn_by():
         np.bincount(step_P[is_P], minlength=verification.STEPS) for is_P in (is_same_P, ~is_same_P)
     )
     nothing = np.zeros(0)
-    pairs = verification.Pairs(same_K, different_K, 2.0 / verification.STEPS, nothing, nothing)
+    end_E = np.linspace(0, 2, verification.STEPS + 1)
+    pairs = verification.Pairs(same_K, different_K, end_E, nothing, nothing)
     found = verification.calibrate(pairs)
     # Both kinds weigh the same, whatever their numbers: that moves the offset alone.
     odds = np.log((~is_same_P).sum() / is_same_P.sum())
@@ -154,3 +155,57 @@ def test_far_and_near_distances_have_probabilities_too():
     probability_2 = calibration.probability(np.array([0.0, 1e6], np.float32))
     assert probability_2[0] == pytest.approx(1 / (1 + np.exp(-4)))
     assert 0 <= probability_2[1] < 1e-30
+
+
+def _moved(emb_NxD: np.ndarray, how: str) -> np.ndarray:
+    """A collection that is hard for float32."""
+    moved_NxD = emb_NxD.copy()
+    if how == "one far out":
+        moved_NxD[7] = 1e5
+    elif how == "half of them far out":
+        moved_NxD[: len(emb_NxD) // 2] += np.float32(1e4)
+    elif how == "far from the origin":
+        moved_NxD += np.float32(1e4)
+    elif how == "one at 1e25":
+        moved_NxD[7] = 1e25
+    else:
+        moved_NxD *= np.float32(how)
+    return moved_NxD
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["one far out", "half of them far out", "far from the origin", "one at 1e25", "1e25", "1e-25"],
+)
+def test_vectors_far_out_and_of_any_scale_are_judged_as_scikit_learn_does(how):
+    emb_NxD, artist_N = _collection(4, [10] * 12)
+    emb_NxD = _moved(emb_NxD, how)
+    pairs = verification.count_pairs(emb_NxD, artist_N)
+    distance_P, is_same_P = _by_loops(emb_NxD, artist_N)
+    expected = roc_auc_score(is_same_P, -distance_P)
+    assert 0.55 < expected < 0.99
+    counts = pairs.same_K, pairs.different_K
+    assert verification.roc_auc(*counts) == pytest.approx(expected, abs=2e-6)
+    nearest = int(counts[0].nonzero()[0][0])
+    assert pairs.middles()[nearest] == pytest.approx(distance_P[is_same_P].min(), rel=1e-4)
+
+
+def test_one_vector_far_out_leaves_the_calibration_of_the_others_as_it_is():
+    emb_NxD, artist_N = _collection(4, [10] * 12)
+    expected = verification.calibrate(verification.count_pairs(emb_NxD, artist_N))
+    # By an artist of its own, so that only pairs by two artists are far apart.
+    emb_NxD = np.concatenate([emb_NxD, np.full((1, 6), 1e5, np.float32)])
+    pairs = verification.count_pairs(emb_NxD, np.append(artist_N, 12))
+    found = verification.calibrate(pairs)
+    assert found.slope == pytest.approx(expected.slope, rel=0.1)
+    assert found.offset == pytest.approx(expected.offset, rel=0.1)
+    assert found.error(pairs) < 0.05
+
+
+def test_copies_far_from_the_median_are_at_no_distance():
+    rng = np.random.default_rng(0)
+    emb_NxD = np.repeat(rng.normal(scale=1e3, size=(8, 300)).astype(np.float32), 5, axis=0)
+    artist_N = np.arange(40) // 10
+    pairs = verification.count_pairs(emb_NxD, artist_N)
+    assert pairs.same_K[0] == 8 * 10
+    assert pairs.different_K[0] == 0

@@ -1,0 +1,58 @@
+"""Squared distances between many embeddings, exact up to rounding wherever these lie.
+
+By |a|^2 + |b|^2 - 2 ab, which loses small distances between long vectors: in float64 it loses what
+is below a ten-millionth of their lengths, where float32's own digits end, and calls it 0.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+CENTER_SAMPLE = 1000
+# The largest number becomes 2^50 at least: squared distances fill the range of float32.
+TOP_EXPONENT = 51
+ROUNDING = 2.0**-46
+
+
+class Placed(NamedTuple):
+    """Embeddings on the device, in float64.
+
+    Attributes:
+      emb_NxD: the embeddings around their median, in units of `unit`.
+      square_N: their squared lengths.
+      unit: a power of two.
+    """
+
+    emb_NxD: jax.Array
+    square_N: jax.Array
+    unit: float
+
+
+def place(emb_NxD: np.ndarray) -> Placed:
+    """Centers and scales embeddings of any magnitude; one that lies far out moves no other."""
+    step = max(len(emb_NxD) // CENTER_SAMPLE, 1)
+    center_D = np.median(emb_NxD[::step].astype(np.float64), axis=0)
+    placed_NxD = emb_NxD - center_D[None]
+    largest = max(placed_NxD.max(), -placed_NxD.min())
+    unit = 2.0 ** (math.frexp(largest)[1] - TOP_EXPONENT)
+    placed_NxD /= unit
+    square_N = np.einsum("nd,nd->n", placed_NxD, placed_NxD)
+    with jax.enable_x64(True):
+        return Placed(jnp.asarray(placed_NxD), jnp.asarray(square_N), unit)
+
+
+def squares(placed: Placed, row_P: jax.Array, column_Q: jax.Array | None = None) -> jax.Array:
+    """Squared distances of some rows to some, or to all, in units of unit^2: float32 P x Q.
+
+    To be traced in float64.
+    """
+    column_QxD, square_Q = placed.emb_NxD, placed.square_N
+    if column_Q is not None:
+        column_QxD, square_Q = column_QxD[column_Q], square_Q[column_Q]
+    product_PxQ = jnp.matmul(placed.emb_NxD[row_P], column_QxD.T, precision="highest")
+    sum_PxQ = placed.square_N[row_P][:, None] + square_Q[None]
+    square_PxQ = sum_PxQ - 2 * product_PxQ
+    return jnp.where(square_PxQ > ROUNDING * sum_PxQ, square_PxQ, 0).astype(jnp.float32)

@@ -1,0 +1,30 @@
+"""Judging vectors of any origin: what is refused, and figures by artist, style and century."""
+
+import numpy as np
+import pytest
+
+from painterjax import judging
+from painterjax.errors import InputError
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused_by_its_row(value):
+    emb_NxD = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    emb_NxD[5, 1] = value
+    with pytest.raises(InputError, match="1 of 8 vectors, the first that of painting 5, hold NaN"):
+        judging.compare(emb_NxD, np.repeat([0, 1], 4))
+
+
+@pytest.mark.parametrize("scale", ["1e25", "1e-25"])
+def test_figures_do_not_depend_on_the_scale(split, scale):
+    rng = np.random.default_rng(0)
+    emb_NxD = rng.normal(size=(6, 4))[split.artist_N] + rng.normal(size=(len(split), 4))
+    row_Tx3 = judging.fixed_triplets(split, count=200)
+    expected, found = (
+        judging.judge(judging.compare(vectors_NxD.astype(np.float32), split.artist_N), row_Tx3)
+        for vectors_NxD in (emb_NxD, emb_NxD * float(scale))
+    )
+    assert 0.5 < expected["triplet_accuracy"]["value"] < 1
+    assert found.keys() == expected.keys()
+    for metric, figure in found.items():
+        assert figure["value"] == pytest.approx(expected[metric]["value"], abs=1e-3)
