@@ -10,6 +10,9 @@ Example:
 prints a table and writes the same figures to runs/quickstart/evaluation.json. The second form
 judges vectors of any origin: a .npy with one for each painting of the store, or of the split, in
 the order of paintings.csv; or a .npz that painterjax.embed wrote.
+
+Intervals are by bootstrap over artists; beyond 256 artists those of all pairs draw groups of
+artists, and of two artists there are none.
 """
 
 import dataclasses
@@ -54,6 +57,7 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     if (args.embeddings is None) != (args.store is None):
         raise InputError("--embeddings needs --store, and --store --embeddings; see --help")
+    cli.check_json(args.json)
     splits = (args.split,) if args.split else JUDGED
     if args.run:
         evaluation = evaluate(args.run, splits=splits)
@@ -103,7 +107,7 @@ def evaluate_vectors(
     path: Path, store: Store, *, splits: tuple[str, ...] = JUDGED
 ) -> dict[str, Any]:
     """Judges vectors of any origin as `evaluate` does a run; nothing is written."""
-    vector_by_split = _read_vectors(path, store)
+    vector_by_split = _read_vectors(path, store, splits)
 
     def embed_by(split: Split, progress: runlog.Progress) -> dict[str, np.ndarray]:
         progress.advance(2 * len(split))
@@ -174,7 +178,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _read_vectors(path: Path, store: Store) -> dict[str, np.ndarray]:
+def _read_vectors(path: Path, store: Store, splits: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Returns the vectors of each split that a file has whole."""
     if path.suffix == ".npz":
         found = vectors.load(path)
@@ -195,8 +199,15 @@ def _read_vectors(path: Path, store: Store) -> dict[str, np.ndarray]:
         ends = np.cumsum(list(lengths.values()))
         return dict(zip(lengths, np.split(emb_NxD, ends[:-1]), strict=True))
     fitting = [name for name in JUDGED if lengths[name] == len(emb_NxD)]
+    if len(fitting) > 1 and len(splits) == 1:
+        fitting = list(splits)
     if len(fitting) == 1:
         return {fitting[0]: emb_NxD}
+    if fitting:
+        raise InputError(
+            f"--embeddings {path} has {len(emb_NxD)} vectors, as many as both val and test of"
+            f" {store.path} have paintings: --split says which they are of"
+        )
     expected = ", ".join(f"{length} in {name}" for name, length in lengths.items())
     raise InputError(
         f"--embeddings {path} has {len(emb_NxD)} vectors, {store.path} has {expected} paintings:"
@@ -227,11 +238,10 @@ def table(split: Split, figures: dict[str, Any]) -> str:
         f"  {'':22}" + "".join(f"{key:>24}" for key in columns),
     ]
     for metric in figures["color_histogram"]:
-        cells = [
-            f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
-            for figure in (column[metric] for column in columns.values())
-        ]
+        cells = [_with_interval(column[metric]) for column in columns.values()]
         lines.append(f"  {metric:22}" + "".join(f"{cell:>24}" for cell in cells))
+    if figures["pair_roc_auc"]["low"] is None:
+        lines.append(f"  no intervals: {len(split.artists)} artists")
     if "at_threshold" in figures:
         at, error = figures["at_threshold"], figures["calibration_error"]
         lines.append(
@@ -241,6 +251,12 @@ def table(split: Split, figures: dict[str, Any]) -> str:
             f" probabilities are off by {error:.3f}"
         )
     return "\n".join(lines)
+
+
+def _with_interval(figure: dict[str, Any]) -> str:
+    if figure["low"] is None:
+        return f"{figure['value']:.3f}"
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ DISTANCE_BLOCK = 1024
 
 # A metric, the artist of each element, and the arrays of elements that it takes.
 Measurement = tuple[Callable[..., float], np.ndarray, tuple[np.ndarray, ...]]
-Figures = dict[str, dict[str, float]]
+Figures = dict[str, dict[str, float | None]]
 
 
 @dataclasses.dataclass(frozen=True)

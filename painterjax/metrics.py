@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+# Draws of two artists that have both are all alike: no interval then.
+FEWEST_ARTISTS = 3
+
 
 def triplet_accuracy(positive_T: np.ndarray, negative_T: np.ndarray) -> float:
     """Share of triplets whose positive is nearer than their negative; a tie counts as wrong.
@@ -48,12 +51,12 @@ def interval(
     *values: np.ndarray,
     replicates: int,
     seed: int,
-) -> dict[str, float]:
-    """Returns a metric's value and its 95 % interval by bootstrap over artists.
+) -> dict[str, float | None]:
+    """Returns a metric's value and `low` and `high` of its 95 % interval by bootstrap over artists.
 
     Each replicate draws as many artists as there are, with replacement, and takes all elements of
     each draw, since paintings by one artist are not independent. The interval spans the 2.5th to
-    97.5th percentile.
+    97.5th percentile; of fewer than FEWEST_ARTISTS there is none, and both ends are None.
 
     Args:
       metric: maps arrays like `values` to a number.
@@ -67,6 +70,8 @@ def interval(
     rng = np.random.default_rng(seed)
     order = np.argsort(artist_N, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(artist_N[order])) + 1)
+    if len(members) < FEWEST_ARTISTS:
+        return {"value": metric(*values), "low": None, "high": None}
     draws = np.empty(replicates)
     for i in range(replicates):
         chosen = np.concatenate([members[a] for a in rng.integers(len(members), size=len(members))])

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from painterjax import distances, files
+from painterjax import distances, files, metrics
 from painterjax.errors import InputError
 
 STEPS = 2**20
@@ -214,34 +214,37 @@ METRICS = {
 }
 
 
-def judge(pairs: Pairs, *, replicates: int, seed: int) -> dict[str, dict[str, float]]:
+def judge(pairs: Pairs, *, replicates: int, seed: int) -> dict[str, dict[str, float | None]]:
     """Returns each of METRICS with its 95 % interval by bootstrap over artists.
 
     Each replicate draws as many artists as there are, with replacement, and counts a pair as often
     as both its artists were drawn; a pair of copies of one artist's paintings counts once a copy.
     """
+    values = {name: metric(pairs.same_K, pairs.different_K) for name, metric in METRICS.items()}
+    if len(pairs.same_GxJ) < metrics.FEWEST_ARTISTS:
+        return {key: {"value": value, "low": None, "high": None} for key, value in values.items()}
     groups, rng = len(pairs.same_GxJ), np.random.default_rng(seed)
     same_GxJ = pairs.same_GxJ.astype(float)
-    different_HxJ = pairs.different_GxGxJ.reshape(groups**2, -1).astype(float)
+    different_GxM = pairs.different_GxGxJ.astype(float).reshape(groups, -1)
+    within_GxJ = pairs.different_GxGxJ[np.arange(groups), np.arange(groups)].astype(float)
     draws: dict[str, list[float]] = {name: [] for name in METRICS}
     for start in range(0, replicates, REPLICATES_AT_ONCE):
         count = min(REPLICATES_AT_ONCE, replicates - start)
         drawn_RxG = rng.multinomial(groups, np.full(groups, 1 / groups), size=count).astype(float)
-        both_RxGxG = drawn_RxG[:, :, None] * drawn_RxG[:, None]
+        first_RxGxJ = (drawn_RxG @ different_GxM).reshape(count, groups, -1)
+        different_RxJ = np.einsum("rg,rgj->rj", drawn_RxG, first_RxGxJ)
         # Two artists of one group were drawn together.
-        both_RxGxG[:, np.arange(groups), np.arange(groups)] = drawn_RxG
-        different_RxJ = both_RxGxG.reshape(count, -1) @ different_HxJ
+        different_RxJ -= (drawn_RxG**2 - drawn_RxG) @ within_GxJ
         for same_J, different_J in zip(drawn_RxG @ same_GxJ, different_RxJ, strict=True):
             if same_J.any() and different_J.any():  # Of few artists only one may be drawn.
                 for name, metric in METRICS.items():
                     draws[name].append(metric(same_J, different_J))
-    figures = {}
+    figures: dict[str, dict[str, float | None]] = {}
     for name, metric in METRICS.items():
-        value = metric(pairs.same_K, pairs.different_K)
         # What merging the steps changed, it changed in all draws.
-        merged = metric(same_GxJ.sum(axis=0), different_HxJ.sum(axis=0))
-        low, high = (np.percentile(draws[name], [2.5, 97.5]) + value - merged).tolist()
-        figures[name] = {"value": value, "low": low, "high": high}
+        merged = metric(same_GxJ.sum(axis=0), pairs.different_GxGxJ.sum(axis=(0, 1)))
+        low, high = (np.percentile(draws[name], [2.5, 97.5]) + values[name] - merged).tolist()
+        figures[name] = {"value": values[name], "low": low, "high": high}
     return figures
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from painterjax import embed, evaluate, prepare, runfolder, search, store, vectors
 from painterjax.errors import InputError
 from painterjax.index import Index
+from tests import tiny
 from tests.tiny import ROOT, STORE
 
 
@@ -295,6 +296,20 @@ def test_vectors_of_any_origin_are_judged_as_a_run_is(run, opened, tmp_path):
             assert judged["test"][metric] == expected[metric]
 
 
+def test_vectors_of_as_many_paintings_as_val_and_test_have_need_a_split(tmp_path, capsys):
+    prepare.main([*tiny.STORE, "--output", str(tmp_path / "store"), "--artists", "10"])
+    opened = store.open_store(tmp_path / "store")
+    assert len(opened.splits["val"]) == len(opened.splits["test"])
+    np.save(
+        tmp_path / "x.npy", np.random.default_rng(0).normal(size=(len(opened.splits["val"]), 4))
+    )
+    argv = ["--embeddings", str(tmp_path / "x.npy"), "--store", str(opened.path)]
+    with pytest.raises(InputError, match=r"as many as both val and test .* --split says which"):
+        evaluate.main(argv)
+    evaluate.main([*argv, "--split", "test"])
+    assert "artists never seen" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -308,6 +323,16 @@ def test_other_vectors_are_refused_in_one_line(opened, rows, message, tmp_path):
     np.save(tmp_path / "x.npy", rows, allow_pickle=True)
     with pytest.raises(InputError, match=message):
         evaluate.main(["--embeddings", str(tmp_path / "x.npy"), "--store", str(opened.path)])
+
+
+@pytest.mark.parametrize(
+    ("command", "argv"),
+    [(search, ["--run", "x", "--query", "0"]), (evaluate, ["--run", "nowhere"])],
+)
+def test_a_json_that_cannot_be_written_is_refused_before_any_work(command, argv, tmp_path):
+    for path, message in ((tmp_path / "no" / "x.json", "does not exist"), (tmp_path, "a folder")):
+        with pytest.raises(InputError, match=f"--json is .*{message}"):
+            command.main([*argv, "--json", str(path)])
 
 
 @pytest.mark.parametrize(

@@ -370,7 +370,9 @@ def test_evaluation_is_scikit_learn_s(run):
             assert figures["roc_auc"]["value"] == pytest.approx(expected, abs=1e-9)
             for metric in ("triplet_accuracy", "mean_of_two_accuracy", "recall_at_1", "map_at_r"):
                 figure = figures[metric]
-                assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
+                assert 0 <= figure["value"] <= 1
+                if name == "val":  # There are two artists in the test: no interval.
+                    assert figure["low"] <= figure["value"] <= figure["high"] <= 1
 
 
 @pytest.mark.parametrize("command", ["prepare", "prepare folder", "train", "evaluate"])
