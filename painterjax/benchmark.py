@@ -57,13 +57,13 @@ def main(argv: list[str]) -> None:
     size = given["image-size"]
     if size is not None and not (size.isdecimal() and int(size)):
         raise InputError(f"--image-size is {size!r}: must be a whole number of pixels")
-    if given["json"] and not Path(given["json"]).parent.is_dir():
-        raise InputError(f"--json is {given['json']!r}: its folder does not exist, make it first")
+    path = Path(given["json"]) if given["json"] else None
+    cli.check_json(path)
     split = random_split(int(size)) if size else open_store(config.data.store).splits["train"]
     figures = measure(config, split, profile=given["profile"])
     print(table(figures))
-    if given["json"]:
-        Path(given["json"]).write_text(json.dumps(figures, indent=2) + "\n")
+    if path:
+        path.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def random_split(image_size: int) -> Split:

@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import flags
@@ -38,6 +39,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see --help")
+
+
+def check_json(path: Path | None) -> None:
+    """Refuses a --json that could not be written once all work is done."""
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        state = "it is a folder" if path.is_dir() else "its folder does not exist, make it first"
+        raise InputError(f"--json is {str(path)!r}: {state}")
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:

@@ -40,6 +40,7 @@ def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.search`."""
     compilation.keep_on_disk()
     args = _parse(argv)
+    cli.check_json(args.json)
     added = vectors.load(args.add) if args.add else None
     embedder, origin = embed.of_run(args.run)
     if added is not None:

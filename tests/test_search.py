@@ -18,7 +18,7 @@ from painterjax import embed, evaluate, prepare, runfolder, search, store, vecto
 from painterjax.errors import InputError
 from painterjax.index import Index
 from tests import tiny
-from tests.tiny import ROOT, STORE
+from tests.tiny import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +239,7 @@ def test_a_run_works_from_any_folder(run, tiny_store, tmp_path, monkeypatch):
     argv = ["--run", "../run", "--query", "1", "--k", "1", "--json", "found.json"]
     search.main(argv)
     assert Path(json.loads(Path("found.json").read_text())[0]["image"]).is_absolute()
-    prepare.main([*STORE, "--seed", "1", "--output", "data"])
+    prepare.main([*tiny.STORE, "--seed", "1", "--output", "data"])
     assert runfolder.open_store(Path("../run")).path == began / "data"
     began.rename(tmp_path / "moved")
     with pytest.raises(InputError, match="was begun with another dataset"):
