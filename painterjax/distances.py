@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 CENTER_SAMPLE = 1000
+SAMPLED_SIDE = 512  # The distances between so many and as many tell where pairs are.
 # The largest number becomes 2^50 at least: squared distances fill the range of float32.
 TOP_EXPONENT = 51
 ROUNDING = 2.0**-46
@@ -56,3 +57,11 @@ def squares(placed: Placed, row_P: jax.Array, column_Q: jax.Array | None = None)
     sum_PxQ = placed.square_N[row_P][:, None] + square_Q[None]
     square_PxQ = sum_PxQ - 2 * product_PxQ
     return jnp.where(square_PxQ > ROUNDING * sum_PxQ, square_PxQ, 0).astype(jnp.float32)
+
+
+def sampled_squares(placed: Placed) -> np.ndarray:
+    """Returns the squared distances of some pairs, without those of 0."""
+    row_2xM = np.random.default_rng(0).integers(len(placed.square_N), size=(2, SAMPLED_SIDE))
+    with jax.enable_x64(True):
+        square_MxM = np.asarray(jax.jit(squares)(placed, *row_2xM))
+    return square_MxM[square_MxM > 0]

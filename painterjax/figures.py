@@ -9,11 +9,15 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.ticker import MaxNLocator
 
+from painterjax.sections import Shown
+from painterjax.store import Split
 from painterjax.verification import Pairs
 
 GRAY = "#7d7d7d"  # 4 to 1 against both white and black.
 BLUE, ORANGE = "#3d85c6", "#d9822b"
+BORDERS = {"": "none", "same": ORANGE, "other": BLUE}
 STYLE: Any = {
     "axes.edgecolor": GRAY,
     "axes.labelcolor": GRAY,
@@ -30,6 +34,8 @@ STYLE: Any = {
 HISTOGRAM_BINS = 80
 MAP_INCHES = 9.0
 THUMBNAIL_INCHES = 0.22
+NAMED_ARTISTS = 20  # on the map, as many as have colors of their own
+PICTURE_INCHES = 1.2
 
 
 def styled(plot: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -70,6 +76,8 @@ def paintings_per_artist(count_A: np.ndarray, *, title: str) -> Figure:
     figure, axis = _panel()
     axis.bar(np.arange(len(count_A)), np.sort(count_A)[::-1], width=1.0, color=BLUE)
     axis.set(title=title, xlabel="artist", ylabel="paintings")
+    for each in (axis.xaxis, axis.yaxis):
+        each.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -117,18 +125,57 @@ def distances(pairs: Pairs, *, threshold: float | None) -> Figure:
 def scatter(
     place_Nx2: np.ndarray, image_NxSxSxC: np.ndarray, artist_N: np.ndarray, artists: Sequence[str]
 ) -> Figure:
-    """A map of paintings: thumbnails in frames of their artists' colors."""
+    """A map of paintings: thumbnails in frames, with colors and names of the artists of most."""
     figure = Figure(figsize=(MAP_INCHES, MAP_INCHES), layout="constrained", dpi=200)
     axis = figure.subplots()
-    colors = matplotlib.colormaps["turbo"](np.linspace(0, 1, len(artists)))
+    count_A = np.bincount(artist_N)
+    named = np.argsort(-count_A, kind="stable")[: min(np.count_nonzero(count_A), NAMED_ARTISTS)]
+    palette = matplotlib.colormaps["tab20"](np.arange(NAMED_ARTISTS))
+    colors = {int(artist): tuple(color) for artist, color in zip(named, palette, strict=False)}
     zoom = 72 * THUMBNAIL_INCHES / image_NxSxSxC.shape[1]
     for place_2, image_SxSxC, artist in zip(place_Nx2, image_NxSxSxC, artist_N, strict=True):
-        frame = {"edgecolor": colors[artist], "linewidth": 1.2}
+        frame = {"edgecolor": colors.get(int(artist), GRAY), "linewidth": 1.2}
         box = OffsetImage(image_SxSxC, zoom=zoom)
         axis.add_artist(AnnotationBbox(box, place_2, pad=0.0, bboxprops=frame))
+    for artist, color in colors.items():
+        x, y = np.median(place_Nx2[artist_N == artist], axis=0)
+        ground = {"facecolor": "white", "edgecolor": color, "alpha": 0.85, "boxstyle": "round"}
+        axis.text(
+            x, y, str(artists[artist]), bbox=ground, color="black", fontsize=7, ha="center",
+            va="center", zorder=10, parse_math=False,
+        )  # fmt: skip
     axis.update_datalim(place_Nx2)
     axis.autoscale_view()
     axis.set_axis_off()
+    return figure
+
+
+@styled
+def reliability(probability_B: np.ndarray, share_B: np.ndarray, weight_B: np.ndarray) -> Figure:
+    """How often pairs were by one artist that were said to be with a probability."""
+    figure, axis = _panel()
+    axis.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
+    axis.plot(probability_B, share_B, color=BLUE, linewidth=1.0)
+    axis.scatter(probability_B, share_B, s=400 * weight_B, color=BLUE)
+    axis.set(xlabel="probability of one artist", ylabel="share by one artist", aspect="equal")
+    return figure
+
+
+@styled
+def pictures(split: Split, rows: Sequence[Sequence[Shown]]) -> Figure:
+    """Rows of paintings, with the borders that the page has."""
+    across = max(len(row) for row in rows)
+    size = (PICTURE_INCHES * across, 1.2 * PICTURE_INCHES * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    axes_RxC = figure.subplots(len(rows), across, squeeze=False)
+    for axis in axes_RxC.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for axis_C, row in zip(axes_RxC, rows, strict=True):
+        for axis, shown in zip(axis_C, row, strict=False):
+            axis.imshow(split.image_NxSxSxC[shown.row])
+            axis.set_title(shown.caption, fontsize=8)
+            axis.spines["bottom"].set(visible=True, color=BORDERS[shown.kind], linewidth=4)
     return figure
 
 

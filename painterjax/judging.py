@@ -87,7 +87,10 @@ def judge_quickly(
 
 
 def by_group(compared: Compared, split: Split) -> dict[str, list[dict[str, Any]]]:
-    """Returns the figures of retrieval for each artist, and each style and century where known."""
+    """Returns the figures of retrieval for each artist, and each style and century where known.
+
+    Of each artist also the ROC AUC of pairs, up to verification.GROUPS artists.
+    """
     kinds: dict[str, Callable[[Any], str]] = {
         "artist": lambda painting: painting.artist,
         "style": lambda painting: painting.style,
@@ -107,6 +110,11 @@ def by_group(compared: Compared, split: Split) -> dict[str, list[dict[str, Any]]
             }
             for name, rows in sorted(rows_by_name.items())
         ]
+    roc_auc_A = verification.artist_roc_aucs(compared.pairs)
+    if roc_auc_A is not None:
+        by_name = dict(zip(split.artists, roc_auc_A.tolist(), strict=True))
+        for group in groups["artist"]:
+            group["pair_roc_auc"] = by_name[group["name"]]
     return groups
 
 

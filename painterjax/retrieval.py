@@ -33,7 +33,7 @@ def retrieval(emb_NxD: np.ndarray, artist_N: np.ndarray) -> dict[str, np.ndarray
     depth = min(max(int(others_N.max(initial=0)), max(RECALL_AT)), max(len(emb_NxD) - 1, 1))
     parts = [
         _figures(artist_N[nearest_QxR] == artist_N[row_Q][:, None], others_N[row_Q])
-        for row_Q, nearest_QxR in _nearest(emb_NxD, depth)
+        for row_Q, nearest_QxR in nearest(emb_NxD, depth)
     ]
     figures = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     for value_N in figures.values():
@@ -41,18 +41,7 @@ def retrieval(emb_NxD: np.ndarray, artist_N: np.ndarray) -> dict[str, np.ndarray
     return figures
 
 
-def _figures(same_QxR: np.ndarray, others_Q: np.ndarray) -> dict[str, np.ndarray]:
-    rank_1xR = np.arange(1, same_QxR.shape[1] + 1)[None]
-    counted_QxR = same_QxR & (rank_1xR <= others_Q[:, None])
-    precision_QxR = np.cumsum(same_QxR, axis=1) / rank_1xR
-    relevant_Q = np.maximum(others_Q, 1)
-    figures = {f"recall_at_{k}": same_QxR[:, :k].any(axis=1) for k in RECALL_AT}
-    figures["r_precision"] = counted_QxR.sum(axis=1) / relevant_Q
-    figures["map_at_r"] = (precision_QxR * counted_QxR).sum(axis=1) / relevant_Q
-    return {key: np.asarray(value_Q, np.float32) for key, value_Q in figures.items()}
-
-
-def _nearest(emb_NxD: np.ndarray, depth: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def nearest(emb_NxD: np.ndarray, depth: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields blocks of rows and, nearest first, the `depth` other rows around each."""
     count = len(emb_NxD)
     placed = distances.place(emb_NxD)
@@ -68,6 +57,17 @@ def _nearest(emb_NxD: np.ndarray, depth: int) -> Iterator[tuple[np.ndarray, np.n
         if depth < count:
             key_QxN = np.partition(key_QxN, depth - 1, axis=1)[:, :depth]
         yield row_Q[:size], (np.sort(key_QxN, axis=1) & np.uint64(2**32 - 1)).astype(np.int64)
+
+
+def _figures(same_QxR: np.ndarray, others_Q: np.ndarray) -> dict[str, np.ndarray]:
+    rank_1xR = np.arange(1, same_QxR.shape[1] + 1)[None]
+    counted_QxR = same_QxR & (rank_1xR <= others_Q[:, None])
+    precision_QxR = np.cumsum(same_QxR, axis=1) / rank_1xR
+    relevant_Q = np.maximum(others_Q, 1)
+    figures = {f"recall_at_{k}": same_QxR[:, :k].any(axis=1) for k in RECALL_AT}
+    figures["r_precision"] = counted_QxR.sum(axis=1) / relevant_Q
+    figures["map_at_r"] = (precision_QxR * counted_QxR).sum(axis=1) / relevant_Q
+    return {key: np.asarray(value_Q, np.float32) for key, value_Q in figures.items()}
 
 
 @jax.jit

@@ -1,9 +1,8 @@
 """Verification: are two paintings by one artist? All pairs of a collection, by their distance.
 
-Pairs are counted by distance in STEPS steps, those of one artist apart from those of two artists:
-memory holds the steps, not the pairs. All figures follow from the two counts; pairs within one step
-count as equally distant. Steps are narrow where many pairs are, and narrow beside the distance
-everywhere, so that one vector far out blurs nothing.
+Pairs are counted by distance in steps, those of one artist apart from those of two artists: memory
+holds the steps, not the pairs. All figures follow from the two counts; pairs within one step count
+as equally distant.
 """
 
 import dataclasses
@@ -16,18 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from painterjax import distances, files, metrics
+from painterjax import bins, distances, files, metrics
 from painterjax.errors import InputError
 
-STEPS = 2**20
-# The bits of a float32 from 0 on are ordered as it is: the upper ones are its cell, the lower ones
-# tell the step in the cell. Every finite cell has some steps; the rest goes to where pairs are.
-LOWER_BITS = 15
-CELLS, STEPS_OF_ANY_CELL, STEPS_BY_SAMPLE = 0x7F800000 >> LOWER_BITS, 8, 2**19
 TILE = 2048  # Paintings along a side of what is compared at once; what bounds the memory.
-# Of the bootstrap: more artists are drawn in groups, and steps are merged.
-GROUPS, MERGED_STEPS = 256, 128
-SAMPLED_SIDE = 512  # The distances between so many paintings and as many tell where pairs are.
+GROUPS = 256  # More artists are drawn in groups by the bootstrap, which merges steps as well.
 REPLICATES_AT_ONCE = 25
 CALIBRATION_STEPS = 4096
 
@@ -40,6 +32,7 @@ class Pairs:
       same_K, different_K: pairs by one artist and by two artists in each of K steps, int64.
       end_E: the distances at which the steps begin and end, E = K + 1.
       same_GxJ, different_GxGxJ: the same by group of artists and by two groups, in fewer steps.
+      artists: how many there are; up to GROUPS, each is a group.
     """
 
     same_K: np.ndarray
@@ -47,6 +40,7 @@ class Pairs:
     end_E: np.ndarray
     same_GxJ: np.ndarray
     different_GxGxJ: np.ndarray
+    artists: int
 
     def middles(self) -> np.ndarray:
         """Returns the distance in the middle of each step."""
@@ -60,24 +54,26 @@ def count_pairs(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Pairs:
       emb_NxD: embeddings.
       artist_N: artist numbers 0, 0, 1, ..., ascending.
     """
-    groups = min(int(artist_N[-1]) + 1, GROUPS)
+    artists = int(artist_N[-1]) + 1
+    groups = min(artists, GROUPS)
     placed = distances.place(emb_NxD)
-    square_P = _sampled_squares(placed)
-    first_C = _first_steps(square_P)
-    end_E = _ends(first_C)
-    merged_K = _merged_steps(square_P, end_E)
-    fine_K = np.zeros(2 * STEPS + 1, np.int64)
-    grouped_K = np.zeros((groups + groups**2) * MERGED_STEPS + 1, np.int64)
+    square_P = distances.sampled_squares(placed)
+    first_C = bins.first_steps(square_P)
+    end_E = bins.ends(first_C)
+    merged_K = bins.merged_steps(square_P, end_E)
+    fine_K = np.zeros(2 * bins.STEPS + 1, np.int64)
+    grouped_K = np.zeros((groups + groups**2) * bins.MERGED_STEPS + 1, np.int64)
     for fine_M, grouped_M in _tiles(placed, artist_N, first_C, merged_K, groups=groups):
         fine_K += np.bincount(fine_M, minlength=len(fine_K))
         grouped_K += np.bincount(grouped_M, minlength=len(grouped_K))
-    same_J, different_J = np.split(grouped_K[:-1], [groups * MERGED_STEPS])
+    same_J, different_J = np.split(grouped_K[:-1], [groups * bins.MERGED_STEPS])
     return Pairs(
-        same_K=fine_K[:STEPS],
-        different_K=fine_K[STEPS:-1],
+        same_K=fine_K[: bins.STEPS],
+        different_K=fine_K[bins.STEPS : -1],
         end_E=np.sqrt(end_E) * placed.unit,
-        same_GxJ=same_J.reshape(groups, MERGED_STEPS),
-        different_GxGxJ=different_J.reshape(groups, groups, MERGED_STEPS),
+        same_GxJ=same_J.reshape(groups, bins.MERGED_STEPS),
+        different_GxGxJ=different_J.reshape(groups, groups, bins.MERGED_STEPS),
+        artists=artists,
     )
 
 
@@ -115,63 +111,20 @@ def _tile(placed: distances.Placed, of_N, first, second, table, *, side: int, gr
     row_M, column_M = (start + jnp.arange(side, dtype=jnp.int32) for start in (first, second))
     is_pair_MxM = (row_M[:, None] < column_M[None]) & (column_M[None] < len(artist_N))
     row_M, column_M = (jnp.minimum(place_M, len(artist_N) - 1) for place_M in (row_M, column_M))
-    step_MxM = _steps(distances.squares(placed, row_M, column_M), first_C)
+    step_MxM = bins.steps(distances.squares(placed, row_M, column_M), first_C)
     is_same_MxM = artist_N[row_M][:, None] == artist_N[column_M][None]
-    fine_MxM = jnp.where(is_same_MxM, step_MxM, STEPS + step_MxM)
+    fine_MxM = jnp.where(is_same_MxM, step_MxM, bins.STEPS + step_MxM)
     group_MxM = jnp.where(
         is_same_MxM,
         group_N[row_M][:, None],
         groups + groups * group_N[row_M][:, None] + group_N[column_M][None],
     )
-    grouped_MxM = group_MxM * MERGED_STEPS + merged_K[step_MxM]
-    last = (groups + groups**2) * MERGED_STEPS
+    grouped_MxM = group_MxM * bins.MERGED_STEPS + merged_K[step_MxM]
+    last = (groups + groups**2) * bins.MERGED_STEPS
     return (
-        jnp.where(is_pair_MxM, fine_MxM, 2 * STEPS).ravel(),
+        jnp.where(is_pair_MxM, fine_MxM, 2 * bins.STEPS).ravel(),
         jnp.where(is_pair_MxM, grouped_MxM, last).ravel(),
     )
-
-
-def _steps(square_MxM: jax.Array, first_C: jax.Array) -> jax.Array:
-    """The step of each squared distance."""
-    bits_MxM = jax.lax.bitcast_convert_type(square_MxM, jnp.int32)
-    cell_MxM, lower_MxM = bits_MxM >> LOWER_BITS, bits_MxM & (2**LOWER_BITS - 1)
-    first_MxM = first_C[cell_MxM]
-    # Less than one in float32 as well, as the last of 2^15 places is.
-    share_MxM = lower_MxM.astype(jnp.float32) / 2**LOWER_BITS
-    return first_MxM + ((first_C[cell_MxM + 1] - first_MxM) * share_MxM).astype(jnp.int32)
-
-
-def _sampled_squares(placed: distances.Placed) -> np.ndarray:
-    """The squared distances of some pairs, without those of 0."""
-    row_2xM = np.random.default_rng(0).integers(len(placed.square_N), size=(2, SAMPLED_SIDE))
-    with jax.enable_x64(True):
-        square_MxM = np.asarray(jax.jit(distances.squares)(placed, *row_2xM))
-    return square_MxM[square_MxM > 0]
-
-
-def _first_steps(square_P: np.ndarray) -> np.ndarray:
-    """The first step of each cell, and behind the last one STEPS."""
-    sampled_C = np.bincount(square_P.view(np.int32) >> LOWER_BITS, minlength=CELLS)
-    steps_C = STEPS_OF_ANY_CELL + STEPS_BY_SAMPLE * sampled_C // max(len(square_P), 1)
-    steps_C[np.argmax(steps_C)] += STEPS - steps_C.sum()
-    return np.concatenate([[0], np.cumsum(steps_C)])
-
-
-def _ends(first_C: np.ndarray) -> np.ndarray:
-    """The squared distances at which steps begin and end, STEPS + 1."""
-    begin_C = (np.arange(CELLS, dtype=np.int32) << LOWER_BITS).view(np.float32).astype(float)
-    end_C = np.append(begin_C[1:], np.finfo(np.float32).max)
-    steps_C = np.diff(first_C)
-    place_K = np.arange(STEPS) - np.repeat(first_C[:-1], steps_C)
-    width_K = np.repeat((end_C - begin_C) / steps_C, steps_C)
-    return np.append(np.repeat(begin_C, steps_C) + place_K * width_K, end_C[-1])
-
-
-def _merged_steps(square_P: np.ndarray, end_E: np.ndarray) -> np.ndarray:
-    """Maps each step to one of MERGED_STEPS, narrow where the nearest pairs are: int64 K."""
-    share_J = np.linspace(0, 1, MERGED_STEPS + 1)[1:-1] ** 3
-    merged_end_J = np.quantile(square_P, share_J) if len(square_P) else share_J
-    return np.searchsorted(merged_end_J, end_E[:-1])
 
 
 def roc_auc(same_K: np.ndarray, different_K: np.ndarray) -> float:
@@ -204,6 +157,23 @@ def equal_error_rate(same_K: np.ndarray, different_K: np.ndarray) -> float:
     """
     positive_K, negative_K = _roc(same_K, different_K)
     return float(np.interp(0, positive_K + negative_K - 1, negative_K))
+
+
+def artist_roc_aucs(pairs: Pairs) -> np.ndarray | None:
+    """Returns `roc_auc` of each artist's own pairs and of those with others, to three digits.
+
+    NaN for the only painting of an artist; None where artists were counted in groups.
+    """
+    groups = len(pairs.same_GxJ)
+    if pairs.artists > groups:
+        return None
+    different_GxJ = pairs.different_GxGxJ.sum(axis=0) + pairs.different_GxGxJ.sum(axis=1)
+    return np.array(
+        [
+            roc_auc(same_J, different_J) if same_J.any() else np.nan
+            for same_J, different_J in zip(pairs.same_GxJ, different_GxJ, strict=True)
+        ]
+    )
 
 
 METRICS = {
@@ -285,11 +255,23 @@ class Calibration:
 
     def error(self, pairs: Pairs) -> float:
         """Returns the expected calibration error over ten bins of the probability."""
-        distance_K, same_K, different_K = _merged_shares(pairs)
-        probability_K = self.probability(distance_K)
-        excess_K = different_K * probability_K - same_K * (1 - probability_K)
-        bin_K = np.minimum((10 * probability_K).astype(int), 9)
-        return float(np.abs(np.bincount(bin_K, excess_K)).sum() / 2)
+        probability_B, share_B, weight_B = self.reliability(pairs)
+        return float(np.abs(probability_B - share_B) @ weight_B)
+
+    def reliability(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns, of those of ten bins of the probability that hold pairs, its mean, the share of
+        pairs by one artist, and the share of all pairs; both kinds of pairs weigh the same.
+        """
+        distance_M, same_M, different_M = _merged_shares(pairs)
+        probability_M, weight_M = self.probability(distance_M), same_M + different_M
+        bin_M = np.minimum((10 * probability_M).astype(int), 9)
+        weight_B, sum_B, same_B = (
+            np.bincount(bin_M, values_M, minlength=10)
+            for values_M in (weight_M, weight_M * probability_M, same_M)
+        )
+        is_full_B = weight_B > 0
+        weight_B, sum_B, same_B = weight_B[is_full_B], sum_B[is_full_B], same_B[is_full_B]
+        return sum_B / weight_B, same_B / weight_B, weight_B / 2
 
 
 def calibrate(pairs: Pairs) -> Calibration:

@@ -1,9 +1,11 @@
 """Judging vectors of any origin: what is refused, and figures by artist, style and century."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from painterjax import judging
 from painterjax.errors import InputError
@@ -42,3 +44,22 @@ def test_two_artists_have_no_interval_and_three_have(split):
             assert (figure["low"] is None) == (figure["high"] is None) == (artists == 2)
         low, high = (figures["pair_roc_auc"][end] for end in ("low", "high"))
         assert artists == 2 or (low is not None and high is not None and low < high)
+
+
+def test_an_artist_s_roc_auc_is_that_of_its_pairs_by_loops(split):
+    rng = np.random.default_rng(3)
+    emb_NxD = rng.normal(size=(6, 4))[split.artist_N] + rng.normal(size=(len(split), 4))
+    emb_NxD = emb_NxD.astype(np.float32)
+    groups = judging.by_group(judging.compare(emb_NxD, split.artist_N), split)["artist"]
+    assert [group["name"] for group in groups] == split.artists
+    for artist, group in enumerate(groups):
+        pairs = [
+            (i, j)
+            for i, j in itertools.combinations(range(len(split)), 2)
+            if artist in split.artist_N[[i, j]]
+        ]
+        is_same_P = [split.artist_N[i] == split.artist_N[j] for i, j in pairs]
+        distance_P = [-np.linalg.norm(emb_NxD[i] - emb_NxD[j]) for i, j in pairs]
+        expected = roc_auc_score(is_same_P, distance_P)
+        assert 0.55 < expected < 1
+        assert group["pair_roc_auc"] == pytest.approx(expected, abs=0.005)

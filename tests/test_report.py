@@ -1,21 +1,25 @@
 """The report of a tiny run: one page that opens anywhere, with everything it promises."""
 
+import collections
 import json
 import re
 import shutil
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from painterjax import report
+from painterjax import prepare, report, sections, store
 from painterjax.errors import InputError
+from tests import tiny
 
 HEADINGS = (
     "Figures", "Training", "Paintings per artist", "What it was trained on", "Artists never seen",
-    "The hardest mistakes", "Pairs of paintings", "What hangs nearest", "Artists most often",
-    "A map",
+    "The hardest mistakes", "Pairs of paintings", "Artists, styles", "What hangs nearest",
+    "Artists most often", "A map",
 )  # fmt: skip
+PICTURES = ("trained_on", "triplets", "mistakes", "neighbors")
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +63,49 @@ def test_its_figures_are_the_evaluation_s(page, run):
     test = json.loads((run / "evaluation.json").read_text())["test"]
     names = {"roc_auc": "ROC AUC of triplets", "recall_at_5": "recall@5"}
     for metric, name in names.items():
-        assert f"<td>{name}</td><td>{test[metric]['value']:.3f} [" in page
+        assert f"<td>{name}</td><td>{test[metric]['value']:.3f}<" in page
+    assert "No intervals: there are two artists." in page
+    assert f"a balanced accuracy of {test['at_threshold']['balanced_accuracy']:.3f}" in page
+    for artist in test["groups"]["artist"]:
+        assert f"<td>{artist['name']}</td><td>{artist['paintings']}</td>" in page
+
+
+def test_an_interval_is_in_small_print():
+    figures = {"pair_roc_auc": {"value": 0.75, "low": 0.5, "high": 1.0}}
+    table = sections.figures_table({**figures, "untrained": figures, "color_histogram": figures})
+    assert "<td>0.750 <small>[0.50, 1.00]</small></td>" in table
+    assert "In brackets 95 % intervals" in table
+
+
+def test_a_triplet_is_right_where_the_same_artist_s_is_nearer():
+    emb_NxD = np.array([[0.0], [1.0], [3.0]])
+    right, wrong = sections.triplets(np.array([[0, 1, 2], [0, 2, 1]]), emb_NxD)
+    assert [shown.caption for shown in right] == ["anchor, right", "1.000", "3.000"]
+    assert [shown.kind for shown in right] == ["", "same", "other"]
+    assert wrong[0].caption == "anchor, wrong"
+
+
+def test_the_most_confused_are_those_of_a_plain_search(split):
+    emb_NxD = np.random.default_rng(0).normal(size=(len(split), 3)).astype(np.float32)
+    distance_NxN = np.linalg.norm(emb_NxD[:, None] - emb_NxD[None], axis=2) + np.diag([9e9] * 36)
+    counts = collections.Counter(
+        (split.artists[a], split.artists[b])
+        for a, b in zip(split.artist_N, split.artist_N[distance_NxN.argmin(axis=1)], strict=True)
+        if a != b
+    )
+    (first, second), count = min(counts.items(), key=lambda item: (-item[1], item[0]))
+    assert count > 1
+    cells = f"<tr><td>{first}</td><td>{second}</td><td>{100 * count / 6:.0f} %</td><td>6</td></tr>"
+    rows = sections.confused_table(emb_NxD, split).splitlines()
+    assert rows[2] == cells
+    apart_NxD = np.repeat(10 * np.eye(6), 6, axis=0).astype(np.float32)
+    assert sections.confused_table(apart_NxD, split).startswith("<p>No artist has two paintings")
 
 
 def test_the_plots_are_pictures_as_well(page, run):
     names = {path.stem for path in (run / "report").glob("*.png")}
     split_plots = {"artists_train", "artists_test"}
-    assert names == {*report.CURVES, *split_plots, "roc", "distances", "map"}
+    assert names == {*report.CURVES, *report.PAIR_PLOTS, *split_plots, *PICTURES, "map"}
     for name in names:
         with Image.open(run / "report" / f"{name}.png") as image:
             assert min(image.size) > 400
@@ -88,3 +128,10 @@ def test_a_run_without_its_figures_is_refused(run, tmp_path):
     (copy / "evaluation.json").unlink()
     with pytest.raises(InputError, match=r"no figures .*: python -m painterjax\.evaluate --run"):
         report.main(["--run", str(copy)])
+
+
+def test_a_run_whose_test_has_one_artist_is_not_told_to_judge_it(tmp_path):
+    prepare.main([*tiny.STORE, "--output", str(tmp_path / "store"), "--artists", "5"])
+    opened = store.open_store(tmp_path / "store")
+    with pytest.raises(InputError, match=r"two artists.* in test; prepare more paintings"):
+        report._read_evaluation(tmp_path, 1, opened.splits["test"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from painterjax import verification
+from painterjax import bins, verification
 
 
 def _collection(seed: int, count_A, dim: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -115,13 +115,13 @@ def test_calibration_finds_the_odds_that_pairs_were_drawn_by():
     truth = verification.Calibration(offset=3.0, slope=4.0)
     distance_P = rng.uniform(0, 2, 400_000)
     is_same_P = rng.random(len(distance_P)) < truth.probability(distance_P)
-    step_P = (distance_P / 2.0 * verification.STEPS).astype(int)
+    step_P = (distance_P / 2.0 * bins.STEPS).astype(int)
     same_K, different_K = (
-        np.bincount(step_P[is_P], minlength=verification.STEPS) for is_P in (is_same_P, ~is_same_P)
+        np.bincount(step_P[is_P], minlength=bins.STEPS) for is_P in (is_same_P, ~is_same_P)
     )
     nothing = np.zeros(0)
-    end_E = np.linspace(0, 2, verification.STEPS + 1)
-    pairs = verification.Pairs(same_K, different_K, end_E, nothing, nothing)
+    end_E = np.linspace(0, 2, bins.STEPS + 1)
+    pairs = verification.Pairs(same_K, different_K, end_E, nothing, nothing, artists=2)
     found = verification.calibrate(pairs)
     # Both kinds weigh the same, whatever their numbers: that moves the offset alone.
     odds = np.log((~is_same_P).sum() / is_same_P.sum())
