@@ -58,8 +58,8 @@ figure img {{ width: 100%; aspect-ratio: 1; display: block; margin-bottom: .25re
 figure img {{ border-bottom: 4px solid #8880; }}
 figure.same img {{ border-color: #d9822b; }} figure.other img {{ border-color: #3d85c6; }}
 figcaption {{ overflow-wrap: anywhere; }}
-.key span {{ border-bottom: 4px solid #d9822b; margin-right: 1.5rem; }}
-.key span.other {{ border-color: #3d85c6; }}
+.key span {{ border-bottom: 4px solid #8880; margin-right: 1.5rem; display: inline-block; }}
+.key .same {{ border-color: #d9822b; }} .key .other {{ border-color: #3d85c6; }}
 td small {{ white-space: nowrap; }}
 @media (max-width: 40rem) {{
   table {{ font-size: .8rem; line-height: 1.3; }} th, td {{ padding: .25rem .3rem; }}
@@ -132,7 +132,7 @@ def page(
         "What it was trained on: triplets": sections.pictures(
             train, shown["trained_on"], kind="triplets"
         ),
-        "Artists never seen: triplets and their distances to the anchor": sections.pictures(
+        "Artists never seen: triplets, right where the same artist's is nearer": sections.pictures(
             test, shown["triplets"], kind="triplets"
         ),
         "The hardest mistakes": sections.pictures(test, shown["mistakes"], kind="triplets"),

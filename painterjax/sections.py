@@ -32,8 +32,8 @@ NAMES = {
 QUERIES, NEIGHBORS = 8, 7
 CONFUSED = 15
 BEST_AND_WORST = 5  # artists
-# The border of a painting by the query's or anchor's artist, and by another.
-KEY = {"same": "the same artist", "other": "another artist"}
+# The borders of paintings, and what they mean.
+KEY = {"": "anchor or query", "same": "the same artist", "other": "another artist"}
 THUMBNAIL = 160  # pixels at most
 INTERVAL = re.compile(r" (\[\d\.\d+, \d\.\d+\])$")
 # https://www.kaggle.com/c/painter-by-numbers, and the solution that painterjax starts from.
@@ -50,22 +50,22 @@ class Shown:
 
 
 def figures_table(judged: dict[str, Any]) -> str:
-    """Returns the figures beside their floors and what was published."""
+    """Returns the figures beside their floors, and what was published."""
     columns = {"trained": judged, **{key: judged[key] for key in ("untrained", "color_histogram")}}
-    rows = []
-    for metric in judged["color_histogram"]:
-        published = f"{PUBLISHED[metric]:.3f}" if metric in PUBLISHED else ""
-        cells = [_with_interval(column[metric]) for column in columns.values()]
-        rows.append([NAMES[metric], *cells, published])
+    rows = [
+        [NAMES[metric], *(_with_interval(column[metric]) for column in columns.values())]
+        for metric in judged["color_histogram"]
+    ]
     intervals = "In brackets 95 % intervals by bootstrap over artists."
     if judged["pair_roc_auc"]["low"] is None:
         intervals = "No intervals: there are two artists."
+    published = ", ".join(f"{NAMES[metric]} {value:.3f}" for metric, value in PUBLISHED.items())
     note = (
-        f"<p>{intervals} The reference's published figures are of other paintings: those of Painter"
-        " by Numbers.</p>"
+        f"<p>{intervals} The reference solution published, of other paintings, those of Painter by"
+        f" Numbers: {published}.</p>"
     )
     head = [column.replace("_", " ") for column in columns]
-    return table(["", *head, "reference, published"], rows) + note
+    return table(["", *head], rows) + note
 
 
 def verdict(judged: dict[str, Any]) -> str:
@@ -108,9 +108,9 @@ def triplets(row_Tx3: np.ndarray, emb_NxD: np.ndarray | None) -> list[list[Shown
         captions = ["anchor", "same artist", "another"]
         if emb_NxD is not None:
             near, far = np.linalg.norm(emb_NxD[row_3[1:]] - emb_NxD[row_3[0]], axis=1)
-            captions = ["anchor, right" if near < far else "anchor, wrong"]
+            captions = ["right" if near < far else "wrong"]
             captions += [f"{near:.3f}", f"{far:.3f}"]
-        rows.append([Shown(*each) for each in zip(row_3, captions, ("", *KEY), strict=True)])
+        rows.append([Shown(*each) for each in zip(row_3, captions, KEY, strict=True)])
     return rows
 
 
