@@ -77,6 +77,12 @@ def _grows(run, images, tmp_path) -> None:
     assert [p.file for p in after.paintings] == ["0.jpg", "1.jpg", "4.jpg", "5.jpg", "none.jpg"]
     np.testing.assert_array_equal(after.emb_NxD[[0, 2, 3]], before.emb_NxD[[0, 4, 5]])
     assert abs(after.emb_NxD[1] - before.emb_NxD[1]).max() > 1e-3
+    output.unlink()
+    (tmp_path / "pairs.csv").write_text("index,image1,image2\n1,3.jpg,2.jpg\n")
+    argv = ["--run", run, "--pairs", tmp_path / "pairs.csv", "--images", images, "--workers", 1]
+    with pytest.raises(InputError, match=r"no image of .*pairs\.csv can be read: see .*rejected"):
+        submit.main([*map(str, argv), "--output", str(output)])
+    assert not output.exists()
 
 
 def _calibration(run) -> Calibration:
