@@ -54,13 +54,18 @@ def begin(partial: Path, plan: dict[str, Any]) -> None:
     write_json(path, plan)
 
 
-def plan_changes(partial: Path, plan: dict[str, Any]) -> str:
-    """Says where `plan` is not the one that `partial` was begun with; "" where it is."""
+def read_plan(partial: Path) -> dict[str, Any]:
+    """Returns the plan that a folder of work in progress was begun with."""
     path = partial / "plan.json"
     try:
-        begun = read_json(path)
+        return read_json(path)
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): delete {partial}") from error
+
+
+def plan_changes(partial: Path, plan: dict[str, Any]) -> str:
+    """Says where `plan` is not the one that `partial` was begun with; "" where it is."""
+    begun = read_plan(partial)
     changed = [key for key in plan if begun.get(key) != plan[key]]
     return ", ".join(f"{key} was {begun.get(key)}, is {plan[key]}" for key in changed)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 # Commands keep what they compiled: here only for as long as the tests run. JAX looks when imported.
 CACHE = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="painterjax-tests-")
+# Several processes share a GPU then.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
 import numpy as np

