@@ -5,8 +5,9 @@
 
 On random embeddings of as many paintings by as many artists as the reference's test has, and a
 table of random pairs of as many images as Kaggle's has: from embeddings to every figure with its
-interval, and to scores, whose lines are then checked: each one's index, and a sample's score
-against what is computed directly.
+interval, once and together with the two floors that `painterjax.evaluate` judges as well; and to
+scores, whose lines are then checked: each one's index, and a sample's score against what is
+computed directly.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from painterjax.verification import Calibration
 WRITTEN_AT_ONCE = 100_000  # lines
 CHECKED = 10_000  # scores
 FIRST_INDEX = 7  # So that an index is not the number of its line.
+HISTOGRAM_DIM = 512
 
 
 def main() -> None:
@@ -42,12 +44,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     split, emb_NxD = collection(args.paintings, args.artists, args.dim)
-    row_Tx3 = judging.fixed_triplets(split, count=10_000)
-    started_s = time.perf_counter()
-    compared = judging.compare(emb_NxD, split.artist_N)
-    judging.judge(compared, row_Tx3)
-    judged_s, judged_bytes = time.perf_counter() - started_s, peak_bytes()
-    del compared
+    judged_s = judge(split, emb_NxD)
+    judged_bytes = peak_bytes()
+    # As `evaluate` does: the trained, the untrained and the color histograms.
+    all_s = judged_s + judge(split, emb_NxD) + judge(split, emb_NxD[:, :HISTOGRAM_DIM])
+    all_bytes = peak_bytes()
     scored = submitted(args.pairs, args.pair_images, args.dim)
     figures = {
         "paintings": args.paintings,
@@ -58,6 +59,11 @@ def main() -> None:
             "minutes": judged_s / 60,
             "peak_bytes": judged_bytes,
         },
+        "judging_with_floors": {
+            "dims": [args.dim, args.dim, HISTOGRAM_DIM],
+            "minutes": all_s / 60,
+            "peak_bytes": all_bytes,
+        },
         "submit": scored,
         "environment": runfolder.environment(),
     }
@@ -65,6 +71,14 @@ def main() -> None:
     print(text)
     if args.json:
         args.json.write_text(text + "\n")
+
+
+def judge(split: Split, emb_NxD: np.ndarray) -> float:
+    """Judges embeddings; returns the seconds that it took."""
+    row_Tx3 = judging.fixed_triplets(split, count=10_000)
+    started_s = time.perf_counter()
+    judging.judge(judging.compare(emb_NxD, split.artist_N), row_Tx3)
+    return time.perf_counter() - started_s
 
 
 def collection(paintings: int, artists: int, dim: int) -> tuple[Split, np.ndarray]:

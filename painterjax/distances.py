@@ -36,13 +36,17 @@ def place(emb_NxD: np.ndarray) -> Placed:
     """Centers and scales embeddings of any magnitude; one that lies far out moves no other."""
     step = max(len(emb_NxD) // CENTER_SAMPLE, 1)
     center_D = np.median(emb_NxD[::step].astype(np.float64), axis=0)
-    placed_NxD = emb_NxD - center_D[None]
-    largest = max(placed_NxD.max(), -placed_NxD.min())
+    largest = max((emb_NxD.max(axis=0) - center_D).max(), (center_D - emb_NxD.min(axis=0)).max())
     unit = 2.0 ** (math.frexp(largest)[1] - TOP_EXPONENT)
-    placed_NxD /= unit
-    square_N = np.einsum("nd,nd->n", placed_NxD, placed_NxD)
     with jax.enable_x64(True):
-        return Placed(jnp.asarray(placed_NxD), jnp.asarray(square_N), unit)
+        placed_NxD, square_N = _placed(emb_NxD, center_D, unit)
+    return Placed(placed_NxD, square_N, unit)
+
+
+@jax.jit
+def _placed(emb_NxD: jax.Array, center_D: jax.Array, unit: float) -> tuple[jax.Array, jax.Array]:
+    placed_NxD = (emb_NxD.astype(jnp.float64) - center_D[None]) / unit
+    return placed_NxD, jnp.square(placed_NxD).sum(axis=1)
 
 
 def squares(placed: Placed, row_P: jax.Array, column_Q: jax.Array | None = None) -> jax.Array:

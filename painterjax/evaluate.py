@@ -139,20 +139,21 @@ def _judge_splits(
             emb_by_name = embed_by(split, bar)
             bar.show(f"judge {split.name}")
             emb_by_name["color_histogram"] = judging.color_histograms(split.image_NxSxSxC)
-            compared = {
-                key: judging.compare(emb, split.artist_N) for key, emb in emb_by_name.items()
+            compared = judging.compare(emb_by_name.pop("trained"), split.artist_N)
+            figures = {
+                key: judging.judge(judging.compare(emb_NxD, split.artist_N), row_Tx3)
+                for key, emb_NxD in emb_by_name.items()
             }
-            figures = {key: judging.judge(each, row_Tx3) for key, each in compared.items()}
-        pairs = compared["trained"].pairs
+        pairs = compared.pairs
         if split.name == "val":
             judged["threshold"] = verification.best_threshold(pairs)
             judged["calibration"] = dataclasses.asdict(verification.calibrate(pairs))
         if split.name in wanted:
             judged[split.name] = {
-                **figures.pop("trained"),
+                **judging.judge(compared, row_Tx3),
                 **figures,
                 **_by_validation(pairs, judged),
-                "groups": judging.by_group(compared["trained"], split),
+                "groups": judging.by_group(compared, split),
             }
             print(table(split, judged[split.name]))
     if not set(judged) & set(wanted):
