@@ -8,8 +8,8 @@ Example:
     python -m painterjax.evaluate --run runs/quickstart
 
 prints a table and writes the same figures to runs/quickstart/evaluation.json. The second form
-judges vectors of any origin: a .npy with one for each painting of the store, or of the split, in
-the order of paintings.csv; or a .npz that painterjax.embed wrote.
+judges vectors of any origin: a .npy with one for each painting of the store, or of what --split
+names, in the order of paintings.csv; or a .npz that painterjax.embed wrote.
 
 Intervals are by bootstrap over artists; beyond 256 artists those of all pairs draw groups of
 artists, and of two artists there are none.
@@ -29,6 +29,7 @@ from painterjax import (
     compilation,
     embed,
     files,
+    groups,
     judging,
     runfolder,
     runlog,
@@ -153,7 +154,7 @@ def _judge_splits(
                 **judging.judge(compared, row_Tx3),
                 **figures,
                 **_by_validation(pairs, judged),
-                "groups": judging.by_group(compared, split),
+                "groups": groups.by_group(compared, split),
             }
             print(table(split, judged[split.name]))
     if not set(judged) & set(wanted):

@@ -1,10 +1,8 @@
-"""Every figure of embeddings, with intervals, and of their artists, styles and centuries."""
+"""Every figure of embeddings, with intervals."""
 
-import collections
 import dataclasses
 import re
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -84,38 +82,6 @@ def judge_quickly(
     ranked = retrieval.retrieval(emb_NxD, artist_N)
     measurements = _measurements(emb_NxD, artist_N, ranked, row_Tx3)
     return {name: metric(*values) for name, (metric, _, values) in measurements.items()}
-
-
-def by_group(compared: Compared, split: Split) -> dict[str, list[dict[str, Any]]]:
-    """Returns the figures of retrieval for each artist, and each style and century where known.
-
-    Of each artist also the ROC AUC of pairs, up to verification.GROUPS artists.
-    """
-    kinds: dict[str, Callable[[Any], str]] = {
-        "artist": lambda painting: painting.artist,
-        "style": lambda painting: painting.style,
-        "century": lambda painting: century(painting.date),
-    }
-    groups = {}
-    for kind, name_of in kinds.items():
-        rows_by_name = collections.defaultdict(list)
-        for row, painting in enumerate(split.paintings):
-            if name_of(painting) and not np.isnan(compared.ranked["map_at_r"][row]):
-                rows_by_name[name_of(painting)].append(row)
-        groups[kind] = [
-            {
-                "name": name,
-                "paintings": len(rows),
-                **{key: _mean(compared.ranked[key][rows]) for key in ("recall_at_1", "map_at_r")},
-            }
-            for name, rows in sorted(rows_by_name.items())
-        ]
-    roc_auc_A = verification.artist_roc_aucs(compared.pairs)
-    if roc_auc_A is not None:
-        by_name = dict(zip(split.artists, roc_auc_A.tolist(), strict=True))
-        for group in groups["artist"]:
-            group["pair_roc_auc"] = by_name[group["name"]]
-    return groups
 
 
 def century(date: str) -> str:

@@ -32,7 +32,6 @@ class Pairs:
       same_K, different_K: pairs by one artist and by two artists in each of K steps, int64.
       end_E: the distances at which the steps begin and end, E = K + 1.
       same_GxJ, different_GxGxJ: the same by group of artists and by two groups, in fewer steps.
-      artists: how many there are; up to GROUPS, each is a group.
     """
 
     same_K: np.ndarray
@@ -40,7 +39,6 @@ class Pairs:
     end_E: np.ndarray
     same_GxJ: np.ndarray
     different_GxGxJ: np.ndarray
-    artists: int
 
     def middles(self) -> np.ndarray:
         """Returns the distance in the middle of each step."""
@@ -54,8 +52,7 @@ def count_pairs(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Pairs:
       emb_NxD: embeddings.
       artist_N: artist numbers 0, 0, 1, ..., ascending.
     """
-    artists = int(artist_N[-1]) + 1
-    groups = min(artists, GROUPS)
+    groups = min(int(artist_N[-1]) + 1, GROUPS)
     placed = distances.place(emb_NxD)
     square_P = distances.sampled_squares(placed)
     first_C = bins.first_steps(square_P)
@@ -73,7 +70,6 @@ def count_pairs(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Pairs:
         end_E=np.sqrt(end_E) * placed.unit,
         same_GxJ=same_J.reshape(groups, bins.MERGED_STEPS),
         different_GxGxJ=different_J.reshape(groups, groups, bins.MERGED_STEPS),
-        artists=artists,
     )
 
 
@@ -157,23 +153,6 @@ def equal_error_rate(same_K: np.ndarray, different_K: np.ndarray) -> float:
     """
     positive_K, negative_K = _roc(same_K, different_K)
     return float(np.interp(0, positive_K + negative_K - 1, negative_K))
-
-
-def artist_roc_aucs(pairs: Pairs) -> np.ndarray | None:
-    """Returns `roc_auc` of each artist's own pairs and of those with others, to three digits.
-
-    NaN for the only painting of an artist; None where artists were counted in groups.
-    """
-    groups = len(pairs.same_GxJ)
-    if pairs.artists > groups:
-        return None
-    different_GxJ = pairs.different_GxGxJ.sum(axis=0) + pairs.different_GxGxJ.sum(axis=1)
-    return np.array(
-        [
-            roc_auc(same_J, different_J) if same_J.any() else np.nan
-            for same_J, different_J in zip(pairs.same_GxJ, different_GxJ, strict=True)
-        ]
-    )
 
 
 METRICS = {

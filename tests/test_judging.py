@@ -1,13 +1,12 @@
 """Judging vectors of any origin: what is refused, and figures by artist, style and century."""
 
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from painterjax import judging
+from painterjax import groups, judging
 from painterjax.errors import InputError
 
 
@@ -46,20 +45,28 @@ def test_two_artists_have_no_interval_and_three_have(split):
         assert artists == 2 or (low is not None and high is not None and low < high)
 
 
-def test_an_artist_s_roc_auc_is_that_of_its_pairs_by_loops(split):
+def test_figures_of_a_group_are_those_of_its_pairs_by_loops(split, monkeypatch):
+    monkeypatch.setattr(groups, "ROWS_AT_ONCE", 16)  # 36 paintings: the last block is not full.
     rng = np.random.default_rng(3)
     emb_NxD = rng.normal(size=(6, 4))[split.artist_N] + rng.normal(size=(len(split), 4))
     emb_NxD = emb_NxD.astype(np.float32)
-    groups = judging.by_group(judging.compare(emb_NxD, split.artist_N), split)["artist"]
-    assert [group["name"] for group in groups] == split.artists
-    for artist, group in enumerate(groups):
-        pairs = [
-            (i, j)
-            for i, j in itertools.combinations(range(len(split)), 2)
-            if artist in split.artist_N[[i, j]]
-        ]
+    paintings = [
+        dataclasses.replace(painting, style="wide" if row % 3 else "narrow", date="1889")
+        for row, painting in enumerate(split.paintings)
+    ]
+    styled = dataclasses.replace(split, paintings=paintings)
+    compared = judging.compare(emb_NxD, split.artist_N)
+    found = groups.by_group(compared, styled)
+    assert [group["name"] for group in found["artist"]] == split.artists
+    assert [group["name"] for group in found["style"]] == ["narrow", "wide"]
+    assert [group["paintings"] for group in found["century"]] == [36]
+    assert found["century"][0]["map_at_r"] == pytest.approx(compared.ranked["map_at_r"].mean())
+    rows = {name: [6 * i + j for j in range(6)] for i, name in enumerate(split.artists)}
+    rows |= {"narrow": range(0, 36, 3), "wide": [row for row in range(36) if row % 3]}
+    for group in [*found["artist"], *found["style"]]:
+        pairs = [(i, j) for i in rows[group["name"]] for j in range(36) if i != j]
         is_same_P = [split.artist_N[i] == split.artist_N[j] for i, j in pairs]
-        distance_P = [-np.linalg.norm(emb_NxD[i] - emb_NxD[j]) for i, j in pairs]
-        expected = roc_auc_score(is_same_P, distance_P)
+        nearness_P = [-np.linalg.norm(emb_NxD[i] - emb_NxD[j]) for i, j in pairs]
+        expected = roc_auc_score(is_same_P, nearness_P)
         assert 0.55 < expected < 1
-        assert group["pair_roc_auc"] == pytest.approx(expected, abs=0.005)
+        assert group["pair_roc_auc"] == pytest.approx(expected, abs=0.004)

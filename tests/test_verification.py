@@ -121,7 +121,7 @@ def test_calibration_finds_the_odds_that_pairs_were_drawn_by():
     )
     nothing = np.zeros(0)
     end_E = np.linspace(0, 2, bins.STEPS + 1)
-    pairs = verification.Pairs(same_K, different_K, end_E, nothing, nothing, artists=2)
+    pairs = verification.Pairs(same_K, different_K, end_E, nothing, nothing)
     found = verification.calibrate(pairs)
     # Both kinds weigh the same, whatever their numbers: that moves the offset alone.
     odds = np.log((~is_same_P).sum() / is_same_P.sum())
