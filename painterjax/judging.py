@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ DISTANCE_BLOCK = 1024
 
 # A metric, the artist of each element, and the arrays of elements that it takes.
 Measurement = tuple[Callable[..., float], np.ndarray, tuple[np.ndarray, ...]]
-Figures = dict[str, dict[str, float | None]]
+Figures = dict[str, dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Figures of triplets, by the distances of anchors to positives and to negatives; and intervals."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def interval(
     *values: np.ndarray,
     replicates: int,
     seed: int,
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """Returns a metric's value and `low` and `high` of its 95 % interval by bootstrap over artists.
 
     Each replicate draws as many artists as there are, with replacement, and takes all elements of

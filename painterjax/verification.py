@@ -9,6 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -163,7 +164,7 @@ METRICS = {
 }
 
 
-def judge(pairs: Pairs, *, replicates: int, seed: int) -> dict[str, dict[str, float | None]]:
+def judge(pairs: Pairs, *, replicates: int, seed: int) -> dict[str, dict[str, Any]]:
     """Returns each of METRICS with its 95 % interval by bootstrap over artists.
 
     Each replicate draws as many artists as there are, with replacement, and counts a pair as often
@@ -188,11 +189,12 @@ def judge(pairs: Pairs, *, replicates: int, seed: int) -> dict[str, dict[str, fl
             if same_J.any() and different_J.any():  # Of few artists only one may be drawn.
                 for name, metric in METRICS.items():
                     draws[name].append(metric(same_J, different_J))
-    figures: dict[str, dict[str, float | None]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     for name, metric in METRICS.items():
         # What merging the steps changed, it changed in all draws.
         merged = metric(same_GxJ.sum(axis=0), pairs.different_GxGxJ.sum(axis=(0, 1)))
-        low, high = (np.percentile(draws[name], [2.5, 97.5]) + values[name] - merged).tolist()
+        ends_2 = np.percentile(draws[name], [2.5, 97.5]) + values[name] - merged
+        low, high = np.clip(ends_2, 0, 1).tolist()
         figures[name] = {"value": values[name], "low": low, "high": high}
     return figures
 

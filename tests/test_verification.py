@@ -109,6 +109,13 @@ def test_intervals_are_those_of_drawing_artists_again_and_again():
     assert low < ours["value"] < high
 
 
+def test_intervals_of_rates_near_0_and_1_lie_between_these():
+    # Undoing what merging the steps changed would take one of these below 0.
+    pairs = verification.count_pairs(*_collection(1, [8] * 4))
+    for figure in verification.judge(pairs, replicates=50, seed=0).values():
+        assert 0 <= figure["low"] <= figure["high"] <= 1
+
+
 def test_calibration_finds_the_odds_that_pairs_were_drawn_by():
     """Distances spread evenly; whether a pair is by one artist is drawn from known odds."""
     rng = np.random.default_rng(0)
