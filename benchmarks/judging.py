@@ -5,9 +5,9 @@
 
 On random embeddings of as many paintings by as many artists as the reference's test has, and a
 table of random pairs of as many images as Kaggle's has: from embeddings to every figure with its
-interval, once and together with the two floors that `painterjax.evaluate` judges as well; and to
-scores, whose lines are then checked: each one's index, and a sample's score against what is
-computed directly.
+interval, once and together with the two floors and the groups that `painterjax.evaluate` judges as
+well; and to scores, whose lines are then checked: each one's index, and a sample's score against
+what is computed directly.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from painterjax import judging, runfolder, submit
+from painterjax import groups, judging, runfolder, submit
 from painterjax.catalog import Painting
 from painterjax.store import Split
 from painterjax.vectors import Vectors
@@ -46,8 +46,9 @@ def main() -> None:
     split, emb_NxD = collection(args.paintings, args.artists, args.dim)
     judged_s = judge(split, emb_NxD)
     judged_bytes = peak_bytes()
-    # As `evaluate` does: the trained, the untrained and the color histograms.
-    all_s = judged_s + judge(split, emb_NxD) + judge(split, emb_NxD[:, :HISTOGRAM_DIM])
+    # As `evaluate` does: the untrained network and the color histogram as well, and groups.
+    all_s = judge(split, emb_NxD, with_groups=True)
+    all_s += judge(split, emb_NxD) + judge(split, emb_NxD[:, :HISTOGRAM_DIM])
     all_bytes = peak_bytes()
     scored = submitted(args.pairs, args.pair_images, args.dim)
     figures = {
@@ -73,11 +74,14 @@ def main() -> None:
         args.json.write_text(text + "\n")
 
 
-def judge(split: Split, emb_NxD: np.ndarray) -> float:
+def judge(split: Split, emb_NxD: np.ndarray, *, with_groups: bool = False) -> float:
     """Judges embeddings; returns the seconds that it took."""
     row_Tx3 = judging.fixed_triplets(split, count=10_000)
     started_s = time.perf_counter()
-    judging.judge(judging.compare(emb_NxD, split.artist_N), row_Tx3)
+    compared = judging.compare(emb_NxD, split.artist_N)
+    judging.judge(compared, row_Tx3)
+    if with_groups:
+        groups.by_group(compared, split)
     return time.perf_counter() - started_s
 
 
