@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from configs import default
 from painterjax import augment, catalog, parallel, prepare, runfolder, store, synthetic
 from tests import tiny
 
+# Shells ignore Ctrl-C for what they start in the background, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # (3,) + (2, 3) is more often a mistake than meant.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
