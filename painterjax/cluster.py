@@ -76,7 +76,7 @@ def join() -> None:
         )
     except (ValueError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"--distributed: {reason[:300]}: {REMEDY}") from error
+        raise InputError(f"--distributed: {reason[:300].rstrip('.')}: {REMEDY}") from error
     _Now.last_words = (DIED, cli.PEER_DIED)
 
 
