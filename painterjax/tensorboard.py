@@ -22,8 +22,6 @@ from painterjax.store import Split
 
 TUPLES = 4
 GAP = 2  # pixels
-# What the columns are where a tuple is not one artist's.
-COLUMNS = {"triplet": "anchor_positive_negative", "contrastive": "pair"}
 POINTS = 2000  # Beyond, the projector becomes slow.
 THUMBNAIL = 48  # pixels; TensorBoard takes sheets of up to 8,192.
 PROJECTOR = """\
@@ -43,22 +41,33 @@ embeddings {{
 
 
 def tuples(config: runfolder.Config, training: wiring.Training) -> tuple[str, np.ndarray]:
-    """Draws the first tuples of the first batch, augmented as training does it.
+    """Draws the first triplets, or else tuples, of the first batch, augmented as training does it.
 
     Returns:
-      A title, and a sheet with a tuple a row: uint8 H x W x 3.
+      A title, and a sheet with one a row: uint8 H x W x 3.
     """
     source = training.source
     artists = sampling.artist_rows(source.split.artist_N)
-    row_BxT = source.rows(artists, 0)["row"][0, :TUPLES]
+    title, row_BxT = _examples(config.loss.name, source.rows(artists, 0)["row"][0])
     settings = Augmentation(**config.augmentation)
     augmented = jax.jit(functools.partial(augment, settings=settings))
     pixels_NxSxSxC = np.asarray(
         augmented(source.split.image_NxSxSxC[row_BxT.reshape(-1)], jax.random.key(config.seed))
     )
     image_NxSxSxC = np.clip(127.5 * (pixels_NxSxSxC + 1), 0, 255).round().astype(np.uint8)
-    title = COLUMNS.get(config.loss.name, "one_artist")
     return f"train/{title}", _sheet(image_NxSxSxC, columns=row_BxT.shape[1], gap=GAP)
+
+
+def _examples(loss: str, row_BxT: np.ndarray) -> tuple[str, np.ndarray]:
+    """What the columns are, and the first rows; of paintings by each of B artists, triplets."""
+    if loss == "contrastive":
+        return "pair", row_BxT[:TUPLES]
+    if row_BxT.shape[1] == 1:
+        return "painting", row_BxT[:TUPLES]
+    if loss != "triplet":
+        negative_B = np.roll(row_BxT[:, 0], -1)  # by the next artist
+        row_BxT = np.stack([row_BxT[:, 0], row_BxT[:, 1], negative_B], axis=1)
+    return "anchor_positive_negative", row_BxT[:TUPLES]
 
 
 def write_projector(run: Path, split: Split, emb_NxD: np.ndarray) -> None:

@@ -39,6 +39,23 @@ def test_tuples_are_the_first_of_the_training_as_augmented(config, split):
     assert np.abs(changed_HxWxC.astype(int) - sheet_HxWxC).mean() > 20
 
 
+def test_a_batch_of_artists_shows_triplets_of_them(config, split):
+    config.loss.name = "batch_all"
+    config.model.update(widths=(8,), depths=(1,), embedding_dim=8)
+    training = wiring.training(config, split)
+    training.batches.close()
+    title, sheet_HxWxC = tensorboard.tuples(config, training)
+    assert title == "train/anchor_positive_negative"
+    step = 32 + tensorboard.GAP
+    cells = sheet_HxWxC.reshape(4, step, 3, step, 3).swapaxes(1, 2)[:, :, :32, :32]
+    same_4x3xN = (cells[:, :, None] == split.image_NxSxSxC[None, None]).all(axis=(3, 4, 5))
+    row_4x3 = same_4x3xN.argmax(axis=2)
+    assert same_4x3xN.any(axis=2).all()
+    artist_4x3 = split.artist_N[row_4x3]
+    assert (artist_4x3[:, 0] == artist_4x3[:, 1]).all() and (row_4x3[:, 0] != row_4x3[:, 1]).all()
+    assert (artist_4x3[:, 0] != artist_4x3[:, 2]).all()
+
+
 def test_a_run_shows_its_tuples_once_also_when_it_goes_on(run, tiny_store):
     def images() -> list[tuple[int, bytes]]:
         return [
