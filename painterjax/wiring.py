@@ -131,16 +131,7 @@ def objective(config: runfolder.Config, name: str) -> objectives.Objective:
 def training(config: runfolder.Config, split: Split) -> Training:
     """Assembles what trains a config on a split; nothing has run yet but the initialization."""
     goal = objective(config, config.loss.name)
-    plan = pipeline.Plan(
-        num_epochs=config.num_epochs,
-        steps_per_epoch=goal.steps_per_epoch(len(split), config.batch_size),
-        steps_per_dispatch=config.steps_per_dispatch,
-    )
-    if plan.steps_per_dispatch > plan.steps_per_epoch:
-        raise InputError(
-            f"steps_per_dispatch is {plan.steps_per_dispatch}, but an epoch has only"
-            f" {plan.steps_per_epoch} steps: lower it"
-        )
+    plan = _plan(config, steps_per_epoch=goal.steps_per_epoch(len(split), config.batch_size))
     learning_rate = schedule(config, plan)
     optimizer = optim.adam(learning_rate, weight_decay=config.optimizer.weight_decay)
     image_size = config.augmentation.crop or split.image_NxSxSxC.shape[1]
@@ -180,6 +171,15 @@ def training(config: runfolder.Config, split: Split) -> Training:
         plan=plan,
         images_per_step=config.batch_size * goal.tuple_size,
     )
+
+
+def _plan(config: runfolder.Config, *, steps_per_epoch: int) -> pipeline.Plan:
+    if config.steps_per_dispatch > steps_per_epoch:
+        raise InputError(
+            f"steps_per_dispatch is {config.steps_per_dispatch}, but an epoch has only"
+            f" {steps_per_epoch} steps: lower it"
+        )
+    return pipeline.Plan(config.num_epochs, steps_per_epoch, config.steps_per_dispatch)
 
 
 def schedule(config: runfolder.Config, plan: pipeline.Plan) -> optax.Schedule:

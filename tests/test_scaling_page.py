@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import pytest
-from flax import nnx
 
 from configs import painter_by_numbers, throughput
-from painterjax import model
+from painterjax import wiring
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
@@ -47,18 +45,8 @@ def test_the_measured_rows_are_what_the_command_wrote():
 
 def _gradient_bytes(recipe: Any, image_size: int) -> int:
     config = recipe.get_config()
-    network = nnx.eval_shape(
-        lambda: model.StyleNet(
-            image_size=image_size,
-            widths=config.model.widths,
-            depths=config.model.depths,
-            head=config.model.head,
-            embedding_dim=config.model.embedding_dim,
-            dtype=jnp.dtype(config.model.dtype),
-            rngs=nnx.Rngs(0),
-        )
-    )
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(nnx.state(network, nnx.Param)))
+    params = jax.eval_shape(lambda: wiring.network(config, image_size=image_size)[1])
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
 
 
 def _estimated_row(name: str, gradient_bytes: int, gpus: int) -> str:
