@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ import numpy as np
 from configs import default
 from painterjax import benchmark, cluster, mesh, runfolder, wiring
 
+LOCAL = Path(__file__).parents[1] / "launch" / "local.sh"
 WARM_UP, MEASURED = 3, 15
 
 
@@ -68,23 +68,14 @@ def count_gpus() -> int:
 
 def start(count: int, argv: list[str], *, gpus: int) -> dict[str, Any]:
     """Runs `count` processes together, and returns what the first one measured."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [sys.executable, "-m", "benchmarks.scaling", "--worker", *argv]
-    workers = []
-    for i in range(count):
-        place = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": f"{count}",
-                 "JAX_PROCESS_ID": f"{i}"}  # fmt: skip
-        if gpus:
-            place["CUDA_VISIBLE_DEVICES"] = f"{i}"
-        output = subprocess.PIPE if i == 0 else subprocess.DEVNULL
-        environment = {**os.environ, **place}
-        workers.append(subprocess.Popen(command, env=environment, stdout=output, text=True))
-    said, _ = workers[0].communicate()
-    if any(worker.wait() for worker in workers):
-        sys.exit(f"of {count} processes one failed")
-    return json.loads(said.splitlines()[-1])
+    worker = [sys.executable, "-m", "benchmarks.scaling", "--worker", *argv]
+    own = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(count)))} if gpus else {}
+    done = subprocess.run(
+        [LOCAL, str(count), *worker], env={**os.environ, **own}, stdout=subprocess.PIPE, text=True
+    )
+    if done.returncode:
+        sys.exit(done.returncode)
+    return json.loads(done.stdout.splitlines()[-1].removeprefix("[0] "))
 
 
 def work(image_size: int, batch_size: int, dtype: str) -> None:

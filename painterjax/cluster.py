@@ -1,8 +1,8 @@
 """The processes that train together, on JAX's distributed runtime.
 
 All take the same steps; the first one, the writer, also keeps the run folder. What they agree on
-goes through the runtime's coordinator, which needs no device. A process that dies ends the others:
-at once where they exchange something, within HEARTBEAT_S where they only wait.
+goes through the runtime's coordinator, which needs no device. A process that dies ends the others
+within HEARTBEAT_S, and some seconds for the message.
 """
 
 import contextlib
@@ -75,6 +75,11 @@ def join() -> None:
             heartbeat_timeout_seconds=HEARTBEAT_S,
         )
     except (ValueError, RuntimeError, OSError) as error:
+        if "start RPC server" in str(error):
+            raise InputError(
+                f"JAX_COORDINATOR_ADDRESS is {address!r}: the first process cannot listen at that"
+                " port, which another program may have taken: choose another"
+            ) from error
         reason = " ".join(str(error).split())
         raise InputError(f"--distributed: {reason[:300].rstrip('.')}: {REMEDY}") from error
     _Now.last_words = (DIED, cli.PEER_DIED)

@@ -4,6 +4,7 @@ Processes talk through Gloo, each with some of a CPU's devices.
 """
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -27,16 +28,22 @@ ARGV = ["--config.batch_size=4", "--config.checkpoint_every_steps=4",
 WITHIN_S = cluster.HEARTBEAT_S + 15  # Behind the first process that ended, all have.
 
 
+def _free_port() -> int:
+    """A port below those that the kernel hands out by itself, of which other tests take many."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)):
+                return port
+
+
 def start(words: list[list[str]], *, devices: int) -> list[subprocess.Popen]:
     """Starts a process for each list of words, together."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
     count = len(words)
     environment = {
         **os.environ,
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_COORDINATOR_ADDRESS": address,
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{_free_port()}",
         "JAX_NUM_PROCESSES": str(count),
     }
     return [
@@ -54,8 +61,14 @@ def end(processes: list[subprocess.Popen]) -> list[tuple[int, str]]:
     while all(process.poll() is None for process in processes):
         time.sleep(0.05)
     deadline_s = time.monotonic() + WITHIN_S
-    said = [p.communicate(timeout=deadline_s - time.monotonic()) for p in processes]
-    return [(p.returncode, err) for p, (_, err) in zip(processes, said, strict=True)]
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    statuses = [process.poll() for process in processes]
+    for process in processes:
+        process.kill()
+    said = [process.communicate()[1] for process in processes]
+    assert None not in statuses, f"statuses {statuses}:\n" + "\n".join(said)
+    return [(p.returncode, err) for p, err in zip(processes, said, strict=True)]
 
 
 def assert_good(ended: list[tuple[int, str]]) -> None:
@@ -157,6 +170,21 @@ def test_a_wrong_environment_is_refused_by_the_variable_s_name(monkeypatch, vari
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=said):
         cluster.join()
+
+
+def test_a_port_that_is_taken_is_named(tiny_store, tmp_path):
+    with socket.create_server(("", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-m", "painterjax.train", *tiny.argv(tiny_store, tmp_path / "run"),
+             "--distributed"],
+            cwd=tiny.ROOT, capture_output=True, text=True, timeout=120, check=False,
+            env={**os.environ, "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "1",
+                 "JAX_PROCESS_ID": "0"},
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert f"error: JAX_COORDINATOR_ADDRESS is '{address}': the first process" in done.stderr
+    assert "choose another" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_batch_that_cannot_be_split_is_refused_by_its_key(config):
