@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from painterjax import stopping
@@ -25,6 +26,7 @@ def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: i
     # Spawned workers start clean; forked ones would copy the locks of threads that run here.
     context = multiprocessing.get_context("spawn")
     flight = collections.deque()
+    others = multiprocessing.active_children()
     # An exception from a signal within the executor can lock it for ever.
     with (
         stopping.held(),
@@ -41,10 +43,10 @@ def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: i
             stopping.raise_if_asked()  # Some supervisors send SIGTERM to workers as well.
             raise InputError("a worker died, perhaps of memory: use fewer --workers") from error
         except MemoryError as error:
-            pool.shutdown(wait=False, cancel_futures=True)
+            _end(pool, others)
             raise InputError("a worker ran out of memory: use fewer --workers") from error
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            _end(pool, others)
             raise
 
 
@@ -64,6 +66,14 @@ def _result(future: concurrent.futures.Future) -> Any:
         stopping.raise_if_asked()
     stopping.raise_if_asked()
     return future.result()
+
+
+def _end(pool: concurrent.futures.Executor, others: list[BaseProcess]) -> None:
+    """Ends the workers, and not the `others`, whatever they are at: importing takes seconds."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in multiprocessing.active_children():
+        if process not in others:
+            process.kill()
 
 
 def _start_worker() -> None:
