@@ -58,7 +58,7 @@ def masked_mean(value: jax.Array, valid: jax.Array) -> jax.Array:
     >>> print(masked_mean(jnp.array([1.0, 5.0]), jnp.array([True, False])))
     1.0
     """
-    return jnp.where(valid, value, 0.0).sum() / jnp.maximum(valid.sum(), 1)
+    return ratio(jnp.where(valid, value, 0.0).sum(), valid.sum(dtype=float))
 
 
 def ratio(total: jax.Array, count: jax.Array) -> jax.Array:

@@ -127,6 +127,20 @@ def test_accuracy_and_active_fraction_count_triplets(seed):
     assert scalars["active_fraction"] == pytest.approx(np.mean([gap < MARGIN for gap in gaps]))
 
 
+@pytest.mark.parametrize("name", ["batch_all", "semi_hard"])
+def test_more_triplets_than_an_int32_counts(name):
+    """Of 3.1 thousand million a third are active, those of the two artists 0.1 apart."""
+    emb_NxD = np.array([[0], [0.1], [1]], np.float32).repeat(800, axis=0)
+    artist_N = np.arange(3).repeat(800)
+    goal = objectives.build(
+        name=name, margin=MARGIN, distance="euclidean", scale=SCALE, paintings_per_artist=800
+    )
+    scalars = jax.jit(goal.scalars)(emb_NxD.reshape(3, 800, 1), artist_N.reshape(3, 800), {})
+    assert scalars["loss"] == pytest.approx(MARGIN - 0.1, rel=0.01)
+    assert scalars["active_fraction"] == pytest.approx(1 / 3)
+    assert scalars["accuracy"] == pytest.approx(1)
+
+
 def test_single_paintings_by_each_artist_log_no_accuracy():
     goal = objectives.build(
         name="cosine_classifier", margin=0.0, distance="euclidean", scale=16.0,
@@ -270,3 +284,11 @@ def test_pairwise_distances_of_near_duplicates_far_from_the_origin():
 
 def test_masked_mean_of_nothing_is_zero():
     assert losses.masked_mean(jnp.array([1.0, jnp.inf]), jnp.array([False, False])) == 0
+
+
+def test_masked_mean_of_more_than_an_int32_counts():
+    def mean(value: jax.Array, valid: jax.Array) -> jax.Array:
+        table = (46_400, 46_400)
+        return losses.masked_mean(jnp.broadcast_to(value, table), jnp.broadcast_to(valid, table))
+
+    assert jax.jit(mean)(jnp.float32(2), jnp.bool_(True)) == pytest.approx(2)
