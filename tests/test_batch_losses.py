@@ -282,6 +282,23 @@ def test_pairwise_distances_of_near_duplicates_far_from_the_origin():
     np.testing.assert_allclose(ours_NxN, expected_NxN, rtol=1e-3)
 
 
+def test_pairwise_distances_are_as_right_as_they_say_at_the_reference_s_scale():
+    """2,048 numbers at a length of 32; half of the rows are a known share of it from another."""
+    rng = np.random.default_rng(0)
+    row_NxD, step_NxD = rng.normal(size=(2, 120, 2048))
+    row_NxD *= 32 / np.linalg.norm(row_NxD, axis=1, keepdims=True)
+    share_N = np.repeat([1e-4, 1 / 700, 1e-2], 40)
+    step_NxD *= (32 * share_N / np.linalg.norm(step_NxD, axis=1))[:, None]
+    emb_NxD = np.concatenate([row_NxD, row_NxD + step_NxD]).astype(np.float32)
+    longest = np.linalg.norm(emb_NxD - emb_NxD.mean(axis=0), axis=1).max()
+    expected_N = np.linalg.norm(emb_NxD[:120].astype(float) - emb_NxD[120:], axis=1)
+    ours_N = np.diagonal(batch_losses.pairwise_euclidean(jnp.asarray(emb_NxD)), 120).astype(float)
+    assert np.abs(ours_N**2 - expected_N**2).max() < longest**2 / 2**19
+    np.testing.assert_allclose(ours_N[80:], expected_N[80:], rtol=0.01)
+    assert (ours_N[40:] > 0).all()
+    assert (ours_N[:40] == 0).any()  # So the floor is worth saying.
+
+
 def test_masked_mean_of_nothing_is_zero():
     assert losses.masked_mean(jnp.array([1.0, jnp.inf]), jnp.array([False, False])) == 0
 
