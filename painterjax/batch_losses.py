@@ -2,8 +2,8 @@
 
 Pure functions of float32 distances or cosines and artist numbers. Each returns a value per anchor
 and which anchors count, to be reduced by `losses.masked_mean`; `batch_all` sums and counts over
-triplets, and with `cosine_classifier` all anchors count. Else an artist's lone painting gives
-nothing and no gradient.
+triplets, and with `cosine_classifier` all anchors count. Else an artist's lone painting does not
+count as an anchor; it is still a negative of the others.
 """
 
 from typing import NamedTuple
@@ -13,16 +13,19 @@ import jax.numpy as jnp
 
 from painterjax.losses import safe_sqrt
 
+# Of multi_similarity, as pytorch-metric-learning's loss and miner have them.
+ALPHA, BETA, BASE, EPSILON = 2.0, 50.0, 0.5, 0.1
+
 
 class Triplets(NamedTuple):
     """Sums over the negatives of each (anchor, positive), N x N; zero where that is no such pair.
 
-    Attributes:
-      loss_NxN: sum of the losses of the active triplets, those above zero.
-      active_NxN: their number.
     All are float32, whose totals are right to six digits; those of int32 overflow from two artists
     with 1,050 paintings each on.
 
+    Attributes:
+      loss_NxN: sum of the losses of the active triplets, those above zero.
+      active_NxN: their number.
       ordered_NxN: the number of triplets whose negative is farther than the positive.
       count_NxN: the number of all triplets.
     """
@@ -136,31 +139,23 @@ def supervised_contrastive(
     return loss_N / jnp.maximum(count_N, 1), count_N > 0
 
 
-def multi_similarity(
-    cosine_NxN: jax.Array,
-    artist_N: jax.Array,
-    *,
-    alpha: float = 2.0,
-    beta: float = 50.0,
-    base: float = 0.5,
-    epsilon: float = 0.1,
-) -> tuple[jax.Array, jax.Array]:
+def multi_similarity(cosine_NxN: jax.Array, artist_N: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Weighs pairs by how they compare with the anchor's others: loss_N, valid_N.
 
     log(1 + sum of exp(-alpha (cos(a, p) - base))) / alpha
     + log(1 + sum of exp(beta (cos(a, n) - base))) / beta,
     over the positives p less similar than some negative plus epsilon, and the negatives n more
-    similar than some positive minus epsilon. The defaults are the paper's.
+    similar than some positive minus epsilon.
 
     Source: Wang et al. 2019, Multi-Similarity Loss, https://arxiv.org/abs/1904.06627
     """
     positive_NxN, negative_NxN = relations(artist_N)
     similar_Nx1 = jnp.max(cosine_NxN, axis=1, where=negative_NxN, initial=-jnp.inf, keepdims=True)
     unlike_Nx1 = jnp.min(cosine_NxN, axis=1, where=positive_NxN, initial=jnp.inf, keepdims=True)
-    hard_positive_NxN = positive_NxN & (cosine_NxN < similar_Nx1 + epsilon)
-    hard_negative_NxN = negative_NxN & (cosine_NxN > unlike_Nx1 - epsilon)
-    pull_N = _log_one_plus_sum(alpha * (base - cosine_NxN), hard_positive_NxN) / alpha
-    push_N = _log_one_plus_sum(beta * (cosine_NxN - base), hard_negative_NxN) / beta
+    hard_positive_NxN = positive_NxN & (cosine_NxN < similar_Nx1 + EPSILON)
+    hard_negative_NxN = negative_NxN & (cosine_NxN > unlike_Nx1 - EPSILON)
+    pull_N = _log_one_plus_sum(ALPHA * (BASE - cosine_NxN), hard_positive_NxN) / ALPHA
+    push_N = _log_one_plus_sum(BETA * (cosine_NxN - BASE), hard_negative_NxN) / BETA
     return pull_N + push_N, positive_NxN.any(axis=1) & negative_NxN.any(axis=1)
 
 

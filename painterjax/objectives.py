@@ -169,7 +169,7 @@ def _supervised_contrastive(batch: _Batch, *, margin: float, scale: float) -> Sc
 
 
 def _multi_similarity(batch: _Batch, *, margin: float, scale: float) -> Scalars:
-    del margin, scale  # The paper's constants.
+    del margin, scale  # It has constants of its own.
     cosine_NxN = batch_losses.cosines(batch.emb_NxD, batch.emb_NxD)
     loss_N, valid_N = batch_losses.multi_similarity(cosine_NxN, batch.artist_N)
     return {
