@@ -93,14 +93,15 @@ def contrastive(
 ) -> Scalars:
     """Contrastive loss of pairs; a pair is called different beyond half the margin."""
     del proxies
+    between = losses.DISTANCES[distance]
     first_BxD, second_BxD = emb_BxTxD[:, 0], emb_BxTxD[:, 1]
     different_B = artist_BxT[:, 0] != artist_BxT[:, 1]
     distance_B = losses.euclidean(first_BxD, second_BxD)
-    trained = losses.DISTANCES[distance](first_BxD, second_BxD)
-    loss_B = losses.contrastive(trained, different_B, margin=margin)
+    loss_B = losses.contrastive(between(first_BxD, second_BxD), different_B, margin=margin)
+    own_B = jax.vmap(between)(first_BxD, second_BxD)  # Each pair's, on the margin's scale.
     return {
         "loss": loss_B.mean(),
-        "accuracy": ((distance_B > margin / 2) == different_B).mean(),
+        "accuracy": ((own_B > margin / 2) == different_B).mean(),
         "positive_distance": losses.masked_mean(distance_B, ~different_B),
         "negative_distance": losses.masked_mean(distance_B, different_B),
         "active_fraction": (loss_B > 0).mean(),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from painterjax import losses
+from painterjax import losses, objectives
 
 
 def _embeddings(*, seed: int, shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
@@ -54,6 +54,16 @@ def test_mean_squared_is_one_number_over_the_batch(torch):
     theirs = torch.nn.functional.mse_loss(torch.from_numpy(first_BxD), torch.from_numpy(second_BxD))
     assert ours.shape == ()
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("distance", "accuracy"), [("euclidean", 0.5), ("mean_squared", 1.0)])
+def test_a_pair_is_called_different_by_the_distance_that_is_trained(distance, accuracy):
+    """One artist's two are 1 apart, or 0.25 on the mean of squares; two artists' 4, or 4."""
+    emb_BxTxD = jnp.array([[0.0, 0.5], [0.0, 2.0]])[:, :, None] * jnp.ones((1, 1, 4))
+    scalars = objectives.contrastive(
+        emb_BxTxD, jnp.array([[0, 0], [0, 1]]), {}, margin=1.5, distance=distance
+    )
+    assert scalars["accuracy"] == accuracy
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
