@@ -7,6 +7,8 @@ arithmetic, but gathers only the images of its own.
 
 import dataclasses
 import os
+import re
+from pathlib import Path
 
 import grain
 import jax
@@ -23,6 +25,7 @@ RESIDENCIES = ("auto", "device", "host")
 # With `auto`, images may take this share of the device's free memory; the step needs the rest.
 RESIDENT_SHARE = 0.5
 HOST_THREADS = 4
+MEMORY = Path("/proc/meminfo")  # Linux has it.
 
 Batch = dict[str, jax.Array]
 
@@ -178,5 +181,12 @@ def budget(split: Split) -> tuple[int, int]:
     stats = jax.local_devices()[0].memory_stats()
     if stats:
         return split.image_NxSxSxC.nbytes, stats["bytes_limit"] - stats["bytes_in_use"]
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return split.image_NxSxSxC.nbytes, free // jax.local_device_count()
+    return split.image_NxSxSxC.nbytes, _free_memory() // jax.local_device_count()
+
+
+def _free_memory() -> int:
+    """Bytes that a program can get of this machine, those of the page cache with them."""
+    text = MEMORY.read_text() if MEMORY.exists() else ""
+    if available := re.search(r"MemAvailable: *(\d+) kB", text):
+        return 1024 * int(available[1])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
