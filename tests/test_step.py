@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import default
-from painterjax import wiring
+from configs import default, quickstart, throughput
+from painterjax import objectives, wiring
 from painterjax.augment import normalize
 from painterjax.step import TrainState
 
@@ -159,6 +159,16 @@ def test_steps_in_one_dispatch_are_the_same_steps(small, split, loss):
             runs.append(scalars)
     for alone, together in zip(*runs, strict=True):
         assert together == pytest.approx(alone, rel=1e-6)
+
+
+@pytest.mark.parametrize("recipe", [quickstart, throughput])
+def test_a_recipe_s_first_steps_are_no_collapse(recipe, split):
+    """In as many steps batch-hard collapses at a high learning rate."""
+    config = recipe.get_config()
+    config.model.widths, config.model.depths, config.batch_size = (8, 16), (1, 1), 6
+    config.augmentation.crop = min(config.augmentation.crop, 24)
+    scalars, _ = _first_steps(config, split, 20)
+    assert [values for values in scalars if objectives.collapse_warning(values)] == []
 
 
 def test_both_residencies_give_the_same_numbers(small, split):

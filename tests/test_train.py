@@ -20,6 +20,7 @@ from painterjax import (
     evaluate,
     files,
     judging,
+    objectives,
     prepare,
     runfolder,
     store,
@@ -291,22 +292,25 @@ def test_a_broken_recipe_is_refused_in_one_line(recipe, tiny_store, tmp_path):
     assert "\n" not in str(refusal.value)
 
 
-def test_a_collapse_is_said_once_with_advice(tiny_store, tmp_path, capsys):
+def test_a_collapse_is_said_once_at_its_step_with_advice(tiny_store, tmp_path, capsys):
     """Batch-hard at a high learning rate, as it is met most often."""
     overrides = [
         "--config.loss.name=batch_hard",
         "--config.batch_size=4",
         "--config.loss.paintings_per_artist=4",
-        "--config.optimizer.learning_rate=0.01",
-        "--config.num_epochs=60",
+        "--config.optimizer.learning_rate=0.1",
+        "--config.num_epochs=8",
+        "--config.log_every_steps=1",
     ]
     train.main(_argv(tiny_store, tmp_path / "run", *overrides))
     said = capsys.readouterr().err
-    assert said.count("the embedding is collapsing to a point") == 1
+    (step,) = map(int, re.findall(r"step (\d+): the embedding is collapsing to a point", said))
     assert "lower optimizer.learning_rate" in said
-    last = records(tmp_path / "run")[-2]
-    assert last["embedding_spread"] < 0.1 * last["embedding_norm"]
-    assert last["loss"] == pytest.approx(2.0, rel=0.05)  # the margin
+    found = [r for r in records(tmp_path / "run") if r["split"] == "train"]
+    collapsed = [objectives.collapse_warning(r) is not None for r in found]
+    assert step == collapsed.index(True) + 1
+    assert step < 20
+    assert found[-1]["loss"] == pytest.approx(2.0, rel=0.05)  # the margin
 
 
 def test_the_second_start_finds_its_step_compiled(run, tiny_store, tmp_path, monkeypatch):
