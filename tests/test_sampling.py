@@ -106,9 +106,9 @@ def test_one_painting_by_each_is_drawn_from_all_artists():
 
 
 def test_a_batch_costs_little():
-    """Measured: 2 million triplets/s on one core; a tenth of that would still not hold a step."""
+    """Measured: 28 million triplets/s of a thread's own time, which other programs take none of."""
     artists = sampling.artist_rows(np.repeat(np.arange(1352), 54))
-    start = time.perf_counter()
+    start = time.thread_time()
     for index in range(20):
         sampling.triplets(artists, batch_size=10_000, seed=0, index=index)
-    assert 200_000 / (time.perf_counter() - start) > 200_000
+    assert 200_000 / (time.thread_time() - start) > 5_000_000
