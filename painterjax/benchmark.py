@@ -25,7 +25,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from painterjax import catalog, checks, cli, compilation, pipeline, runfolder, sampling, wiring
+from painterjax import (
+    catalog,
+    checks,
+    cli,
+    compilation,
+    pipeline,
+    prepare,
+    runfolder,
+    sampling,
+    wiring,
+)
 from painterjax.checkpoint import Checkpoints
 from painterjax.errors import InputError
 from painterjax.step import TrainState
@@ -54,16 +64,35 @@ def main(argv: list[str]) -> None:
     config: runfolder.Config
     config, given = cli.config_and_options(argv, doc=__doc__ or "", required={}, optional=optional)
     checks.check_keys(config)
-    size = given["image-size"]
-    if size is not None and not (size.isdecimal() and int(size)):
-        raise InputError(f"--image-size is {size!r}: must be a whole number of pixels")
+    size, profile = given["image-size"], given["profile"]
     path = Path(given["json"]) if given["json"] else None
     cli.check_json(path)
-    split = random_split(int(size)) if size else open_store(config.data.store).splits["train"]
-    figures = measure(config, split, profile=given["profile"])
+    if profile:
+        _make_folder(profile)
+    split = _random_split(size) if size else open_store(config.data.store).splits["train"]
+    figures = measure(config, split, profile=profile)
     print(table(figures))
     if path:
         path.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def _make_folder(profile: str) -> None:
+    """Makes the folder of --profile, now rather than when all is measured."""
+    try:
+        Path(profile).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--profile is {profile!r}: no folder ({error.strerror})") from error
+
+
+def _random_split(size: str) -> Split:
+    """The random images that --image-size asks for."""
+    if size not in map(str, range(1, prepare.MAX_IMAGE_SIZE + 1)):
+        limits = f"1 to {prepare.MAX_IMAGE_SIZE}"
+        raise InputError(f"--image-size is {size!r}: must be a whole number of pixels, {limits}")
+    try:
+        return random_split(int(size))
+    except MemoryError as error:
+        raise InputError(f"--image-size is {size}: too much for memory, lower it") from error
 
 
 def random_split(image_size: int) -> Split:

@@ -82,14 +82,24 @@ def test_random_images_serve_every_loss():
     assert np.bincount(split.artist_N).min() >= default.get_config().loss.paintings_per_artist
 
 
-def test_wrong_usage_is_refused_before_anything_is_measured():
+def test_wrong_usage_is_refused_before_anything_is_measured(tmp_path, monkeypatch):
     argv = ["--config=configs/quickstart.py"]
     with pytest.raises(InputError, match=r"--json is 'nowhere/x\.json': its folder does not exist"):
         benchmark.main([*argv, "--json=nowhere/x.json"])
     with pytest.raises(InputError, match="--image-size is 'large': must be a whole number"):
         benchmark.main([*argv, "--image-size=large"])
+    for size in ("0", "4097", "100000000", "9" * 5000):
+        with pytest.raises(InputError, match=f"--image-size is '{size}': .* pixels, 1 to 4096"):
+            benchmark.main([*argv, f"--image-size={size}"])
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=f"--profile is '{path}': no folder"):
+            benchmark.main([*argv, f"--profile={path}"])
     with pytest.raises(InputError, match=r"5 pools need images with a side divisible by 32"):
         benchmark.main([*argv, "--image-size=48"])
+    monkeypatch.setattr(benchmark, "RANDOM_PAINTINGS", 2**50)
+    with pytest.raises(InputError, match="--image-size is 4096: too much for memory"):
+        benchmark.main([*argv, "--image-size=4096"])
 
 
 @pytest.mark.parametrize(
