@@ -6,7 +6,7 @@
 # RESULTS is the folder, not there yet, for the JSON files. PAINTINGS, <artist>/<any image>, is for
 # the training at 224 pixels, which is left out without it. Python is the one on the PATH, with
 # painterjax[cuda] and PyTorch for CUDA. A part that fails is listed in RESULTS/failed.txt, and the
-# others go on. In small, as on a CPU to try the script:
+# others go on; with any such part the status is 1. In small, as on a CPU to try the script:
 #
 #     IMAGE_SIZE=32 BATCH_SIZES=1 LARGE_BATCH_SIZES=2 IMAGES=2 TURN_S=0.2 EPOCHS=1 benchmarks/gpu.sh RESULTS
 set -euo pipefail
@@ -28,17 +28,16 @@ for dtype in float32 bfloat16; do
       --dtypes $dtype --systems "${systems[@]}" --rounds 3 --seconds "$seconds" \
       --json "$results/gpu-speed-$dtype-$batch_size.json"
   done
-  for system in "${systems[@]}"; do  # What fills the card, each has for itself.
-    part python -m benchmarks.speed --image-size "$size" --batch-sizes "${large_batch_sizes[@]}" \
-      --dtypes $dtype --systems "$system" --rounds 3 --seconds "$seconds" \
-      --json "$results/gpu-speed-$dtype-$system.json"
-  done
+  # What fills the card, each system has for itself.
+  part python -m benchmarks.speed --image-size "$size" --batch-sizes "${large_batch_sizes[@]}" \
+    --dtypes $dtype --systems "${systems[@]}" --rounds 3 --seconds "$seconds" --alone \
+    --json "$results/gpu-speed-$dtype-large.json"
 done
 part python -m benchmarks.loading --image-size "$size" --json "$results/gpu-loading.json"
 part python -m benchmarks.layers --image-size "$size" --images "${IMAGES:-384}" --dtype bfloat16 \
   --json "$results/gpu-layers.json"
-python -m benchmarks.scaling --image-size 256 --batch-size 128 --dtype bfloat16 \
-  --json "$results/gpu-scaling.json"
+part python -m benchmarks.scaling --image-size "$size" --batch-size "${batch_sizes[-1]}" \
+  --dtype bfloat16 --json "$results/gpu-scaling.json"
 
 reference=(--config configs/painter_by_numbers.py --image-size "$size")
 reference+=(--config.model.dtype=bfloat16)
@@ -69,4 +68,5 @@ fi
 if [[ -e $results/failed.txt ]]; then
   echo "failed:"
   cat "$results/failed.txt"
+  exit 1
 fi

@@ -1,16 +1,17 @@
 """The reference recipe's training step side by side: painterjax, PyTorch, and torch.compile.
 
     python -m benchmarks.speed [--image-size 256] [--batch-sizes 8] [--dtypes float32]
-        [--systems painterjax pytorch_eager pytorch_compiled] [--json FILE]
+        [--systems painterjax pytorch_eager pytorch_compiled] [--alone] [--json FILE]
 
 One device, the same batch of images, the same architecture. Each system has a process to itself,
-and they take turns, so that a machine that slows down slows all of them. A turn is a step that does
-not count, in which caches and memory become the system's own again, and some that do, until the
-device is done. A step is: uint8 images on the device to floats, three forward calls, triplet loss,
-backward, Adam; no augmentation. PyTorch runs in channels_last, with flush-denormal on
-CPUs, cuDNN's autotuner, TF32 and fused Adam on GPUs, and autocast for bfloat16; torch.compile takes
-the network, forward and backward. A system that fails says so in its row. All of them hold their
-memory at once: where a device is too small for that, name one system a call.
+and they take turns, so that a machine that slows down slows all of them. All of them hold their
+memory at once; where a device is too small for that, --alone gives it to one after the other, each
+for all its turns. A turn is a step that does not count, in which caches and memory become the
+system's own again, and some that do, until the device is done. A step is: uint8 images on the
+device to floats, three forward calls, triplet loss, backward, Adam; no augmentation. PyTorch runs
+in channels_last, with flush-denormal on CPUs, cuDNN's autotuner, TF32 and fused Adam on GPUs, and
+autocast for bfloat16; torch.compile takes the network, forward and backward. A system that fails
+says so in its row.
 """
 
 import argparse
@@ -45,18 +46,20 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", default=list(TURNS)[:2], choices=TURNS)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=8.0, help="of a turn")
+    parser.add_argument("--alone", action="store_true", help="one system after the other")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = []
     for batch_size in args.batch_sizes:
         for dtype in args.dtypes:
             row = compare(
-                args.image_size, batch_size, dtype, args.systems, args.rounds, args.seconds
-            )
+                args.image_size, batch_size, dtype, args.systems, args.rounds, args.seconds,
+                alone=args.alone,
+            )  # fmt: skip
             rows.append(row)
             print(json.dumps(row), flush=True)
             if args.json:
-                result = {"environment": environment(), "rows": rows}
+                result = {"environment": environment(), "alone": args.alone, "rows": rows}
                 args.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
@@ -68,29 +71,50 @@ def environment() -> dict[str, Any]:
 
 
 def compare(
-    image_size: int, batch_size: int, dtype: str, systems: list[str], rounds: int, seconds: float
+    image_size: int,
+    batch_size: int,
+    dtype: str,
+    systems: list[str],
+    rounds: int,
+    seconds: float,
+    *,
+    alone: bool = False,
 ) -> dict[str, Any]:
-    """Times all systems in turns: milliseconds a step, images/s, and ratios to painterjax."""
+    """Times all systems: milliseconds a step, images/s, and ratios to painterjax."""
     row: dict[str, Any] = {"image_size": image_size, "batch_size": batch_size, "dtype": dtype}
-    running = {name: System(name, image_size, batch_size, dtype, seconds) for name in systems}
-    times_ms: dict[str, list[float]] = {name: [] for name in systems}
-    for turn in range(1 + rounds):  # The first one warms up.
-        for name, system in list(running.items()):
-            answer = system.take_turn()
-            if isinstance(answer, str):
-                row[name] = {"error": answer}
-                del running[name]
-            elif turn:
-                times_ms[name].append(answer)
-    for name, system in running.items():
-        system.end()
-        p10, median, p90 = np.percentile(times_ms[name], (10, 50, 90)).tolist()
-        images_per_s = 3000 * batch_size / median
-        row[name] = {"ms": median, "p10": p10, "p90": p90, "images_per_s": images_per_s}
-    for name in running.keys() - {"painterjax"}:
-        if "painterjax" in running:
-            row[f"ratio_to_{name}"] = row[name]["ms"] / row["painterjax"]["ms"]
+    for names in [[name] for name in systems] if alone else [systems]:
+        running = {name: System(name, image_size, batch_size, dtype, seconds) for name in names}
+        for name, answer in take_turns(running, rounds).items():
+            row[name] = _figures(answer, batch_size)
+    ours = row.get("painterjax", {}).get("ms")
+    for name in systems:
+        if name != "painterjax" and ours and "ms" in row[name]:
+            row[f"ratio_to_{name}"] = row[name]["ms"] / ours
     return row
+
+
+def take_turns(running: dict[str, "System"], rounds: int) -> dict[str, list[float] | str]:
+    """Times systems in turns and ends them; returns the times of each, or why there are none."""
+    answers: dict[str, list[float] | str] = {name: [] for name in running}
+    for turn in range(1 + rounds):  # The first one warms up.
+        for name, times_ms in answers.items():
+            if isinstance(times_ms, str):
+                continue
+            answer = running[name].take_turn()
+            if isinstance(answer, str):
+                answers[name] = answer
+            elif turn:
+                times_ms.append(answer)
+    for system in running.values():
+        system.end()
+    return answers
+
+
+def _figures(answer: list[float] | str, batch_size: int) -> dict[str, Any]:
+    if isinstance(answer, str):
+        return {"error": answer}
+    p10, median, p90 = np.percentile(answer, (10, 50, 90)).tolist()
+    return {"ms": median, "p10": p10, "p90": p90, "images_per_s": 3000 * batch_size / median}
 
 
 class System:

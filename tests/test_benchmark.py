@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -107,7 +108,7 @@ def test_wrong_usage_is_refused_before_anything_is_measured(tmp_path, monkeypatc
     [
         [
             *("speed", "--image-size=32", "--batch-sizes=1", "--rounds=1", "--seconds=0.2"),
-            *("--dtypes", "bfloat16"),
+            *("--dtypes", "bfloat16", "--alone"),
         ],
         ["layers", "--image-size=32", "--images=2"],
         ["loading", "--image-size=32", "--seconds=0.3"],
@@ -140,6 +141,31 @@ def test_a_system_that_fails_is_a_row_and_does_not_stop_the_others(torch):
     assert row["pytorch_eager"]["ms"] > 0 and "ratio_to_pytorch_eager" not in row
 
 
+def test_systems_that_do_not_fit_together_are_compared_one_after_the_other(torch, monkeypatch):
+    from benchmarks import speed
+
+    class System:
+        running = 0
+
+        def __init__(self, name: str, *_) -> None:
+            self.ms = {"painterjax": 2.0, "pytorch_eager": 3.0, "pytorch_compiled": 4.0}[name]
+            System.running += 1
+
+        def take_turn(self) -> float | str:
+            return self.ms if System.running == 1 else "out of memory"
+
+        def end(self) -> None:
+            System.running -= 1
+
+    monkeypatch.setattr(speed, "System", System)
+    together, alone = (
+        speed.compare(32, 1, "bfloat16", [*speed.TURNS], rounds=1, seconds=0.1, alone=alone)
+        for alone in (False, True)
+    )
+    assert together["pytorch_eager"] == {"error": "out of memory"}
+    assert (alone["ratio_to_pytorch_eager"], alone["ratio_to_pytorch_compiled"]) == (1.5, 2.0)
+
+
 def test_a_system_whose_process_dies_says_so(torch):
     from benchmarks import speed
 
@@ -166,25 +192,35 @@ def test_an_index_that_outgrows_exact_search_is_measured(tmp_path, monkeypatch):
 
 
 GPU_PYTHON = """#!/bin/sh
-echo "$@" >>"$RECORD"
-[ "$2" != benchmarks.layers ]
+echo "python $@" >>"$RECORD"
+exit $STATUS
 """
 
 
-def test_a_part_that_fails_does_not_stop_the_measurements_on_a_gpu(tmp_path):
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_part_that_fails_does_not_stop_the_measurements_on_a_gpu(status, tmp_path):
     python = tmp_path / "python"
     python.write_text(GPU_PYTHON)
     python.chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "RECORD": str(tmp_path / "record")}
-    subprocess.run(
-        ["bash", ROOT / "benchmarks" / "gpu.sh", tmp_path / "results"],
-        env={**environment, "IMAGE_SIZE": "32", "BATCH_SIZES": "1"}, check=True,
-    )  # fmt: skip
-    (failed,) = (tmp_path / "results" / "failed.txt").read_text().splitlines()
-    assert "benchmarks.layers --image-size 32 --images 384" in failed
-    lines = (tmp_path / "record").read_text().splitlines()
-    assert sum("benchmarks.determinism" in line for line in lines) == 2
-    assert lines.index(failed.removeprefix("python ")) < len(lines) - 1
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "RECORD": str(tmp_path / "record"),
+        "STATUS": str(status), "IMAGE_SIZE": "32", "BATCH_SIZES": "1 2",
+    }  # fmt: skip
+    script, results = ROOT / "benchmarks" / "gpu.sh", tmp_path / "results"
+    command = ["bash", script, results, *(["paintings"] if status else [])]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    called = (tmp_path / "record").read_text().splitlines()
+    assert any("benchmarks.scaling --image-size 32 --batch-size 2" in line for line in called)
+    if status:
+        failed = (results / "failed.txt").read_text().splitlines()
+        assert [line for line in failed if line.startswith("python ")] == called
+        assert {line.split()[2] for line in called} == {
+            *re.findall(r"-m (\S+)", script.read_text())
+        }
+        assert done.stdout.splitlines() == ["failed:", *failed]
+    else:
+        assert not list(results.iterdir())
 
 
 def test_flags_that_cannot_be_trained_with_say_so(tiny_store, tmp_path, monkeypatch):
