@@ -4,20 +4,25 @@
         --json docs/results/throughput-experiments.jsonl [--names NAME ...] [--config.key=value ...]
 
 Every experiment is throughput.py with a few keys changed. Choose a store whose test artists are of
-another draw than those that results are reported on (`prepare --seed 3`); those of `WHOLE` need one
-of 64 pixels, the others one of 80.
+another draw than those that results are reported on (`prepare --seed 3`). Experiments on whole
+images need one of 64 pixels, the others one of 80; without --names all run that the store is for.
 """
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from benchmarks import learning
+from configs import throughput
+from painterjax import cli
+from painterjax.errors import InputError
+from painterjax.store import open_store
 
 SHORT = {"num_epochs": 6, "optimizer.weight_decay": 0.3}
 ARTISTS_BY_PAINTINGS = {**SHORT, "batch_size": 16, "loss.paintings_per_artist": 4}
 WHOLE = {**SHORT, "augmentation.crop": 0}
+WHOLE_SIZE = 64  # of a store's images: as many pixels as the others see of them
 EXPERIMENTS: dict[str, dict[str, Any]] = {
     "throughput": {},
     "half": {"num_epochs": 12, "optimizer.weight_decay": 0.3},
@@ -56,28 +61,53 @@ FIGURES = ("roc_auc", "recall_at_1", "map_at_r")
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--names", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS))
-    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--names", nargs="+", choices=EXPERIMENTS, help="all that fit the store")
+    parser.add_argument(
+        "--store", type=Path, required=True, help="of 64 pixels for whole*, of 80 for the others"
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--json", type=Path, required=True, help="file to append to")
     parser.add_argument("--seed", type=int, default=3)
     args, flags = parser.parse_known_args()
-    for name in args.names:
+    try:
+        size = open_store(args.store).image_size
+        fitting = [name for name in EXPERIMENTS if image_size(name) == size]
+        cli.check_json(args.json)
+        for name in (names := args.names or fitting or EXPERIMENTS):
+            check(name, size, args.data / name, flags)
+    except InputError as error:
+        parser.error(str(error))
+    for name in names:
         line = json.dumps(run(name, args.store, args.data / name, args.seed, flags))
         with args.json.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         print(line, flush=True)
 
 
+def image_size(name: str) -> int:
+    """Returns the side in pixels that an experiment needs of a store's images."""
+    whole = EXPERIMENTS[name].get("augmentation.crop") == 0
+    return WHOLE_SIZE if whole else throughput.IMAGE_SIZE
+
+
+def check(name: str, size: int, workdir: Path, flags: list[str]) -> None:
+    """Raises InputError where an experiment cannot be trained into a new folder."""
+    if size != image_size(name):
+        raise InputError(f"--store has images of {size} pixels: {name} needs {image_size(name)}")
+    learning.check_recipe([*overrides(EXPERIMENTS[name]), *flags], image_size=size)
+    learning.check_new(workdir)
+
+
+def overrides(keys: dict[str, Any]) -> list[str]:
+    """Returns the flags that set these keys of the recipe."""
+    return [f"--config.{key}={value}" for key, value in keys.items()]
+
+
 def run(name: str, store: Path, workdir: Path, seed: int, flags: list[str]) -> dict[str, Any]:
     """Trains one experiment in a new folder; returns its figures on artists never seen."""
-    if workdir.exists():
-        raise SystemExit(f"{workdir} exists: remove it, or name another --data")
     changed = EXPERIMENTS[name]
-    keys = {"data.store": store, "seed": seed, **changed}
-    flags = [*(f"--config.{key}={value}" for key, value in keys.items()), *flags]
-    command = ["-m", "painterjax.train", "--config", "configs/throughput.py"]
-    subprocess.run([sys.executable, *command, "--workdir", str(workdir), *flags], check=True)
+    flags = [*overrides({"data.store": store, "seed": seed, **changed}), *flags]
+    learning.run("painterjax.train", learning.RECIPE, "--workdir", str(workdir), *flags)
     test = json.loads((workdir / "evaluation.json").read_text())["test"]
     environment = json.loads((workdir / "environment.json").read_text())
     del environment["directory"]  # Of this machine alone.

@@ -7,14 +7,16 @@ For each seed, which draws the test artists, the tuples and the weights, one aft
 this machine: the reference in PyTorch for ten minutes of training, at 64 pixels; throughput.py,
 whose minutes are those of the whole command; and throughput.py with a fifth of the epochs. FILE
 gets what each reached on artists never seen in training: the reference with its last weights,
-throughput.py with those that were best on its validation, on images of 80 pixels. What
-follows --config is handed on to throughput.py.
+throughput.py with those that were best on its validation, on images of 80 pixels. Each run of
+throughput.py begins without anything compiled. What follows --config is handed on to it.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,10 @@ from typing import Any
 import numpy as np
 
 from configs import throughput
-from painterjax import runfolder
+from painterjax import checks, cli, runfolder
+from painterjax.errors import InputError
 
+RECIPE = "--config=configs/throughput.py"
 REFERENCE_SIZE = 64
 METRICS = ("roc_auc", "recall_at_1")
 
@@ -37,6 +41,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=10.0, help="of the reference")
     args, flags = parser.parse_known_args()
+    try:
+        cli.check_json(args.json)
+        check_recipe(flags, image_size=throughput.IMAGE_SIZE)
+        for seed in args.seeds:
+            check_new(args.data / f"throughput-{seed}", args.data / f"throughput-fifth-{seed}")
+    except InputError as error:
+        parser.error(str(error))
     rows = []
     for seed in args.seeds:
         rows.append(compare(args.images, args.data, flags, seed=seed, minutes=args.minutes))
@@ -44,6 +55,20 @@ def main() -> None:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
         print(json.dumps(rows[-1]), flush=True)
     print(json.dumps(mean(rows), indent=2))
+
+
+def check_recipe(flags: list[str], *, image_size: int) -> None:
+    """Raises InputError where throughput.py cannot be trained with these flags."""
+    config, _ = cli.config_and_options([RECIPE, *flags], doc="", required={})
+    checks.check_keys(config)
+    checks.check(config, image_size=image_size)
+
+
+def check_new(*workdirs: Path) -> None:
+    """Raises InputError where a training would go on, and its minutes be wrong."""
+    for workdir in workdirs:
+        if workdir.exists():
+            raise InputError(f"{workdir} exists: remove it, or name another --data")
 
 
 def compare(
@@ -81,21 +106,21 @@ def train(
     store: Path, workdir: Path, flags: list[str], *, seed: int, epochs: int
 ) -> dict[str, Any]:
     """Trains throughput.py; returns the minutes of the whole command and its test figures."""
-    if workdir.exists():
-        raise SystemExit(f"{workdir} exists, so that its minutes would be wrong: delete it first")
     started_s = time.perf_counter()
-    run("painterjax.train", "--config", "configs/throughput.py", "--workdir", str(workdir),
-        f"--config.data.store={store}", f"--config.seed={seed}",
-        f"--config.num_epochs={epochs}", *flags)  # fmt: skip
+    with tempfile.TemporaryDirectory() as cache:  # Else the next would begin with this one's.
+        run("painterjax.train", RECIPE, "--workdir", str(workdir), f"--config.data.store={store}",
+            f"--config.seed={seed}", f"--config.num_epochs={epochs}", *flags,
+            JAX_COMPILATION_CACHE_DIR=cache)  # fmt: skip
     minutes = (time.perf_counter() - started_s) / 60
     evaluation = json.loads((workdir / "evaluation.json").read_text())
     trained = json.loads((workdir / "config.json").read_text())["num_epochs"]
     return {"minutes": minutes, "epochs": trained, **evaluation["test"]}
 
 
-def run(module: str, *arguments: str) -> None:
+def run(module: str, *arguments: str, **environment: str) -> None:
     """Runs a module's command line; what it says goes where this one's does."""
-    subprocess.run([sys.executable, "-m", module, *arguments], check=True)
+    command = [sys.executable, "-m", module, *arguments]
+    subprocess.run(command, env={**os.environ, **environment}, check=True)
 
 
 def mean(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
