@@ -190,7 +190,7 @@ def _read_vectors(path: Path, store: Store, splits: tuple[str, ...]) -> dict[str
         loaded = np.lib.format.open_memmap(path, mode="r")  # Refuses pickles, and what is no .npy.
     except vectors.UNREADABLE as error:
         raise InputError(f"--embeddings {path} cannot be read: {error}") from error
-    is_table = loaded.ndim == 2 and loaded.dtype.kind in "fiu"
+    is_table = loaded.ndim == 2 and loaded.shape[1] > 0 and loaded.dtype.kind in "fiu"
     with np.errstate(over="ignore"):
         emb_NxD = loaded.astype(np.float32) if is_table else np.array(np.nan)
     if not np.isfinite(emb_NxD).all():

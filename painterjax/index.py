@@ -25,7 +25,7 @@ from painterjax import cells, files
 from painterjax.catalog import PAINTING_COLUMNS, Painting
 from painterjax.errors import InputError
 from painterjax.judging import century
-from painterjax.vectors import ORIGIN, Vectors
+from painterjax.vectors import ORIGIN, UNREADABLE, Vectors, read_origin
 
 EXACT = 1_000_000
 # How far apart, of their length, two vectors of one image are at most: half precision rounds.
@@ -78,7 +78,9 @@ class Index:
             self._vectors = faiss.read_index(str(path))
         except RuntimeError as error:
             raise InputError(f"{path} cannot be read: build the index again") from error
-        if "probes" in facts:
+        if self._in_cells:
+            if not all(facts.get(name, "").isdecimal() for name in ("probes", "trained")):
+                raise self._damaged("it lacks what was measured of its cells")
             self._vectors.nprobe = int(facts["probes"])
 
     def __len__(self) -> int:
@@ -93,14 +95,24 @@ class Index:
             tables = database.execute("select 1 from sqlite_master where name = 'facts'")
             if tables.fetchone() is None:  # A kill came before the first add was whole.
                 return {}
-            return dict(database.execute("select name, value from facts"))
+            facts = dict(database.execute("select name, value from facts"))
+        lacking = [name for name in (*ORIGIN, "vectors") if facts and name not in facts]
+        if lacking:
+            raise self._damaged(f"it lacks {', '.join(lacking)}")
+        return facts
 
     @property
     def origins(self) -> list[dict[str, Any]]:
         """Vectors.origin of each file that was added, in their order."""
         with self._open() as database:
-            rows = database.execute("select origin from sources order by id").fetchall()
-        return [json.loads(origin) for (origin,) in rows]
+            return list(self._origins(database).values())
+
+    def _origins(self, database: sqlite3.Connection) -> dict[int, dict[str, Any]]:
+        rows = database.execute("select id, origin from sources order by id").fetchall()
+        try:
+            return {source: read_origin(text) for source, text in rows}
+        except UNREADABLE as error:
+            raise self._damaged(f"an origin is damaged ({error})") from error
 
     def add(self, vectors: Vectors) -> int:
         """Appends the vectors that are not there yet; a kill leaves the index as it was.
@@ -214,13 +226,15 @@ class Index:
                 " where paintings.id in (select value from json_each(?))",
                 (json.dumps(list(numbers)),),
             ).fetchall()
-            sources = database.execute("select id, origin from sources").fetchall()
-        origins = {source: json.loads(origin) for source, origin in sources}
-        by_number = {
-            number: Entry(number, Painting(*values), origins[source], position)
-            for number, position, source, *values in rows
-        }
-        return [by_number[number] for number in numbers]
+            origins = self._origins(database)
+        try:
+            by_number = {
+                number: Entry(number, Painting(*values), origins[source], position)
+                for number, position, source, *values in rows
+            }
+            return [by_number[number] for number in numbers]
+        except KeyError as error:
+            raise self._damaged(f"it knows nothing of painting or source {error}") from error
 
     def find(self, **wanted: str) -> np.ndarray:
         """Returns which paintings have the wanted values in columns, or century, by number."""
@@ -263,7 +277,10 @@ class Index:
             with contextlib.closing(sqlite3.connect(self._database)) as database, database:
                 yield database
         except sqlite3.Error as error:
-            raise InputError(f"{self._database}: {error}: build the index again") from error
+            raise self._damaged(str(error)) from error
+
+    def _damaged(self, what: str) -> InputError:
+        return InputError(f"{self._database}: {what}: build the index again")
 
     def _insert(
         self,

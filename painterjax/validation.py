@@ -43,11 +43,12 @@ class Validation:
 def prepare(config: runfolder.Config, store: Store) -> Validation:
     """Draws a store's fixed tuples; raises InputError where its validation split is too small."""
     split = store.splits["val"]
+    embedder = embed.untrained(config, image_size=store.image_size)
     objective = wiring.objective(config, objectives.validated_as(config.loss.name))
     try:
         return Validation(
             split=split,
-            embedder=embed.untrained(config, image_size=store.image_size),
+            embedder=embedder,
             objective=objective,
             row_BxT=judging.fixed_tuples(split, objective.sample, count=len(split)),
             row_Tx3=judging.fixed_triplets(split, count=config.eval.triplets),

@@ -12,9 +12,9 @@ import numpy as np
 from painterjax.catalog import PAINTING_COLUMNS, Painting
 from painterjax.errors import InputError
 
-# What Vectors.origin says at least.
+# What Vectors.origin says at least, beside where the paintings were.
 ORIGIN = ("run", "step", "config_sha256")
-# What numpy raises on files that are something else.
+# What files raise that are something else, or damaged.
 UNREADABLE = (
     AttributeError, EOFError, KeyError, OSError, TypeError, ValueError, tokenize.TokenError,
     zipfile.BadZipFile,
@@ -55,19 +55,27 @@ def save(path: Path, vectors: Vectors) -> None:
     temporary.replace(path)
 
 
+def read_origin(text: str) -> dict[str, Any]:
+    """Reads Vectors.origin from JSON; raises one of UNREADABLE where it does not say enough."""
+    origin = dict(json.loads(text))
+    places = ("images",) if "images" in origin else ("store", "split")
+    _ = [origin[name] for name in (*ORIGIN, *places)]
+    return origin
+
+
 def load(path: Path) -> Vectors:
     """Reads what `save` wrote; raises InputError where it is something else."""
     try:
         with np.load(path) as table:  # Refuses pickles, which could hold programs.
             columns = [table[name].tolist() for name in PAINTING_COLUMNS]
             paintings = [Painting(*values) for values in zip(*columns, strict=True)]
-            origin = dict(json.loads(str(table["origin"])))
+            origin = read_origin(str(table["origin"]))
             sha256 = table["sha256"].tolist() if "sha256" in table.files else None
             vectors = Vectors(table["emb_NxD"], paintings, origin, sha256)
-        _ = [vectors.origin[name] for name in ORIGIN]
     except UNREADABLE as error:
         raise InputError(f"{path} is no file of painterjax.embed ({error}): embed again") from error
     shape, count = vectors.emb_NxD.shape, len(vectors.paintings)
-    if vectors.emb_NxD.dtype != np.float32 or len(shape) != 2 or shape[0] != count:
+    is_table = len(shape) == 2 and shape[0] == count and shape[1] > 0
+    if vectors.emb_NxD.dtype != np.float32 or not is_table:
         raise InputError(f"{path} has {count} paintings and vectors {shape}: embed again")
     return vectors

@@ -82,17 +82,19 @@ class Training:
 
 @contextlib.contextmanager
 def full_memory_explained() -> Iterator[None]:
-    """Turns an exhausted device into an InputError that says what to lower."""
+    """Turns an exhausted memory into an InputError that says what to lower."""
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise InputError(
-            "the device's memory is full: lower batch_size, or set data.residency to host"
+            "the memory is full: lower batch_size, model.embedding_dim or model.widths, or set"
+            " data.residency to host"
         ) from error
 
 
+@full_memory_explained()
 def network(
     config: runfolder.Config, *, image_size: int
 ) -> tuple[nnx.GraphDef[model.StyleNet], PureDict, PureDict]:
@@ -128,6 +130,7 @@ def objective(config: runfolder.Config, name: str) -> objectives.Objective:
     )
 
 
+@full_memory_explained()
 def training(config: runfolder.Config, split: Split) -> Training:
     """Assembles what trains a config on a split; nothing has run yet but the initialization."""
     goal = objective(config, config.loss.name)

@@ -176,8 +176,32 @@ def test_outgrown_cells_are_trained_anew(in_cells, tmp_path, monkeypatch):
     assert _recall(Index(tmp_path), all_NxD, all_NxD[::100]) > 0.95
 
 
-def test_a_damaged_index_is_refused_in_one_line(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("delete from facts where name = 'step'", "it lacks step: build the index again"),
+        ("update sources set origin = '{'", r"an origin is damaged \(.*\): build the index again"),
+        ("update sources set origin = '{}'", r"an origin is damaged \('run'\): build"),
+        ("delete from paintings where id = 3", "it knows nothing of painting or source 3: build"),
+        ("update paintings set source = 7", "it knows nothing of painting or source 7: build"),
+    ],
+)
+def test_a_damaged_database_is_refused_in_one_line(change, message, tmp_path):
     Index(tmp_path).add(_vectors(0, 10))
-    (tmp_path / "vectors-10.faiss").write_bytes(b"nonsense")
-    with pytest.raises(InputError, match=r"vectors-10\.faiss cannot be read: build the index aga"):
+    _execute(tmp_path, change)
+    with pytest.raises(InputError, match=rf"paintings\.db: {message}"):
+        Index(tmp_path).entry(3)
+
+
+def _execute(folder, change: str) -> None:
+    with contextlib.closing(sqlite3.connect(folder / "paintings.db")) as database, database:
+        database.execute(change)
+
+
+def test_damaged_vectors_are_refused_in_one_line(in_cells, tmp_path):
+    _execute(tmp_path, "delete from facts where name = 'probes'")
+    with pytest.raises(InputError, match="it lacks what was measured of its cells: build"):
+        Index(tmp_path)
+    (tmp_path / "vectors-6000.faiss").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match=r"vectors-6000\.faiss cannot be read: build the index"):
         Index(tmp_path)

@@ -316,6 +316,7 @@ def test_vectors_of_as_many_paintings_as_val_and_test_have_need_a_split(tmp_path
         (np.zeros((5, 3)), "has 5 vectors, .* has 36 in train, 12 in val, 16 in test paintings"),
         (np.zeros(16), r"holds float64 \(16,\): must be N x D finite numbers"),
         (np.full((16, 3), np.nan), "must be N x D finite numbers"),
+        (np.zeros((16, 0)), r"holds float64 \(16, 0\): must be N x D finite numbers"),
         (np.array([{}]), "cannot be read"),
     ],
 )

@@ -151,8 +151,10 @@ def test_a_full_memory_is_explained(tiny_store, tmp_path, monkeypatch):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
 
     monkeypatch.setattr(wiring.Training, "run", run)
-    with pytest.raises(InputError, match="memory is full: lower batch_size"):
-        train.main(_argv(tiny_store, tmp_path / "run"))
+    for width in (16, 2**31 - 1):  # A network of many terabytes is refused before any step.
+        argv = _argv(tiny_store, tmp_path / str(width), f"--config.model.embedding_dim={width}")
+        with pytest.raises(InputError, match="the memory is full: lower batch_size"):
+            train.main(argv)
 
 
 def test_two_trainings_on_one_run_are_refused(run, tiny_store):
