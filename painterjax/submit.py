@@ -18,6 +18,7 @@ import collections
 import csv
 import io
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from painterjax.verification import Calibration, needed_calibration
 
 COLUMNS = ("index", "image1", "image2")
 BLOCK = 4096  # Pairs compared at once; what bounds the memory.
+QUOTED = re.compile('[",\r\n]')  # What stands in quotes in CSV.
 UNKNOWN = 0.5  # The probability of a pair that cannot be compared.
 
 
@@ -80,7 +82,7 @@ def write_scores(
     temporary = output.with_name(output.name + ".tmp")
     try:
         with (
-            open(temporary, "w", encoding="utf-8") as file,
+            open(temporary, "w", encoding="utf-8", newline="\n") as file,
             runlog.Progress("submit", total=pairs.stat().st_size, unit="byte") as progress,
         ):
             file.write("index,sameArtist\n")
@@ -90,12 +92,19 @@ def write_scores(
                     for names in (first, second)
                 )
                 score_P = _scores(embedded.emb_NxD, first_P, second_P, calibration)
-                lines = zip(index, score_P.tolist(), strict=True)
-                file.write("".join(f"{i},{score:.6f}\n" for i, score in lines))
+                file.write(_lines(index, score_P))
                 progress.advance(read)
         temporary.replace(output)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _lines(index: list[str], score_P: np.ndarray) -> str:
+    """The scores as CSV, in half the time of its writer where no index needs quotes."""
+    rows = zip(index, score_P.tolist(), strict=True)
+    if QUOTED.search("".join(index)):
+        return catalog.csv_text((i, f"{score:.6f}") for i, score in rows)
+    return "".join(f"{i},{score:.6f}\n" for i, score in rows)
 
 
 def _scores(

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import judging
-from painterjax import embed, submit, synthetic, vectors
+from painterjax import catalog, embed, submit, synthetic, vectors
 from painterjax.catalog import Painting
 from painterjax.errors import InputError
 from painterjax.verification import Calibration
@@ -127,6 +127,18 @@ def test_a_table_that_is_none_is_refused_and_nothing_is_written(text, message, t
     with pytest.raises(InputError, match=message):
         submit.write_scores(path, tmp_path / "x.csv", embedded, Calibration(0.0, 1.0))
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("index", ["0,5", 'a "b"', "a\nb", "a\rb", "é", ""])
+def test_an_index_of_any_characters_comes_back(index, tmp_path):
+    table, output = tmp_path / "pairs.csv", tmp_path / "scores.csv"
+    rows = [submit.COLUMNS, (index, "0.jpg", "0.jpg"), ("7", "0.jpg", "none.jpg")]
+    table.write_text(catalog.csv_text(rows), encoding="utf-8", newline="\n")
+    embedded = vectors.Vectors(np.zeros((1, 2), np.float32), [Painting("0.jpg", "")], {})
+    submit.write_scores(table, output, embedded, Calibration(0.0, 1.0))
+    with open(output, encoding="utf-8", newline="") as file:
+        read = list(csv.reader(file))
+    assert read == [["index", "sameArtist"], [index, "0.500000"], ["7", "0.500000"]]
 
 
 @pytest.mark.parametrize("pairs", [6, 7, 8, 13, 14, 15, 100])
