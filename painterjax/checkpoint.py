@@ -24,6 +24,7 @@ from painterjax.step import PureDict, TrainState
 
 BEST_BY = "roc_auc"  # Of the validation split; larger is better.
 NUM_LATEST = 2
+DROPPED = ".dropped"  # Behind the step of what is being removed.
 
 
 class Checkpoints:
@@ -33,7 +34,8 @@ class Checkpoints:
     optimizer and step), `data` (the position in the stream of batches) and, as metadata, the
     scalars that no record has yet. Saves go on in the background while training does, and end with
     the SHA-256 of all files. The folder of a save that was cut short is ignored, as is, with a line
-    that says so, one of which a byte has changed.
+    that says so, one of which a byte has changed or a file is missing. What is superseded is
+    renamed before it is removed, so that a kill leaves no part of it under its name.
 
     Args:
       run: the run folder.
@@ -45,17 +47,6 @@ class Checkpoints:
     """
 
     def __init__(self, run: Path, *, clean: bool = False) -> None:
-        policies: Any = ocp.training.preservation_policies  # Its protocols contradict each other.
-        keep = policies.AnyPreservationPolicy(
-            [
-                policies.LatestN(NUM_LATEST),
-                policies.BestN(
-                    get_metric_fn=lambda metrics: metrics[BEST_BY],
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                ),
-            ]
-        )
         # Orbax logs what it raises as well, with tracebacks.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._folder = run / "checkpoints"
@@ -65,7 +56,6 @@ class Checkpoints:
             self._orbax: Any = ocp.training.Checkpointer(
                 str(self._folder.resolve()),
                 context=context,
-                preservation_policy=keep,
                 cleanup_tmp_directories=clean,
             )
         self._background = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
@@ -111,6 +101,8 @@ class Checkpoints:
         """
         self.wait()
         with _failure_explained(step):
+            if (self._folder / str(step)).exists():
+                self._drop(step)  # Orbax would remove file by file.
             pending = self._orbax.save_checkpointables_async(
                 step,
                 {**_own(_parts(state)), "data": _Position(data)},
@@ -124,7 +116,15 @@ class Checkpoints:
         with _failure_explained(step):
             pending.result()
             checksums.seal(self._folder / str(step))
-        self._whole.add(step)
+            self._whole.add(step)
+            for old in self._whole - {*sorted(self._whole)[-NUM_LATEST:], self.best_step}:
+                self._drop(old)
+
+    def _drop(self, step: int) -> None:
+        self._whole.discard(step)
+        dropped = self._folder / f"{step}{DROPPED}"
+        (self._folder / str(step)).rename(dropped)
+        shutil.rmtree(dropped)
 
     def check(self) -> None:
         """Raises what went wrong in a save that has ended."""
@@ -228,6 +228,8 @@ def _failure_explained(step: int) -> Iterator[None]:
 
 def _whole_steps(folder: Path, *, clean: bool) -> set[int]:
     """Returns the steps whose checkpoint has every byte that was saved; says which have not."""
+    for path in folder.glob(f"*{DROPPED}") if clean else ():
+        shutil.rmtree(path)
     path_by_step = {int(p.name): p for p in folder.glob("*") if p.name.isdecimal()}
     sealed = {step for step, path in path_by_step.items() if checksums.is_sealed(path)}
     if path_by_step and not sealed:
@@ -235,28 +237,31 @@ def _whole_steps(folder: Path, *, clean: bool) -> set[int]:
         for path in path_by_step.values() if clean else ():
             checksums.seal(path)  # Otherwise it would look cut short beside the next one.
         return set(path_by_step)
-    damage_by_step = {step: _damage(path_by_step[step]) for step in sealed}
+    # A save that was cut short is the newest of all.
+    cut_short = {step for step in path_by_step if step > max(sealed)}
+    damage_by_step = {step: _damage(path_by_step[step]) for step in path_by_step.keys() - cut_short}
     whole = {step for step, damage in damage_by_step.items() if not damage}
     if sealed and not whole:
+        step = max(sealed)
+        name, what = min(damage_by_step[step].items())
         raise InputError(
-            f"all checkpoints in {folder} are damaged: bring back a copy, or begin another run"
+            f"all checkpoints in {folder} are damaged ({step}/{name} {what}):"
+            " bring back a copy, or begin another run"
         )
-    for step in path_by_step.keys() - whole:
-        damage = damage_by_step.get(step, {})
-        # What Orbax was removing is older than what it had saved, and lacks files.
-        superseded = step < max(whole) and set(damage.values()) <= {"is missing"}
-        if damage and not superseded:
-            _say_damaged(path_by_step[step], damage, rename=clean)
-        elif clean:
-            shutil.rmtree(path_by_step[step])  # Its save, or its removal, was cut short.
+    for step in damage_by_step.keys() - whole:
+        if path_by_step[step].exists():  # Otherwise a training has dropped it meanwhile.
+            _say_damaged(path_by_step[step], damage_by_step[step], rename=clean)
+    for step in cut_short if clean else ():
+        shutil.rmtree(path_by_step[step])
     return whole
 
 
 def _damage(path: Path) -> dict[str, str]:
     try:
         return checksums.damage(path)
-    except FileNotFoundError:  # Meanwhile a training has removed it.
-        return {checksums.NAME: "is missing"}
+    except OSError as error:
+        name = Path(error.filename or path / checksums.NAME)
+        return {name.relative_to(path).as_posix(): f"cannot be read: {error.strerror}"}
 
 
 def _say_damaged(path: Path, damage: dict[str, str], *, rename: bool) -> None:

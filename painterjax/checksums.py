@@ -33,7 +33,12 @@ def damage(folder: Path) -> dict[str, str]:
     """Returns what is wrong with each file of a sealed folder: it is missing, new or changed.
 
     Empty where every byte is as it was sealed.
+
+    Raises:
+      OSError: a file cannot be read.
     """
+    if not is_sealed(folder):
+        return {NAME: "is missing"}
     text, found = (folder / NAME).read_text(errors="replace"), _digests(folder)
     if text == _text(found):
         return {}
