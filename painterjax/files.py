@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,13 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Returns a JSON file's object; raises ValueError where it holds none, and OSError."""
+    return json_object(path.read_bytes())
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """Returns the object that UTF-8 text of JSON is of; raises ValueError where it is of none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(data.decode())
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(value, dict):
@@ -28,13 +34,46 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file that a kill cannot leave half written."""
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Writes a file that neither a kill nor a loss of power can leave half written.
+
+    A pipe, a device or a link is written to as it is.
+    """
+    if not is_replaced(path):
+        path.write_text(text, encoding="utf-8")
+        return
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def is_replaced(path: Path) -> bool:
+    """Returns whether `write_text` puts a new file in the place of what is at a path."""
+    return not path.is_symlink() and (path.is_file() or not path.exists())
+
+
+def rename(path: Path, target: Path) -> None:
+    """Renames a folder, whose files are on the disk, for good."""
+    _sync_folder(path)
+    path.rename(target)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # Some file systems sync no folders.
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def begin(partial: Path, plan: dict[str, Any]) -> None:
@@ -49,7 +88,7 @@ def begin(partial: Path, plan: dict[str, Any]) -> None:
             raise InputError(f"{partial} was begun otherwise ({changes}): repeat that or delete it")
         return
     partial.mkdir(parents=True, exist_ok=True)
-    if set(partial.iterdir()) - {path.with_suffix(".tmp"), partial / "lock"}:
+    if set(partial.iterdir()) - {*partial.glob("plan.json.*.tmp"), partial / "lock"}:
         raise InputError(f"{partial} is needed and holds other files: move it or delete it")
     write_json(path, plan)
 

@@ -23,6 +23,7 @@ from painterjax import (
     checksums,
     embed,
     evaluate,
+    files,
     prepare,
     runfolder,
     stopping,
@@ -82,8 +83,24 @@ def _tell(number: int) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
+@pytest.fixture
+def removed() -> Iterator[list[str]]:
+    """What this process removes, by Python's audit."""
+    paths, listening = [], True
+
+    def hear(event: str, args: tuple) -> None:
+        if listening and event in ("os.remove", "os.rmdir", "shutil.rmtree"):
+            paths.append(str(args[0]))
+
+    sys.addaudithook(hear)  # It stays for as long as the process.
+    yield paths
+    listening = False
+
+
 @pytest.mark.usefixtures("told_once")
-def test_told_to_stop_it_saves_where_it_is_and_goes_on_to_the_same_bits(run, argv, tmp_path):
+def test_told_to_stop_it_saves_where_it_is_and_goes_on_to_the_same_bits(
+    run, argv, tmp_path, removed
+):
     """In the middle of a record, while it validates, and at the last step."""
     path = tmp_path / "run"
     with before_step(25, _tell(signal.SIGTERM)):
@@ -102,6 +119,10 @@ def test_told_to_stop_it_saves_where_it_is_and_goes_on_to_the_same_bits(run, arg
         _stops(argv, path, signal.SIGTERM, step=72)
     train.main(argv)
     assert_same(path, run)
+    # A kill at any moment leaves no part of a checkpoint under its name.
+    assert not [name for name in removed if re.search(r"/checkpoints/\d+(/|$)", name)]
+    for step in (10, 36):  # One that is superseded, and one that is saved again once validated.
+        assert str(path / "checkpoints" / f"{step}.dropped") in removed
 
 
 def _stops(argv: list[str], run: Path, number: int, *, step: int) -> None:
@@ -333,6 +354,27 @@ def test_a_read_only_run_folder_is_refused_in_one_line(run, tiny_store, disk):
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_two_that_write_one_file_share_no_other(tmp_path, monkeypatch):
+    """Nor does either touch a file of the user's, or leave one of its own."""
+    path, fsync = tmp_path / "report.html", os.fsync
+    (tmp_path / "report.tmp").write_text("the user's")
+
+    def meanwhile(descriptor):
+        monkeypatch.setattr(os, "fsync", fsync)
+        files.write_text(path, "second")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    files.write_text(path, "first")
+    assert path.read_text() == "first"
+    with pytest.raises(UnicodeEncodeError):
+        files.write_text(path, "\ud800")
+    files.write_text(Path("/dev/null"), "gone")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "report.html": "first", "report.tmp": "the user's",
+    }  # fmt: skip
+
+
 def test_a_run_folder_that_vanishes_ends_the_training(argv, tmp_path):
     def vanish():
         _wait_for_checkpoint(tmp_path / "run", 20)
@@ -375,9 +417,9 @@ def test_every_altered_missing_or_added_file_of_a_checkpoint_is_seen(run, tmp_pa
     whole = tmp_path / "72"
     shutil.copytree(run / "checkpoints" / "72", whole)
     assert not checksums.damage(whole)
-    files = [path for path in whole.rglob("*") if path.is_file()]
-    assert len(files) > 10
-    for path in files:
+    found = [path for path in whole.rglob("*") if path.is_file()]
+    assert len(found) > 10
+    for path in found:
         data = path.read_bytes()
         for position in {0, len(data) // 2, len(data) - 1} if data else ():
             altered = bytearray(data)
@@ -446,7 +488,9 @@ def test_where_all_checkpoints_are_damaged_training_does_not_begin_anew(run, tin
     for path in checkpoints:
         _flip(_arrays(path))
     before = (copy / "metrics.jsonl").read_bytes()
-    with pytest.raises(InputError, match=r"all checkpoints in .* are damaged: bring back a copy"):
+    with pytest.raises(
+        InputError, match=r"all .* damaged \(72/training/.* has changed\): bring back"
+    ):
         train.main(tiny.argv(tiny_store, copy))
     assert (copy / "metrics.jsonl").read_bytes() == before
     assert all(path.exists() for path in checkpoints)
@@ -589,8 +633,41 @@ def test_a_pickle_in_a_run_or_store_is_not_run(run, tiny_store, tmp_path):
 def test_a_removal_that_was_cut_short_is_no_damage(run, tmp_path, capsys):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    (copy / "checkpoints" / "66" / "_CHECKPOINT_METADATA").unlink()
-    with contextlib.closing(Checkpoints(copy, clean=True)) as checkpoints:
-        assert checkpoints.latest_step == 72
-    assert "damaged" not in capsys.readouterr().err
-    assert not (copy / "checkpoints" / "66").exists()
+    dropped = (copy / "checkpoints" / "66").rename(copy / "checkpoints" / "66.dropped")
+    (dropped / "_CHECKPOINT_METADATA").unlink()
+    for clean in (False, True):
+        with contextlib.closing(Checkpoints(copy, clean=clean)) as checkpoints:
+            assert checkpoints.latest_step == 72
+        assert "damaged" not in capsys.readouterr().err
+        assert dropped.exists() != clean
+
+
+def test_a_file_that_an_older_checkpoint_lacks_is_damage(run, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    older = copy / "checkpoints" / "66"
+    for name in ("network/_sharding", "data/commit_success.txt", checksums.NAME):
+        aside = (older / name).rename(tmp_path / "aside")
+        with contextlib.closing(Checkpoints(copy)) as checkpoints:
+            assert checkpoints.latest_step == 72
+        assert f"66 is damaged ({name} is missing): another" in capsys.readouterr().err
+        aside.rename(older / name)
+    (older / "network" / "_sharding").unlink()
+    Checkpoints(copy, clean=True).close()
+    assert older.with_name("66.damaged").exists()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_damaged(run, monkeypatch, capsys):
+    """Where root reads all, by a stand-in for the file system."""
+    sha256 = checksums.sha256
+
+    def refuse(path: Path) -> str:
+        if path.parts[-3:-1] == ("72", "network"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return sha256(path)
+
+    monkeypatch.setattr(checksums, "sha256", refuse)
+    with contextlib.closing(Checkpoints(run)) as checkpoints:
+        assert checkpoints.latest_step == 66
+    said = capsys.readouterr().err
+    assert re.search(r"72 is damaged \(network/\w+ cannot be read: Permission denied\)", said)
