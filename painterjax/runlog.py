@@ -79,13 +79,22 @@ class MetricsLog:
     """Writes records to metrics.jsonl and as TensorBoard events of the same run folder.
 
     Records of later steps than `last_step`, where the run goes on, are removed: they will be
-    written again.
+    written again. Where there are none up to step `recorded`, though there were, a line says so.
+
+    Raises:
+      InputError: a line of metrics.jsonl is no record.
     """
 
-    def __init__(self, run: Path, *, last_step: int) -> None:
+    def __init__(self, run: Path, *, last_step: int, recorded: int = 0) -> None:
         self._path = run / "metrics.jsonl"
-        kept = [line for line in _lines(self._path) if json.loads(line)["step"] <= last_step]
-        files.write_text(self._path, "".join(line + "\n" for line in kept))
+        kept = [record for record in read_records(run) if record["step"] <= last_step]
+        found = max((record["step"] for record in kept), default=0)
+        if found < recorded:
+            lost = (
+                f"{self._path} ends with step {found}: the records up to step {recorded} are lost"
+            )
+            print(f"{lost}, bring back a copy if there is one", file=sys.stderr)
+        files.write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = open(self._path, "a", buffering=1)  # noqa: SIM115  (a line is written at once)
         # Takes a second where PyTorch is installed, which it looks for.
         from tensorboardX import record_writer
@@ -159,12 +168,27 @@ def _is_open_at(path: Path, descriptor: int) -> bool:
 
 
 def read_records(run: Path) -> list[dict[str, Any]]:
-    """Returns the records of a run's metrics.jsonl, in order."""
-    return [json.loads(line) for line in _lines(run / "metrics.jsonl")]
+    """Returns the records of a run's metrics.jsonl, in order, without one that a kill cut short.
 
-
-def _lines(path: Path) -> list[str]:
-    """The whole lines of a file; a line that a kill cut short is left out."""
+    Raises:
+      InputError: a line is no record.
+    """
+    path = run / "metrics.jsonl"
     if not path.exists():
         return []
-    return [line for line in path.read_text().split("\n")[:-1] if line]
+    lines = enumerate(path.read_bytes().split(b"\n")[:-1], start=1)
+    return [_record(path, number, line) for number, line in lines if line]
+
+
+def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        record = files.json_object(line)
+        values = [value for key, value in record.items() if key != "split"]
+        whole = {"step", "epoch", "split"} <= record.keys()
+        if not whole or not all(isinstance(value, int | float) for value in values):
+            raise ValueError("it needs step, epoch and split, and numbers")
+    except ValueError as error:
+        raise InputError(
+            f"{path}, line {number}, is no record ({error}): delete that line or bring back a copy"
+        ) from error
+    return record

@@ -121,7 +121,7 @@ def _loop(
     if start:
         state, window = checkpoints.restore(state, training.batches)
     with (
-        runlog.MetricsLog(run, last_step=start) as log,
+        runlog.MetricsLog(run, last_step=start, recorded=start - len(window)) as log,
         runlog.Progress("train", total=plan.num_steps, unit="step", done=start) as progress,
     ):
         if not start:

@@ -369,9 +369,10 @@ def test_two_that_write_one_file_share_no_other(tmp_path, monkeypatch):
     assert path.read_text() == "first"
     with pytest.raises(UnicodeEncodeError):
         files.write_text(path, "\ud800")
-    files.write_text(Path("/dev/null"), "gone")
+    (tmp_path / "link").symlink_to(tmp_path / "report.tmp")
+    files.write_text(tmp_path / "link", "third")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-        "report.html": "first", "report.tmp": "the user's",
+        "report.html": "first", "report.tmp": "third", "link": "third",
     }  # fmt: skip
 
 
@@ -465,8 +466,12 @@ def test_a_damaged_checkpoint_gives_way_to_an_earlier_one_loudly(run, tiny_store
     said = capsys.readouterr().err
     assert re.search(r"checkpoints/72 is damaged \(training/.* has changed\): another", said)
     assert "train: 66 of 72 steps" in said
+    assert "are lost" not in said
     assert (copy / "checkpoints" / "72.damaged").exists()
     assert_same(copy, run)
+    (copy / "metrics.jsonl").unlink()
+    train.main(tiny.argv(tiny_store, copy))
+    assert "ends with step 0: the records up to step 72 are lost" in capsys.readouterr().err
 
 
 def test_a_damaged_best_checkpoint_is_not_judged(run, tmp_path, capsys):

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from configs import default
-from painterjax import checks, embed, images, prepare, runfolder, sources, store, verification
+from painterjax import (
+    checks,
+    embed,
+    images,
+    prepare,
+    runfolder,
+    runlog,
+    sources,
+    store,
+    verification,
+)
 from painterjax.errors import InputError
 from tests import corpus, tiny
 
@@ -161,6 +171,39 @@ def test_damaged_papers_of_a_run_are_refused_in_one_line(run, tmp_path):
                 embed.of_run(place)
             assert "\n" not in str(refusal.value)
         (place / name).write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"garbage", "Expecting value"),
+        (b"null", "it holds no object"),
+        (b"\xff", "can't decode byte 0xff"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"epoch": 1, "split": "train", "loss": 1.0}', "it needs step, epoch and split"),
+        (b'{"step": 1, "epoch": 1, "split": "train", "loss": null}', "and numbers"),
+    ],
+)
+def test_a_line_of_the_metrics_that_is_no_record_is_named(line, reason, run, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    whole = (run / "metrics.jsonl").read_bytes()
+    path.write_bytes(whole + line + b"\n")
+    refusal = rf"metrics.jsonl, line 39, is no record \(.*{reason}.*\): delete that line or bring"
+    with pytest.raises(InputError, match=refusal):
+        runlog.read_records(tmp_path)
+    with pytest.raises(InputError, match=refusal):
+        runlog.MetricsLog(tmp_path, last_step=72)
+    assert path.read_bytes() == whole + line + b"\n"
+
+
+def test_lost_metrics_are_said_once(run, tmp_path, capsys):
+    for kept, said in ((38, ""), (10, "ends with step 20: the records up to step 72 are lost")):
+        lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+        (tmp_path / "metrics.jsonl").write_bytes(b"".join(lines[:kept]))
+        with runlog.MetricsLog(tmp_path, last_step=72, recorded=72):
+            pass
+        told = capsys.readouterr().err
+        assert said in told and bool(said) == bool(told)
 
 
 def test_what_prepare_is_told_is_checked_by_its_parser(tmp_path):
