@@ -82,7 +82,9 @@ def decode_all(
                 decoded = [image for _, image in results if image is not None]
                 if decoded:
                     records.write(keeping.convert(np.stack(decoded)).tobytes())
-                records.flush()  # The journal never speaks of records that a kill could still take.
+                # The journal never speaks of records that a loss of power could still take.
+                records.flush()
+                os.fsync(records.fileno())
                 journal.write(b"".join(json.dumps(fate).encode() + b"\n" for fate, _ in results))
                 journal.flush()
                 progress.advance(len(results))
@@ -126,7 +128,8 @@ def _whole_lines(journal: BinaryIO, images_on_disk: int) -> list[bytes]:
     lines, num_images = [], 0
     for line in journal:
         num_images += _has_image(line)
-        if not line.endswith(b"\n") or num_images > images_on_disk:
+        # A kill cuts a line short; after a loss of power there may be zeros.
+        if not line.endswith(b"\n") or b"\0" in line or num_images > images_on_disk:
             break
         lines.append(line)
     return lines

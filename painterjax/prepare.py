@@ -142,7 +142,7 @@ def _finish(
     with runlog.Progress("sort by split", total=len(rows), unit="painting") as progress:
         batches = _gather(parts, place_N, size, progress)
         _assemble(partial / "store", rows, batches, rejected, info={**plan, "counts": counts})
-    (partial / "store").rename(output)
+    files.rename(partial / "store", output)
     shutil.rmtree(partial)
     _report(output, counts)
 
@@ -219,8 +219,8 @@ def _assemble(
     target.mkdir()
     store.write_images(target / "images.npy", batches, rows=len(rows), size=info["image_size"])
     rejected_csv = catalog.csv_text([("file", "reason"), *rejected])
-    (target / "paintings.csv").write_text(catalog.to_csv(rows), encoding="utf-8", newline="\n")
-    (target / "rejected.csv").write_text(rejected_csv, encoding="utf-8", newline="\n")
+    files.write_text(target / "paintings.csv", catalog.to_csv(rows))
+    files.write_text(target / "rejected.csv", rejected_csv)
     store.seal(target, info)
 
 

@@ -376,6 +376,57 @@ def _killed_at(folder: Path, function):
     return wrapped
 
 
+@pytest.mark.usefixtures("no_workers")
+def test_a_loss_of_power_finds_what_the_journal_and_the_store_s_name_speak_of(
+    tmp_path, monkeypatch
+):
+    """By what was on the disk when the journal went on, and when the store got its name."""
+    synced: dict[str, int] = {}
+    fsync, rename, dumps = os.fsync, os.rename, json.dumps
+    partial, decoded = tmp_path / "store.partial", 0
+
+    def noting(descriptor):
+        fsync(descriptor)
+        synced[os.readlink(f"/proc/self/fd/{descriptor}")] = os.fstat(descriptor).st_size
+
+    def journaling(value, **kwargs):
+        nonlocal decoded
+        if "sha256" in value and "file" in value:
+            decoded += 1
+            assert synced[str(partial / "records.bin")] >= decoded * 3 * SIZE * SIZE
+        return dumps(value, **kwargs)
+
+    def naming(path, target):
+        for file in Path(path).iterdir():
+            written = [name for name in synced if name.startswith(str(file))]
+            assert [synced[name] for name in written] == [file.stat().st_size]
+        assert str(path) in synced and str(tmp_path) not in synced
+        rename(path, target)
+
+    for module, name, act in (
+        (os, "fsync", noting),
+        (os, "rename", naming),
+        (json, "dumps", journaling),
+    ):
+        monkeypatch.setattr(module, name, act)
+    prepare.main([*SYNTHETIC, "--output", str(tmp_path / "store")])
+    assert decoded == 160
+    assert str(tmp_path) in synced
+
+
+def test_a_journal_that_ends_in_zeros_goes_on(undisturbed, tmp_path):
+    partial = tmp_path / "store.partial"
+    process = _start(tmp_path / "store")
+    while process.poll() is None and not (partial / "decoded.jsonl").exists():
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    with open(partial / "decoded.jsonl", "ab") as journal:
+        journal.write(bytes(100) + b"\n")
+    prepare.main([*SYNTHETIC, "--output", str(tmp_path / "store"), "--workers", "2"])
+    assert _files(tmp_path / "store") == _files(undisturbed)
+
+
 @pytest.fixture
 def folder_of_one(tmp_path) -> Path:
     _save(tmp_path / "one" / "a" / "1.png", artist=0, painting=0)
