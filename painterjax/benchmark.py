@@ -13,7 +13,6 @@ prints a table. --image-size measures on random images of S pixels instead of th
 
 import contextlib
 import copy
-import json
 import resource
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from painterjax import (
     checks,
     cli,
     compilation,
+    files,
     pipeline,
     prepare,
     runfolder,
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> None:
     figures = measure(config, split, profile=profile)
     print(table(figures))
     if path:
-        path.write_text(json.dumps(figures, indent=2) + "\n")
+        files.write_json(path, figures)
 
 
 def _make_folder(profile: str) -> None:

@@ -16,7 +16,6 @@ artists, and of two artists there are none.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ def main(argv: list[str]) -> None:
     else:
         evaluation = evaluate_vectors(args.embeddings, open_store(args.store), splits=splits)
     if args.json:
-        args.json.write_text(json.dumps(evaluation, indent=2) + "\n")
+        files.write_json(args.json, evaluation)
 
 
 def evaluate(run: Path, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
     if args.query:
         results = _answer(args, embedder, origin)
         if args.json:
-            args.json.write_text(json.dumps(results, indent=2) + "\n")
+            files.write_text(args.json, json.dumps(results, indent=2) + "\n")
 
 
 def _answer(
