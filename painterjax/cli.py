@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from painterjax import stopping
+from painterjax import files, stopping
 from painterjax.errors import DivergedError, InputError, PeerError
 
 FAILED = DIVERGED = 1
@@ -22,12 +22,9 @@ USAGE_ERROR = 2
 PEER_DIED = 3
 SIGNALED = 128  # plus the signal's number, as shells have it
 
-_FULL = "free some space and run it again"
-_LOCKED = "choose a folder that can be written to"
-REMEDIES = {
-    errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EROFS: _LOCKED, errno.EACCES: _LOCKED,
-    errno.EPERM: _LOCKED,
-}  # fmt: skip
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EACCES, errno.EPERM)
+EMPTY = "is empty, perhaps by a variable that is not set"
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,6 +33,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, doc: str, **kwargs) -> None:
         formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(description=doc, formatter_class=formatter, **kwargs)
+        self.register("type", Path, _path)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see --help")
@@ -43,9 +41,23 @@ class Parser(argparse.ArgumentParser):
 
 def check_json(path: Path | None) -> None:
     """Refuses a --json that could not be written once all work is done."""
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        state = "it is a folder" if path.is_dir() else "its folder does not exist, make it first"
-        raise InputError(f"--json is {str(path)!r}: {state}")
+    if path is None:
+        return
+    if path.is_dir():
+        state = "it is a folder"
+    elif not path.parent.is_dir():
+        state = "its folder does not exist, make it first"
+    elif not os.access(path.parent if files.is_replaced(path) else path, os.W_OK):
+        state = "it cannot be written, choose a folder that can be written to"
+    else:
+        return
+    raise InputError(f"--json is {str(path)!r}: {state}")
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError(EMPTY)
+    return Path(text)
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -78,8 +90,7 @@ def run(
     except InputError as error:
         status = _say(USAGE_ERROR, f"painterjax.{command}: error: {error}")
     except OSError as error:
-        remedy = f": {REMEDIES[error.errno]}" if error.errno in REMEDIES else ""
-        status = _say(USAGE_ERROR, f"painterjax.{command}: error: {error}{remedy}")
+        status = _say(USAGE_ERROR, f"painterjax.{command}: error: {error}{_remedy(error)}")
     except DivergedError as error:
         status = _say(DIVERGED, f"painterjax.{command}: {error}")
     except PeerError as error:
@@ -91,6 +102,23 @@ def run(
         traceback.print_exc()
         status = FAILED
     leave(status)
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in FULL:
+        return ": free some space and run it again"
+    if error.errno in FORBIDDEN and error.filename and not _can_be_read(error.filename):
+        return ": it cannot be read, check its permissions"
+    if error.errno in (*FORBIDDEN, errno.EROFS):
+        return ": choose a folder that can be written to"
+    return ""
+
+
+def _can_be_read(name: str) -> bool:
+    """Whether a file can be; or could be, were it there."""
+    if os.path.exists(name):
+        return os.access(name, os.R_OK)
+    return os.access(os.path.dirname(name) or ".", os.X_OK)
 
 
 def _say(status: int, line: str) -> int:
@@ -154,6 +182,9 @@ def config_and_options(
     for name, meaning in required.items():
         if given[name] is None:
             raise InputError(f"--{name} is required: {meaning}; see --help")
+    for name, value in given.items():
+        if value == "":
+            raise InputError(f"--{name} {EMPTY}; see --help")
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
     return config, given

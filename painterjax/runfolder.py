@@ -35,6 +35,20 @@ def check_same(run: Path, name: str, asked: dict[str, Any]) -> None:
         )
 
 
+def check_folder(run: Path) -> None:
+    """Raises InputError where a folder is no run and holds something else."""
+    if not run.is_dir() or (run / "config.json").exists():
+        return
+    # What a start that was killed at once leaves, and what systems put anywhere.
+    known = {run / "lock", run / "lost+found", *run.glob("config.json.*.tmp"), *run.glob(".*")}
+    others = {path.name for path in run.iterdir()} - {path.name for path in known}
+    if others:
+        raise InputError(
+            f"{run} holds {min(others)} and is no run: choose another --workdir, or bring back the"
+            " run's config.json"
+        )
+
+
 def begin(run: Path, config: Config, dataset: dict[str, Any]) -> None:
     """Writes config.json (every key), dataset.json (the store's) and environment.json, once."""
     begun = {**environment(), "directory": str(Path.cwd())}
@@ -164,7 +178,7 @@ def _as_json(value: dict[str, Any]) -> dict[str, Any]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         return files.read_json(path)
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise InputError(f"no run at {path.parent} ({error}): make one with train") from error
 
 

@@ -87,6 +87,7 @@ def open_store(path: str | Path) -> Store:
 
     Raises:
       InputError: there is no store, its version is unknown, or its files contradict each other.
+      OSError: a file cannot be read.
     """
     path = Path(path)
     info = _read_info(path)
@@ -99,7 +100,7 @@ def open_store(path: str | Path) -> Store:
         raise InputError(f"{path}/paintings.csv cannot be read ({error}): {REMEDY}") from error
     try:
         images = np.lib.format.open_memmap(path / "images.npy", mode="r")
-    except (OSError, ValueError, tokenize.TokenError) as error:
+    except (ValueError, tokenize.TokenError) as error:
         raise InputError(f"{path}/images.npy cannot be read ({error}): {REMEDY}") from error
     expected = (len(rows), info["image_size"], info["image_size"], 3)
     if images.shape != expected or images.dtype != np.uint8:

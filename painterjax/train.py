@@ -87,6 +87,7 @@ def train(config: runfolder.Config, run: Path) -> None:
 def _write(config: runfolder.Config, run: Path, store: Store) -> None:
     """Trains and keeps the run folder."""
     print("train: setting up", file=sys.stderr)
+    runfolder.check_folder(run)
     runfolder.check_same(run, "config", config.to_dict())
     runfolder.check_same(run, "dataset", store.info)
     verify(store.path)

@@ -1,7 +1,9 @@
 """The whole road at a tiny size: train, stop, continue, diverge, evaluate, and wrong usage."""
 
 import contextlib
+import errno
 import json
+import os
 import re
 import signal
 import subprocess
@@ -16,6 +18,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from painterjax import (
+    benchmark,
+    cli,
     embed,
     evaluate,
     files,
@@ -23,6 +27,7 @@ from painterjax import (
     objectives,
     prepare,
     runfolder,
+    stopping,
     store,
     train,
     wiring,
@@ -222,6 +227,7 @@ def test_told_to_stop_it_ends_in_one_line(number, word, tiny_store, tmp_path):
 WRONG = {
     "no config": (["--workdir", "x"], "--config configs/NAME.py is required"),
     "no workdir": (["--config=configs/quickstart.py"], "--workdir is required"),
+    "empty workdir": ([*TINY, "--workdir="], "--workdir is empty, perhaps by a variable that is"),
     "no such recipe": (["--config=configs/none.py", "--workdir", "x"], "configs/none.py"),
     "unknown flag": ([*TINY, "--workdir", "x", "--fast"], "Unknown command line flag 'fast'"),
     "unknown key": (
@@ -329,6 +335,84 @@ def test_the_second_start_finds_its_step_compiled(run, tiny_store, tmp_path, mon
     assert entries[0] == entries[1]
 
 
+def test_a_folder_of_something_else_is_not_trained_into(tiny_store, tmp_path):
+    """What a start leaves that was killed at once, and a volume holds, is nothing."""
+    for name in ("lock", "lost+found", ".DS_Store", "config.json.0123abcd.tmp"):
+        (tmp_path / name).touch()
+    runfolder.check_folder(tmp_path)
+    (tmp_path / "letter.txt").touch()
+    with pytest.raises(InputError, match=r"holds letter.txt and is no run: choose another --work"):
+        train.main(_argv(tiny_store, tmp_path))
+    assert len(list(tmp_path.iterdir())) == 5
+    (tmp_path / "config.json").touch()
+    runfolder.check_folder(tmp_path)
+    runfolder.check_folder(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("module", "work", "argv"),
+    [
+        (evaluate, "evaluate", ["--run", "x"]),
+        (benchmark, "measure", ["--config=configs/quickstart.py", "--image-size=32"]),
+    ],
+)
+def test_a_full_disk_leaves_earlier_json_as_it_was(module, work, argv, tmp_path, monkeypatch):
+    path = tmp_path / "out.json"
+    path.write_text("{}")
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(module, work, lambda *_, **__: {"far too": "long"})
+    monkeypatch.setattr(module, "table", str)
+
+    def fill(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"), monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fill)
+        module.main([*argv, "--json", str(path)])
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("out.json", "{}")]
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    with pytest.raises(InputError, match=r"--json is .*: it cannot be written, choose a folder th"):
+        module.main([*argv, "--json", str(path)])
+
+
+@pytest.mark.parametrize(
+    ("name", "readable", "remedy"),
+    [
+        ("there", True, "choose a folder that can be written to"),
+        ("there", False, "it cannot be read, check its permissions"),
+        ("new", True, "choose a folder that can be written to"),
+        ("new", False, "it cannot be read, check its permissions"),
+    ],
+)
+def test_what_cannot_be_read_and_what_not_written_have_remedies_of_their_own(
+    name, readable, remedy, tmp_path, monkeypatch, capsys
+):
+    """Where root may do all, by a stand-in for the file system."""
+    (tmp_path / "there").touch()
+
+    def refuse(_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / name))
+
+    monkeypatch.setattr(os, "access", lambda *_: readable)
+    monkeypatch.setattr(stopping, "heed", lambda _: None)
+    with pytest.raises(SystemExit, match="2"):
+        cli.run(refuse, "train")
+    assert capsys.readouterr().err.endswith(f"{name}': {remedy}\n")
+
+
+def test_papers_and_pixels_that_cannot_be_read_are_not_said_to_be_missing(
+    run, tiny_store, monkeypatch
+):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    for target, name in ((files, "read_json"), (np.lib.format, "open_memmap")):
+        with monkeypatch.context() as patch, pytest.raises(PermissionError):
+            patch.setattr(target, name, refuse)
+            runfolder.read_config(run)
+            store.open_store(tiny_store)
+
+
 def test_batch_all_needs_two_of_each(tiny_store, tmp_path):
     overrides = ("--config.loss.name=batch_all", "--config.loss.paintings_per_artist=1")
     with pytest.raises(InputError, match="batch_all compares 2 artists or more"):
@@ -434,6 +518,7 @@ def test_a_split_with_one_artist_is_not_judged_and_training_goes_on(tmp_path, ca
         (["--run", "nowhere"], "no run at nowhere"),
         ([], "one of the arguments --run --embeddings is required"),
         (["--run", "x", "--split", "train"], "invalid choice: 'train'"),
+        (["--run="], "argument --run: is empty, perhaps by a variable that is not set"),
     ],
 )
 def test_evaluate_refuses_in_one_line(argv, message):
