@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # At once, also within XLA.
         work(args.image_size, args.batch_size, args.dtype)
         return
     gpus = count_gpus()
@@ -70,12 +72,16 @@ def start(count: int, argv: list[str], *, gpus: int) -> dict[str, Any]:
     """Runs `count` processes together, and returns what the first one measured."""
     worker = [sys.executable, "-m", "benchmarks.scaling", "--worker", *argv]
     own = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(count)))} if gpus else {}
-    done = subprocess.run(
+    with subprocess.Popen(
         [LOCAL, str(count), *worker], env={**os.environ, **own}, stdout=subprocess.PIPE, text=True
-    )
-    if done.returncode:
-        sys.exit(done.returncode)
-    return json.loads(done.stdout.splitlines()[-1].removeprefix("[0] "))
+    ) as launched:
+        try:
+            output, _ = launched.communicate()
+        finally:
+            launched.wait()  # At Ctrl-C it ends its processes first.
+    if launched.returncode:
+        sys.exit(launched.returncode)
+    return json.loads(output.splitlines()[-1].removeprefix("[0] "))
 
 
 def work(image_size: int, batch_size: int, dtype: str) -> None:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks import scaling
 from configs import default, painter_by_numbers
 from painterjax import benchmark, cli, index, wiring
 from painterjax.errors import InputError
@@ -221,6 +222,24 @@ def test_a_part_that_fails_does_not_stop_the_measurements_on_a_gpu(status, tmp_p
         assert done.stdout.splitlines() == ["failed:", *failed]
     else:
         assert not list(results.iterdir())
+
+
+LOCAL = """#!/bin/sh
+trap 'sleep 0.5; touch "$0.ended"; exit 130' INT
+sleep 0.3
+kill -INT $PPID $$
+sleep 5
+"""
+
+
+def test_ctrl_c_waits_for_what_launches_the_processes_to_end_them(tmp_path, monkeypatch):
+    local = tmp_path / "local.sh"
+    local.write_text(LOCAL)
+    local.chmod(0o755)
+    monkeypatch.setattr(scaling, "LOCAL", local)
+    with pytest.raises(KeyboardInterrupt):
+        scaling.start(2, [], gpus=0)
+    assert (tmp_path / "local.sh.ended").exists()
 
 
 def test_flags_that_cannot_be_trained_with_say_so(tiny_store, tmp_path, monkeypatch):
