@@ -17,6 +17,7 @@ read -ra large_batch_sizes <<<"${LARGE_BATCH_SIZES:-256 512 1024}"
 mkdir "$results"
 export XLA_PYTHON_CLIENT_PREALLOCATE=false  # PyTorch shares the card.
 
+trap 'exit 130' INT
 part() {
   "$@" || echo "$*" >>"$results/failed.txt"
 }

@@ -301,17 +301,18 @@ def _flop(
     forward, first = forward_flop(config, image_size=config.augmentation.crop or image_size)
     # Backward are an input gradient and a weight gradient for each layer, but no pixel's gradient.
     counted = 3 * forward - first
-    analysis = compiled.cost_analysis()
+    analysis = compiled.cost_analysis()  # Of one device.
     images, count = training.images_per_step, len(training.plan.steps(0))
+    devices = training.mesh.size
     per_s = counted * images / (ms / 1000)
     kind = jax.devices()[0].device_kind
     peaks = next((peak for name, peak in PEAK_FLOP_PER_S.items() if name in kind), {})
     peak = peaks.get(config.model.dtype)
     return {
         "counted_per_image": counted,
-        "compiler_per_image": analysis["flops"] / (images * count),
+        "compiler_per_image": devices * analysis["flops"] / (images * count),
         "per_s": per_s,
-        "of_peak": None if peak is None else per_s / peak,
+        "of_peak": None if peak is None else per_s / (devices * peak),
     }
 
 
