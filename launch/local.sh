@@ -7,8 +7,10 @@
 #
 # Each line of output begins with its process, as in [3]. When one fails the others are ended, and
 # all start again up to RESTARTS times (an environment variable, 0); not where the input was bad
-# (status 2) or they were told to stop (130, 143). SIGINT and SIGTERM are passed on. The status is
-# that of the first to fail. Needs Linux and bash 4.4.
+# (status 2) or they were told to stop (130, 143). SIGINT and SIGTERM are passed on; where this
+# script is killed its processes get SIGTERM, by util-linux's setpriv. The status is that of the
+# first to fail, but 2 before all, and 3, which has its cause in another process, behind all. Needs
+# Linux and bash 4.4.
 set -euo pipefail
 
 GRACE_S=10  # For the others when one has failed.
@@ -72,7 +74,10 @@ run() {
   export JAX_COORDINATOR_ADDRESS=$2 JAX_COORDINATOR_BIND_ADDRESS=$2
   if ((count > 1 && ${#gpus[@]})); then export CUDA_VISIBLE_DEVICES=${gpus[$1]}; fi
   trap - INT  # Which shells ignore in the background.
-  exec setsid "${@:3}"  # Ctrl-C reaches it once, through `send`; what it leaves behind is a group.
+  local orphaned=()
+  if setpriv --pdeathsig TERM true 2>/dev/null; then orphaned=(setpriv --pdeathsig TERM); fi
+  # Ctrl-C reaches it once, through `send`; what it leaves behind is a group.
+  exec setsid "${orphaned[@]}" "${@:3}"
 }
 
 free_port() {
@@ -90,7 +95,7 @@ label() {
 
 # Waits until all processes have ended; sets `status`.
 await() {
-  local pid deadline=""
+  local pid polls=0 deadline=""
   status=0
   while ((${#processes[@]})); do
     sleep "$POLL_S" & wait $! || :  # Unlike `sleep` alone it heeds a signal; `wait -n` loses some.
@@ -98,7 +103,9 @@ await() {
       kill -0 "$pid" 2>/dev/null || bury "$pid"
     done
     if ((status)) && [[ -z $told ]]; then  # The others have lost one.
-      if [[ -z $deadline ]]; then
+      if ((polls++ < 3)); then
+        :  # Of those that fail moments later the status is wanted as well.
+      elif [[ -z $deadline ]]; then
         deadline=$((SECONDS + GRACE_S))
         send TERM
       elif ((SECONDS >= deadline)); then
@@ -106,6 +113,7 @@ await() {
       fi
     fi
   done
+  if ((status)); then status=${told:-$status}; fi
   wait "${writers[@]}" || :
 }
 
@@ -116,9 +124,9 @@ bury() {
   kill -KILL -- "-$1" 2>/dev/null || :
   if ((code)); then
     echo "local.sh: process ${processes[$1]} ended with status $code" >&2
-    if ((!status)); then status=${told:-$code}; fi
+    if ((!status || code == 2)) || [[ $status == 3 && -z $deadline ]]; then status=$code; fi
     # Told to stop by another: those that train with it stop at the same step.
-    if ((code == 130 || code == 143)) && [[ -z $told ]]; then
+    if ((code == 130 || code == 143)) && [[ -z $told$deadline ]]; then
       told=$code
       send TERM
     fi

@@ -19,7 +19,10 @@
 #SBATCH --signal=TERM@120
 set -uo pipefail
 
-RESTARTS=3  # Where a process failed, counted with all other times in the queue.
+# Where a process failed, counted with all other times in the queue. srun's status is the highest:
+# bad input ends all processes alike, with 2; a disk that is full later on only the first one, and
+# the others with 3, so that it is tried again.
+RESTARTS=3
 
 # JAX takes the GPU of each process's number: all of the node's GPUs are to be seen by all.
 srun --gpu-bind=none --kill-on-bad-exit=0 --label \

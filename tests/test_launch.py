@@ -7,6 +7,7 @@ the commands, which painterjax then parses or carries out.
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,47 @@ def test_it_starts_again_after_a_failure_alone(tmp_path, first, status, starts):
     assert done[0] == status
     assert done[2].count("restart") == starts - 1
     assert (tmp_path / "starts.1").read_text().count("start") == starts
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "status", "starts"),
+    [(2, 3, 2, 1), (3, 2, 2, 1), (3, 9, 9, 2), (9, 3, 9, 2), (3, 143, 143, 1), (9, 2, 2, 1)],
+)
+@pytest.mark.parametrize("place", [0, 1])
+def test_of_two_that_fail_one_after_the_other_the_cause_counts(
+    tmp_path, place, first, second, status, starts
+):
+    script = f"""
+    echo start >> {tmp_path}/starts.$JAX_PROCESS_ID
+    if [[ $JAX_PROCESS_ID == {place} ]]; then touch {tmp_path}/failed; exit {first}; fi
+    until [[ -e {tmp_path}/failed ]]; do sleep 0.01; done
+    exit {second}"""
+    assert _finish(_local(2, script, RESTARTS="1"))[0] == status
+    assert (tmp_path / f"starts.{place}").read_text().count("start") == starts
+
+
+def test_one_that_was_ended_with_another_starts_again(tmp_path):
+    script = f"""
+    echo start >> {tmp_path}/starts.$JAX_PROCESS_ID
+    if [[ $(wc -l < {tmp_path}/starts.$JAX_PROCESS_ID) == 2 ]]; then exit 0; fi
+    if [[ $JAX_PROCESS_ID == 1 ]]; then exit 9; fi
+    trap 'exit 143' TERM
+    for i in {{1..200}}; do sleep 0.1; done"""
+    status, _, err = _finish(_local(2, script, RESTARTS="1"))
+    assert (status, err.count("restart 1 of 1")) == (0, 1)
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv of util-linux")
+def test_where_it_is_killed_its_processes_are_told_to_stop():
+    script = """
+    trap 'echo saved; exit 143' TERM
+    echo ready
+    for i in {1..200}; do sleep 0.1; done"""
+    process = _local(2, script)
+    assert process.stdout is not None
+    assert [process.stdout.readline()[4:] for _ in range(2)] == ["ready\n", "ready\n"]
+    process.kill()
+    assert _finish(process)[1] == ["[0] saved", "[1] saved"]
 
 
 @pytest.mark.parametrize(
@@ -271,6 +313,14 @@ def test_names_within_a_manifest_agree(file):
             codes = rule.get("onExitCodes", {})
             assert codes.get("containerName", container["name"]) == container["name"]
             assert codes.get("values", []) == sorted(codes.get("values", []))
+
+
+@pytest.mark.parametrize("file", MANIFESTS)
+def test_bad_input_ends_a_job_and_no_other_status_does(file):
+    for job in (d for d in _manifests(file).values() if d["kind"] == "Job"):
+        rules = job["spec"]["podFailurePolicy"]["rules"]
+        fatal = [rule["onExitCodes"]["values"] for rule in rules if rule["action"] == "FailJob"]
+        assert fatal == [[2]]
 
 
 def test_manifests_share_one_claim():
