@@ -25,10 +25,9 @@ def check_same(run: Path, name: str, asked: dict[str, Any]) -> None:
     path = run / f"{name}.json"
     if not path.exists():
         return
-    was, now = flatten(_read_json(path)), flatten(_as_json(asked))
-    changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+    changed = changes(_read_json(path), _as_json(asked))
     if changed:
-        differences = ", ".join(f"{key} was {was.get(key)}, is {now.get(key)}" for key in changed)
+        differences = ", ".join(f"{key} was {was}, is {now}" for key, (was, now) in changed.items())
         raise InputError(
             f"{run} was begun with another {name} ({differences}):"
             " repeat that, or choose another --workdir"
@@ -49,8 +48,25 @@ def check_folder(run: Path) -> None:
         )
 
 
+def changes(was: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns both values of each dotted key in which nested dicts differ; None where it lacks.
+
+    >>> changes({"seed": 0, "loss": {"margin": 2.0}}, {"seed": 3, "loss": {"margin": 2.0}})
+    {'seed': (0, 3)}
+    """
+    one, other = flatten(was), flatten(now)
+    pairs = {key: (one.get(key), other.get(key)) for key in {**one, **other}}
+    return {key: (value, new) for key, (value, new) in pairs.items() if value != new}
+
+
 def begin(run: Path, config: Config, dataset: dict[str, Any]) -> None:
-    """Writes config.json (every key), dataset.json (the store's) and environment.json, once."""
+    """Writes config.json (every key), dataset.json (the store's) and environment.json, once.
+
+    Raises:
+      InputError: another process has begun the run with another config or store.
+    """
+    check_same(run, "config", config.to_dict())
+    check_same(run, "dataset", dataset)
     begun = {**environment(), "directory": str(Path.cwd())}
     papers = {"config": config.to_dict(), "dataset": dataset, "environment": begun}
     for name, paper in papers.items():

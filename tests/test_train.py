@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from configs import quickstart
 from painterjax import (
     benchmark,
     cli,
@@ -168,6 +169,24 @@ def test_two_trainings_on_one_run_are_refused(run, tiny_store):
         pytest.raises(InputError, match=r"another process works in .*: wait until it ends"),
     ):
         train.main(_argv(tiny_store, run))
+
+
+def test_a_run_that_another_began_meanwhile_is_left_alone(tiny_store, tmp_path, monkeypatch):
+    """As where a large store takes its time to be verified."""
+    begun = tmp_path / "run"
+
+    def verify(path: Path) -> None:
+        config = quickstart.get_config()
+        config.seed = 3
+        begun.mkdir()
+        runfolder.begin(begun, config, store.open_store(path).info)
+
+    monkeypatch.setattr(train, "verify", verify)
+    with pytest.raises(InputError, match=r"begun with another config \(.*, seed was 3, is 0\)"):
+        train.main(_argv(tiny_store, begun))
+    papers = {"config.json", "dataset.json", "environment.json", "lock"}
+    assert {path.name for path in begun.iterdir()} == papers
+    assert runfolder.read_config(begun).seed == 3
 
 
 def test_another_store_under_the_same_name_is_not_judged(run, tiny_store, tmp_path):
