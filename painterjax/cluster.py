@@ -1,8 +1,8 @@
 """The processes that train together, on JAX's distributed runtime.
 
 All take the same steps; the first one, the writer, also keeps the run folder. What they agree on
-goes through the runtime's coordinator, which needs no device. A process that dies ends the others
-within HEARTBEAT_S, and some seconds for the message.
+goes through the runtime's coordinator, which needs no device. What one refuses ends all alike, with
+status 2. A process that dies ends the others within HEARTBEAT_S, and some seconds for the message.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from jax._src import distributed
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from painterjax import cli, stopping
+from painterjax import cli, runfolder, stopping
 from painterjax import mesh as meshes
 from painterjax.errors import InputError, PeerError
 
@@ -33,12 +33,14 @@ REMEDY = (
 HEARTBEAT_S = 30  # Who is silent for as long is dead.
 JOIN_S = 300
 FOREVER_S = 7 * 24 * 3600  # Validation may take what it takes: the dead do not keep others waiting.
+HEED_S = 1  # Who waits for others heeds a signal as often.
 # What errors say where another process is gone: Gloo's on CPUs, NCCL's, and the coordinator's.
 GONE = ("Gloo", "NCCL", "Barrier failed", "heartbeat", "oordination service", "Socket closed")
 DIED = (
     "another process of the training died: run the same command again in all of them,"
     " it goes on from the last checkpoint"
 )
+LATE = f"not all processes came within {JOIN_S} s: start them together; {REMEDY}"
 
 
 class _Now:
@@ -46,7 +48,7 @@ class _Now:
 
     # Said, with an exit status, where JAX ends the process by abort().
     last_words: tuple[str, int] = ("", 1)
-    shared = 0  # values so far; every process counts alike
+    meetings = 0  # so far; every process counts alike
 
 
 def join() -> None:
@@ -62,10 +64,7 @@ def join() -> None:
         raise InputError(f"JAX_PROCESS_ID is {place!r}: must be below JAX_NUM_PROCESSES, {count}")
     if address is not None and not address.rpartition(":")[2].isdecimal():
         raise InputError(f"JAX_COORDINATOR_ADDRESS is {address!r}: must end in a port, as in :1234")
-    _Now.last_words = (
-        f"error: not all processes came within {JOIN_S} s: {REMEDY}",
-        cli.USAGE_ERROR,
-    )
+    _Now.last_words = (LATE, cli.PEER_DIED)
     _libc().signal(signal.SIGABRT, _say_last_words)
     try:
         jax.distributed.initialize(
@@ -107,7 +106,7 @@ def deaths_explained() -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError) as error:
-        if jax.process_count() == 1 or not any(word in str(error) for word in GONE):
+        if not _is_joined() or not any(word in str(error) for word in GONE):
             raise
         stopping.raise_if_asked()
         raise PeerError(DIED) from error
@@ -115,7 +114,7 @@ def deaths_explained() -> Iterator[None]:
 
 def is_writer() -> bool:
     """Returns whether this process is the one that keeps the run folder."""
-    return jax.process_index() == 0
+    return distributed.global_state.process_id == 0
 
 
 def share(value: Any) -> Any:
@@ -123,15 +122,104 @@ def share(value: Any) -> Any:
 
     However long that takes; at a device, Gloo gives up after half a minute.
     """
-    if jax.process_count() == 1:
+    if not _is_joined():
         return value
-    _Now.shared += 1
-    client, key = distributed.global_state.client, f"painterjax/{_Now.shared}"
-    assert client is not None
+    client, key = _client(), _next_meeting()
     if is_writer():
         client.key_value_set(key, json.dumps(value))
     client.wait_at_barrier(key, 1000 * FOREVER_S)
     return json.loads(client.key_value_try_get(key))
+
+
+@contextlib.contextmanager
+def together() -> Iterator[dict[str, Any]]:
+    """Ends a block alike in all processes, when all have come to its end.
+
+    It is given a dict for what a process is about to do, which must be the same in all.
+
+    Raises:
+      InputError: a process, perhaps another, refused its input, or is about to do something else.
+      Stopped: a process, perhaps another, was told to stop.
+    """
+    mine: dict[str, Any] = {}
+    refusal, told = "", 0
+    try:
+        yield mine
+    except (InputError, OSError, stopping.Stopped) as error:
+        if not _is_joined():  # Alone, or all have parted in a block within this one.
+            raise
+        if isinstance(error, stopping.Stopped):
+            told = error.number
+        else:
+            refusal = _reason(error)
+    if not _is_joined():
+        return
+    meeting, post = _next_meeting(), {"mine": mine, "refusal": refusal, "told": told}
+    try:
+        refusal, told = _verdict(meeting, post)
+    except stopping.Stopped as stopped:  # While it waited: the others may be about to hear of it.
+        refusal, told = _verdict(meeting, {**post, "told": stopped.number})
+    if refusal or told:
+        part()
+    if refusal:
+        raise InputError(refusal)
+    if told:
+        stopping.ask(told)
+    stopping.raise_if_asked()
+
+
+def _reason(error: InputError | OSError) -> str:
+    remedy = cli.REMEDIES.get(error.errno or 0) if isinstance(error, OSError) else None
+    return f"{error}: {remedy}" if remedy else str(error)
+
+
+def _verdict(meeting: str, post: dict[str, Any]) -> tuple[str, int]:
+    """Posts how a process ended a block; returns what the writer makes of all posts."""
+    state, client = distributed.global_state, _client()
+    client.key_value_set(f"{meeting}/{state.process_id}", json.dumps(post), allow_overwrite=True)
+    if is_writer():
+        posts = [_wait_for(f"{meeting}/{place}") for place in range(state.num_processes)]
+        client.key_value_set(f"{meeting}/verdict", json.dumps(_judge(posts)), allow_overwrite=True)
+    return _wait_for(f"{meeting}/verdict")
+
+
+def _judge(posts: list[dict[str, Any]]) -> tuple[str, int]:
+    """Returns the refusal, or "", and the signal, or 0, that end all processes."""
+    refusals = [post["refusal"] for post in posts]
+    for place, refusal in enumerate(refusals):
+        if refusal:
+            alike = set(refusals) == {refusal}
+            return refusal if alike else f"process {place}: {refusal}", 0
+    if told := max(post["told"] for post in posts):
+        return "", told
+    for place, post in enumerate(posts):
+        changes = runfolder.changes(posts[0]["mine"], post["mine"])
+        if changes:
+            pairs = [f"{key} is {its}, not {first}" for key, (first, its) in changes.items()]
+            return (
+                f"process {place} would train otherwise than process 0 ({', '.join(pairs)}):"
+                " give all processes the same recipe and store"
+            ), 0
+    return "", 0
+
+
+def _wait_for(key: str) -> Any:
+    """Returns what a process sets, however long that takes; a signal is heeded meanwhile."""
+    while True:
+        try:
+            return json.loads(_client().blocking_key_value_get(key, 1000 * HEED_S))
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+
+
+def _next_meeting() -> str:
+    _Now.meetings += 1
+    return f"painterjax/{_Now.meetings}"
+
+
+def _client() -> Any:
+    return distributed.global_state.client
 
 
 def replicate(mesh: Mesh, tree: Any) -> Any:
@@ -196,5 +284,8 @@ def _libc() -> Any:
 def _say_last_words(_number: int) -> None:
     """JAX's client ends the process by abort(), below what Python can catch."""
     words, status = _Now.last_words
-    print(f"\n{sys.orig_argv[2]}: {words}", file=sys.stderr, flush=True)
+    if number := stopping.asked():  # As was the one that has left.
+        words = f"{stopping.WORDS[signal.Signals(number)]}; run it again to go on"
+        status = cli.SIGNALED + number
+    print(f"\n{stopping.command()}: {words}", file=sys.stderr, flush=True)
     os._exit(status)

@@ -6,6 +6,7 @@ left without further ado, as is any at a second Ctrl-C: what is on disk survives
 """
 
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -63,8 +64,14 @@ def leave_at_once() -> None:
 
 def _leave_importing(number: int, _frame: FrameType | None) -> None:
     word = WORDS[signal.Signals(number)]
-    print(f"\n{sys.orig_argv[2]}: {word}; run it again to go on", file=sys.stderr, flush=True)
+    print(f"\n{command()}: {word}; run it again to go on", file=sys.stderr, flush=True)
     os._exit(128 + number)
+
+
+def command() -> str:
+    """Returns the name of the module that `python -m` runs, as in painterjax.train."""
+    words = itertools.pairwise(sys.orig_argv)
+    return next((name for flag, name in words if flag == "-m"), "painterjax")
 
 
 def heed(leave: Callable[[int], None]) -> None:

@@ -48,15 +48,17 @@ from painterjax.store import Store, open_store, verify
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.train`."""
     compilation.keep_on_disk()
-    config, given = cli.config_and_options(
-        argv,
-        doc=__doc__ or "",
-        required={"workdir": "the run folder to write or to continue"},
-        switches={"distributed": "train together with other processes"},
-    )
-    if given["distributed"]:
+    if any(word.startswith("--distributed") for word in argv):
         cluster.join()
-    train(config, Path(given["workdir"]))
+    with cluster.deaths_explained():
+        with cluster.together():
+            config, given = cli.config_and_options(
+                argv,
+                doc=__doc__ or "",
+                required={"workdir": "the run folder to write or to continue"},
+                switches={"distributed": "train together with other processes"},
+            )
+        train(config, Path(given["workdir"]))
 
 
 def train(config: runfolder.Config, run: Path) -> None:
@@ -66,65 +68,90 @@ def train(config: runfolder.Config, run: Path) -> None:
     steps.
 
     Raises:
-      InputError: the config, the store or the run folder does not fit; nothing was changed.
+      InputError: the config, the store or the run folder does not fit, or another process has
+        another config or store; nothing was changed.
       DivergedError: a loss or gradient is not finite; earlier checkpoints are kept.
       PeerError: another process died.
       Stopped: a process was told to stop; the checkpoint of the last step is written.
     """
-    checks.check_keys(config)
-    store = open_store(config.data.store)
-    checks.check(config, image_size=store.image_size)
-    checks.check_devices(config, jax.device_count())
-    with cluster.deaths_explained():
-        if not cluster.is_writer():
-            _follow(config, wiring.training(config, store.splits["train"]))
-            return
-        _write(config, run, store)
-    evaluate.evaluate(run)
-    print(f"run: {run}")
+    with cluster.together() as mine:
+        checks.check_keys(config)
+        store = open_store(config.data.store)
+        checks.check(config, image_size=store.image_size)
+        mine.update(config=config.to_dict(), dataset=store.info)
+        if cluster.is_writer():
+            print("train: setting up", file=sys.stderr)
+            runfolder.check_folder(run)
+            runfolder.check_same(run, "config", config.to_dict())
+            runfolder.check_same(run, "dataset", store.info)
+    with cluster.together():
+        verify(store.path)
+    with cluster.together(), wiring.full_memory_explained():
+        checks.check_devices(config, jax.device_count())
+        validator = validation.prepare(config, store) if cluster.is_writer() else None
+        training = _training(config, store)
+    # Of a stop all processes learn in the next block.
+    with contextlib.suppress(stopping.Stopped), contextlib.closing(training.batches):
+        if validator:
+            _write(config, run, store, training, validator)
+        else:
+            _follow(config, training)
+    with cluster.together():
+        stopping.raise_if_asked()
+        if cluster.is_writer():
+            evaluate.evaluate(run)
+            print(f"run: {run}")
+    cluster.part()
 
 
-def _write(config: runfolder.Config, run: Path, store: Store) -> None:
-    """Trains and keeps the run folder."""
-    print("train: setting up", file=sys.stderr)
-    runfolder.check_folder(run)
-    runfolder.check_same(run, "config", config.to_dict())
-    runfolder.check_same(run, "dataset", store.info)
-    verify(store.path)
-    validator = validation.prepare(config, store)
+def _training(config: runfolder.Config, store: Store) -> wiring.Training:
     needed, free = pipeline.budget(store.splits["train"])
     training = wiring.training(config, store.splits["train"])
     place = "device" if training.image_NxSxSxC is not None else "host"
-    print(
-        f"train: {needed / 1e9:.2f} GB of images live on the {place}"
-        f" (data.residency={config.data.residency}, {free / 1e9:.2f} GB were free on the device)",
-        file=sys.stderr,
-    )
-    run.mkdir(parents=True, exist_ok=True)
-    with (
-        files.claimed(run),
-        contextlib.closing(training.batches),
-        wiring.full_memory_explained(),
-    ):
-        runfolder.begin(run, config, store.info)
-        with contextlib.closing(Checkpoints(run, clean=True)) as checkpoints:
-            _loop(config, run, training, validator, checkpoints)
+    if cluster.is_writer():
+        print(
+            f"train: {needed / 1e9:.2f} GB of images live on the {place} (data.residency="
+            f"{config.data.residency}, {free / 1e9:.2f} GB were free on the device)",
+            file=sys.stderr,
+        )
+    return training
+
+
+def _write(
+    config: runfolder.Config,
+    run: Path,
+    store: Store,
+    training: wiring.Training,
+    validator: validation.Validation,
+) -> None:
+    """Trains and keeps the run folder."""
+    with wiring.full_memory_explained(), contextlib.ExitStack() as stack:
+        state, start, window = training.state, 0, []
+        with cluster.together():
+            run.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(files.claimed(run))
+            runfolder.begin(run, config, store.info)
+            checkpoints = stack.enter_context(contextlib.closing(Checkpoints(run, clean=True)))
+            if start := checkpoints.latest_step or 0:
+                state, window = checkpoints.restore(state, training.batches)
+            log = stack.enter_context(
+                runlog.MetricsLog(run, last_step=start, recorded=start - len(window))
+            )
+        _loop(config, training, validator, checkpoints, log, start, state, window)
 
 
 def _loop(
     config: runfolder.Config,
-    run: Path,
     training: wiring.Training,
     validator: validation.Validation,
     checkpoints: Checkpoints,
+    log: runlog.MetricsLog,
+    start: int,
+    state: TrainState,
+    window: list[dict[str, float]],
 ) -> None:
-    plan, state, start, window = training.plan, training.state, checkpoints.latest_step or 0, []
-    if start:
-        state, window = checkpoints.restore(state, training.batches)
-    with (
-        runlog.MetricsLog(run, last_step=start, recorded=start - len(window)) as log,
-        runlog.Progress("train", total=plan.num_steps, unit="step", done=start) as progress,
-    ):
+    plan = training.plan
+    with runlog.Progress("train", total=plan.num_steps, unit="step", done=start) as progress:
         if not start:
             title, sheet_HxWxC = tensorboard.tuples(config, training)
             log.write_image(step=1, title=title, image_HxWxC=sheet_HxWxC)
@@ -144,16 +171,14 @@ def _loop(
                 if told:
                     break
             checkpoints.wait()
-            cluster.part()
+            cluster.share(None)  # Who was told to stop would not wait for it any more.
 
 
 def _follow(config: runfolder.Config, training: wiring.Training) -> None:
     """Takes the steps that the writer takes."""
-    with (
-        contextlib.closing(training.batches),
-        wiring.full_memory_explained(),
-        stopping.held(),
-    ):
+    with cluster.together():
+        pass  # The writer opens the run folder.
+    with wiring.full_memory_explained(), stopping.held():
         agreement = cluster.Agreement(training.mesh)
         for steps, *_ in _dispatches(training, training.state, start=0):
             told = agreement.stop()
@@ -161,7 +186,7 @@ def _follow(config: runfolder.Config, training: wiring.Training) -> None:
                 told = agreement.stop_now()
             if told:
                 break
-        cluster.part()
+        cluster.share(None)
 
 
 def _dispatches(

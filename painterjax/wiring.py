@@ -155,7 +155,9 @@ def training(config: runfolder.Config, split: Split) -> Training:
     )
     key = jax.random.key(config.seed)
     # The writer's memory decides; another that has less says so itself.
-    resident = cluster.share(pipeline.keep_on_device(config.data.residency, split))
+    with cluster.together():
+        resident = pipeline.keep_on_device(config.data.residency, split)
+    resident = cluster.share(resident)
     source = pipeline.Source(split, goal, config.batch_size, config.seed, resident, plan, mesh)
     return Training(
         mesh=mesh,

@@ -3,19 +3,26 @@
 Processes talk through Gloo, each with some of a CPU's devices.
 """
 
+import errno
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
+import types
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from painterjax import checks, cluster, store
+from painterjax import checks, cluster, files, runfolder, stopping, store, train
 from painterjax.errors import InputError
 from tests import steps_of_mesh, tiny
 from tests.runs import records
@@ -120,17 +127,22 @@ def undisturbed(tiny_store, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def stopped(tiny_store, tmp_path_factory) -> Path:
-    """A run of which one process was killed and, in the next start, another told to stop."""
+    """A run whose writer was killed, then the other process, and then that one told to stop."""
     folder = tmp_path_factory.mktemp("distributed")
     run, other = folder / "run", folder / "other"
-    for step, number, statuses in ((6, "SIGKILL", [3, -9]), (7, "SIGTERM", [143, 143])):
+    stages = (
+        (5, "SIGKILL", 0, [-9, 3]), (6, "SIGKILL", 1, [3, -9]), (7, "SIGTERM", 1, [143, 143])
+    )  # fmt: skip
+    for step, number, victim, statuses in stages:
+        programs = [["painterjax.train"], ["painterjax.train"]]
+        programs[victim] = ["tests.signaled", str(step), number]
         argvs = [tiny.argv(tiny_store, path, *ARGV) for path in (run, other)]
-        program = ["tests.signaled", str(step), number]
-        ended = end(start([["painterjax.train", *argvs[0]], [*program, *argvs[1]]], devices=2))
+        words = [[*program, *argv] for program, argv in zip(programs, argvs, strict=True)]
+        ended = end(start(words, devices=2))
         said = "\n".join(err for _, err in ended)
         assert [status for status, _ in ended] == statuses, said
         assert "Traceback" not in said
-        (line,) = [x for x in ended[0][1].splitlines() if "run " in x]
+        (line,) = [x for x in ended[1 - victim][1].splitlines() if "run " in x]
         expected = cluster.DIED if number == "SIGKILL" else "terminated; run it again to go on"
         assert line == f"painterjax.train: {expected}"
         # The one that does not write has touched no run folder: its own would be another.
@@ -157,6 +169,182 @@ def test_a_run_goes_on_with_another_number_of_processes(
         assert record == pytest.approx(other, rel=1e-3, abs=1e-3)
 
 
+@pytest.mark.parametrize(("number", "statuses"), [("SIGKILL", [-9, 3]), ("SIGTERM", [143, 143])])
+def test_all_stay_until_the_writer_has_evaluated(
+    undisturbed, tiny_store, tmp_path, number, statuses
+):
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    argv = tiny.argv(tiny_store, run, *ARGV)
+    words = [["tests.signaled", "evaluation", number, *argv], ["painterjax.train", *argv]]
+    ended = end(start(words, devices=1))
+    assert [status for status, _ in ended] == statuses, ended
+
+
+def test_processes_that_would_train_otherwise_end_alike(tiny_store, tmp_path):
+    argv = tiny.argv(tiny_store, tmp_path / "run", *ARGV)
+    words = [["painterjax.train", *argv], ["painterjax.train", *argv, "--config.seed=3"]]
+    line = (
+        "painterjax.train: error: process 1 would train otherwise than process 0 (config.seed is"
+        " 3, not 0): give all processes the same recipe and store"
+    )
+    for status, said in end(start(words, devices=1)):
+        assert status == 2, said
+        assert line in said.splitlines() and "Traceback" not in said
+    assert not (tmp_path / "run").exists()
+
+
+class _Coordinator:
+    """What processes, here threads, reach each other by."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, str] = {}
+        self._barrier = threading.Barrier(2, timeout=60)
+
+    def key_value_set(self, key: str, value: str, *, allow_overwrite: bool = False) -> None:
+        assert allow_overwrite or key not in self._values
+        self._values[key] = value
+
+    def key_value_try_get(self, key: str) -> str:
+        return self._values[key]
+
+    def blocking_key_value_get(self, key: str, timeout_ms: int) -> str:
+        deadline_s = time.monotonic() + timeout_ms / 1000
+        while key not in self._values:
+            if time.monotonic() > deadline_s:
+                raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED")
+            time.sleep(0.01)
+        return self._values[key]
+
+    def wait_at_barrier(self, _key: str, _timeout_ms: int) -> None:
+        self._barrier.wait()
+
+
+@pytest.fixture
+def both(monkeypatch) -> Callable[..., list[str]]:
+    """Runs a function for each of two processes, as threads; returns what each raised."""
+    coordinator, now = _Coordinator(), type("", (threading.local,), {"meetings": 0})()
+    state = type("", (threading.local,), {"process_id": 0, "joined": False})()
+    state_of_all = {"client": coordinator, "num_processes": 2}
+    monkeypatch.setattr(cluster, "distributed", types.SimpleNamespace(global_state=state))
+    monkeypatch.setattr(cluster, "_Now", now)
+    monkeypatch.setattr(cluster, "_is_joined", lambda: state.joined)
+    monkeypatch.setattr(cluster, "part", lambda: setattr(state, "joined", False))
+    monkeypatch.setattr(stopping._Asked, "number", None)
+
+    def outcome(place: int, function: Callable[[], object]) -> str:
+        state.__dict__.update(state_of_all, process_id=place, joined=True)
+        try:
+            function()
+        except (InputError, stopping.Stopped) as error:
+            assert not state.joined
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    def run(*functions: Callable[[], object]) -> list[str]:
+        with ThreadPoolExecutor(len(functions)) as pool:
+            return list(pool.map(outcome, range(len(functions)), functions))
+
+    return run
+
+
+def _trainings(config, run: Path, **others) -> list[Callable[[], object]]:
+    """A training for each process; the second one has other values of the config's keys."""
+    copy = runfolder.as_config(config.to_dict())
+    copy.update_from_flattened_dict(others)
+    return [lambda: train.train(config, run), lambda: train.train(copy, run)]
+
+
+REFUSALS = {
+    "another rate": ({"optimizer.learning_rate": 0.5}, "process 1 would .*config.optimizer.learn"),
+    "other epochs": ({"num_epochs": 9}, r"process 1 would .*config.num_epochs is 9, not \d+\)"),
+    "no store": ({"data.store": "nowhere"}, "process 1: no store at nowhere: make one"),
+    "bad value": ({"seed": -1}, "process 1: seed is -1: must be 0 or above"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_one_process_refuses_all_refuse(case, both, config, tiny_store, tmp_path):
+    config.data.store = str(tiny_store)
+    others, message = REFUSALS[case]
+    ended = both(*_trainings(config, tmp_path / "run", **others))
+    assert ended[0] == ended[1] and re.match(f"InputError: {message}", ended[0]), ended
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_all_processes_refuse_is_no_single_one_s(both, config, tmp_path):
+    config.data.store = "nowhere"
+    for said in both(*_trainings(config, tmp_path / "run")):
+        assert said.startswith("InputError: no store at nowhere: make one")
+
+
+def test_a_damaged_copy_of_the_store_ends_all(both, config, tiny_store, tmp_path, monkeypatch):
+    def verify(path: Path) -> None:
+        if not cluster.is_writer():
+            raise InputError(f"{path}/images.npy is not what prepare wrote")
+
+    monkeypatch.setattr(train, "verify", verify)
+    config.data.store = str(tiny_store)
+    ended = both(*_trainings(config, tmp_path / "run"))
+    assert (
+        ended == [f"InputError: process 1: {tiny_store}/images.npy is not what prepare wrote"] * 2
+    )
+
+
+def test_a_run_folder_in_use_ends_all(both, config, tiny_store, tmp_path):
+    config.data.store = str(tiny_store)
+    config.model.update(widths=(8, 16), depths=(1, 1), embedding_dim=16)
+    with files.claimed(tmp_path):
+        ended = both(*_trainings(config, tmp_path))
+    refusal = f"process 0: another process works in {tmp_path}: wait until it ends"
+    assert ended == [f"InputError: {refusal}"] * 2
+
+
+def test_a_full_disk_at_the_setup_is_explained_to_all(both):
+    def fill() -> None:
+        with cluster.together():
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def wait() -> None:
+        with cluster.together():
+            pass
+
+    ended = both(fill, wait)
+    assert ended[0] == ended[1] and ended[0].endswith("free some space and run it again")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_who_is_told_to_stop_while_others_are_waited_for_takes_them_along(both, place):
+    def told() -> None:
+        with cluster.together():
+            raise stopping.Stopped(15)
+
+    def wait() -> None:
+        with cluster.together():
+            pass
+
+    assert both(*[told if i == place else wait for i in range(2)]) == ["Stopped: 15"] * 2
+
+
+def test_who_waits_for_the_others_can_be_told_to_stop(both, monkeypatch):
+    wait_for = cluster._wait_for
+
+    def interrupted(key: str) -> object:
+        if not cluster.is_writer() and stopping.asked() == 0:
+            stopping.ask(15)
+            raise stopping.Stopped(15)
+        return wait_for(key)
+
+    def wait() -> None:
+        with cluster.together():
+            while cluster.is_writer() and not stopping.asked():
+                time.sleep(0.01)
+            time.sleep(0.1)
+
+    monkeypatch.setattr(cluster, "_wait_for", interrupted)
+    assert both(wait, wait) == ["Stopped: 15"] * 2
+
+
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
@@ -172,6 +360,19 @@ def test_a_wrong_environment_is_refused_by_the_variable_s_name(monkeypatch, vari
         cluster.join()
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["-m", "painterjax.train", "--workdir", "x"], "painterjax.train"),
+        (["-u", "-W", "error", "-m", "painterjax.train"], "painterjax.train"),
+        (["-c", "pass"], "painterjax"),
+    ],
+)
+def test_last_words_begin_with_the_command_s_name(monkeypatch, words, name):
+    monkeypatch.setattr(sys, "orig_argv", ["python", *words])
+    assert stopping.command() == name
+
+
 def test_a_port_that_is_taken_is_named(tiny_store, tmp_path):
     with socket.create_server(("", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -185,6 +386,17 @@ def test_a_port_that_is_taken_is_named(tiny_store, tmp_path):
     assert done.returncode == 2
     assert f"error: JAX_COORDINATOR_ADDRESS is '{address}': the first process" in done.stderr
     assert "choose another" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_who_waits_for_the_others_in_vain_had_no_bad_input():
+    program = "from painterjax import cluster; cluster.JOIN_S = 1; cluster.join()"
+    address = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{_free_port()}", "JAX_NUM_PROCESSES": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tiny.ROOT, capture_output=True, text=True,
+        timeout=120, check=False, env={**os.environ, **address, "JAX_PROCESS_ID": "0"},
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "painterjax: not all processes came within 300 s: start them together" in done.stderr
 
 
 def test_a_batch_that_cannot_be_split_is_refused_by_its_key(config):
