@@ -199,7 +199,7 @@ class _Coordinator:
 
     def __init__(self) -> None:
         self._values: dict[str, str] = {}
-        self._barrier = threading.Barrier(2, timeout=60)
+        self._barrier = threading.Barrier(2, timeout=300)
 
     def key_value_set(self, key: str, value: str, *, allow_overwrite: bool = False) -> None:
         assert allow_overwrite or key not in self._values
