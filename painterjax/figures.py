@@ -34,6 +34,7 @@ STYLE: Any = {
 HISTOGRAM_BINS = 80
 MAP_INCHES = 9.0
 THUMBNAIL_INCHES = 0.22
+LABEL_INCHES = 0.18  # the height of a name on the map, and twice a letter's width
 NAMED_ARTISTS = 20  # on the map, as many as have colors of their own
 PICTURE_INCHES = 1.2
 
@@ -137,17 +138,37 @@ def scatter(
         frame = {"edgecolor": colors.get(int(artist), GRAY), "linewidth": 1.2}
         box = OffsetImage(image_SxSxC, zoom=zoom)
         axis.add_artist(AnnotationBbox(box, place_2, pad=0.0, bboxprops=frame))
-    for artist, color in colors.items():
-        x, y = np.median(place_Nx2[artist_N == artist], axis=0)
+    axis.update_datalim(place_Nx2)
+    axis.autoscale_view()
+    middles = [np.median(place_Nx2[artist_N == artist], axis=0) for artist in colors]
+    sizes = [(LABEL_INCHES * (len(artists[artist]) / 2 + 1), LABEL_INCHES) for artist in colors]
+    units_2 = np.ptp([axis.get_xlim(), axis.get_ylim()], axis=1) / MAP_INCHES
+    places = _apart(np.array(middles), np.array(sizes) * units_2[None])
+    for (artist, color), (x, y) in zip(colors.items(), places, strict=True):
         ground = {"facecolor": "white", "edgecolor": color, "alpha": 0.85, "boxstyle": "round"}
         axis.text(
             x, y, str(artists[artist]), bbox=ground, color="black", fontsize=7, ha="center",
             va="center", zorder=10, parse_math=False,
         )  # fmt: skip
-    axis.update_datalim(place_Nx2)
-    axis.autoscale_view()
     axis.set_axis_off()
     return figure
+
+
+def _apart(place_Mx2: np.ndarray, size_Mx2: np.ndarray) -> np.ndarray:
+    """Moves labels down, the upper ones first, until none lies upon another."""
+    moved_Mx2 = place_Mx2.copy()
+    done: list[int] = []
+    for label in np.argsort(-place_Mx2[:, 1], kind="stable").tolist():
+        while True:
+            gap_Mx2 = abs(moved_Mx2[done] - moved_Mx2[label][None])
+            needed_Mx2 = (size_Mx2[done] + size_Mx2[label][None]) / 2
+            hidden_M = (gap_Mx2 < needed_Mx2).all(axis=1)
+            if not hidden_M.any():
+                break
+            lowest = moved_Mx2[done][hidden_M, 1].min()
+            moved_Mx2[label, 1] = lowest - 1.01 * size_Mx2[label, 1]
+        done.append(label)
+    return moved_Mx2
 
 
 @styled

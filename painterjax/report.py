@@ -54,6 +54,7 @@ th, td {{ padding: .25rem .75rem; border-bottom: 1px solid var(--line); text-ali
 th:first-child, td:first-child {{ text-align: left; }}
 .row {{ display: flex; gap: .75rem; overflow-x: auto; padding: .5rem 0; }}
 figure {{ margin: 0; flex: 0 0 auto; width: min(8rem, 30%); font-size: .8rem; line-height: 1.3; }}
+.rows figure {{ width: min(8rem, 26%); }}
 figure img {{ width: 100%; aspect-ratio: 1; display: block; margin-bottom: .25rem; }}
 figure img {{ border-bottom: 4px solid #8880; }}
 figure.same img {{ border-color: #d9822b; }} figure.other img {{ border-color: #3d85c6; }}
@@ -62,7 +63,7 @@ figcaption {{ overflow-wrap: anywhere; }}
 .key .same {{ border-color: #d9822b; }} .key .other {{ border-color: #3d85c6; }}
 td small {{ white-space: nowrap; }}
 @media (max-width: 40rem) {{
-  table {{ font-size: .8rem; line-height: 1.3; }} th, td {{ padding: .25rem .3rem; }}
+  table {{ font-size: .75rem; line-height: 1.3; }} th, td {{ padding: .25rem .3rem; }}
   td small {{ display: block; font-size: .7rem; }}
 }}
 </style></head><body>

@@ -97,6 +97,8 @@ def groups(judged: dict[str, list[dict[str, Any]]]) -> str:
                 [group["name"], str(group["paintings"]), *(f"{group[m]:.3f}" for m in metrics)]
                 for group in found
             ]
+            if kind == "artist" and len(found) < len(artists):
+                rows.insert(BEST_AND_WORST, ["…", *[""] * (len(rows[0]) - 1)])
             text += table([kind, "paintings", *(NAMES[metric] for metric in metrics)], rows)
     return text
 

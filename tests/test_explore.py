@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from starlette.testclient import TestClient
 
 from painterjax import catalog, explore, gallery, runfolder, search, store
@@ -577,6 +577,26 @@ def test_a_painting_of_the_map_is_found_by_its_name(page, client):
     field.fill("")
     field.press("Enter")
     expect(page.locator("#unknown")).to_be_empty()
+
+
+def test_the_map_keeps_what_was_asked_in_sight(page, client):
+    points = sorted(client.get("/api/map").json()["points"], key=lambda point: point["x"])
+    for point, key in ((points[0], "+++"), (points[-1], "-")):
+        link = page.locator(f"#plane a[data-id='{point['id']}']")
+        page.goto(f"{page.url.partition('#')[0]}#painting-{point['id']}")
+        expect(link).to_have_class(re.compile("asked"))
+        _assert_within(link, page.locator("#map"))
+        for _ in key:
+            page.locator("#larger" if key[0] == "+" else "#smaller").click()
+            _assert_within(link, page.locator("#map"))
+
+
+def _assert_within(inner: Locator, outer: Locator) -> None:
+    small, large = inner.bounding_box(), outer.bounding_box()
+    assert small and large
+    for side, length in (("x", "width"), ("y", "height")):
+        assert large[side] <= small[side] + 1
+        assert small[side] + small[length] <= large[side] + large[length] + 1
 
 
 def test_everything_has_a_name_for_screen_readers(page):

@@ -8,9 +8,10 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from painterjax import prepare, report, sections, store
+from painterjax import figures, prepare, report, sections, store
 from painterjax.errors import InputError
 from tests import tiny
 
@@ -100,6 +101,25 @@ def test_the_most_confused_are_those_of_a_plain_search(split):
     assert rows[2] == cells
     apart_NxD = np.repeat(10 * np.eye(6), 6, axis=0).astype(np.float32)
     assert sections.confused_table(apart_NxD, split).startswith("<p>No artist has two paintings")
+
+
+def test_between_the_best_and_the_worst_artists_stands_that_others_are_left_out():
+    artists = [{"name": f"{i:02}", "paintings": 2, "map_at_r": 1 - i / 20} for i in range(11)]
+    table = sections.groups({"artist": artists, "style": []})
+    names = re.findall(r"<tr><td>(.*?)</td>", table)
+    assert names == ["00", "01", "02", "03", "04", "…", "06", "07", "08", "09", "10"]
+    assert "…" not in sections.groups({"artist": artists[:10], "style": []})
+
+
+def test_no_name_on_the_map_hides_another():
+    place_Nx2 = np.repeat(np.random.default_rng(0).normal(size=(5, 2)), 4, axis=0)
+    names = [f"artist {'x' * (i % 20)}" for i in range(20)]
+    figure = figures.scatter(place_Nx2, np.zeros((20, 8, 8, 3), np.uint8), np.arange(20), names)
+    FigureCanvasAgg(figure).draw()
+    patches = [text.get_bbox_patch() for text in figure.axes[0].texts]
+    boxes = [patch.get_window_extent() for patch in patches if patch is not None]
+    assert len(boxes) == 20
+    assert [box.count_overlaps(boxes) for box in boxes] == [1] * 20  # Itself.
 
 
 def test_the_plots_are_pictures_as_well(page, run):

@@ -57,6 +57,24 @@ export function mark(query, nearest) {
     link.classList.toggle("near", near.has(link.dataset.id));
     link.classList.toggle("same", link.dataset.artist === query.artist);
   }
+  const asked = askedLink();
+  if (asked && !isInSight(asked)) center(asked);
+}
+
+const askedLink = () => byId("plane").querySelector(".asked");
+
+function isInSight(link) {
+  const frame = byId("map").getBoundingClientRect();
+  const { left, right, top, bottom } = link.getBoundingClientRect();
+  return left >= frame.left && right <= frame.right && top >= frame.top && bottom <= frame.bottom;
+}
+
+function center(link) {
+  const map = byId("map");
+  map.scrollTo(
+    link.offsetLeft + (link.offsetWidth - map.clientWidth) / 2,
+    link.offsetTop + (link.offsetHeight - map.clientHeight) / 2,
+  );
 }
 
 // The nearest link in a direction, where a way aside counts twice.
@@ -104,10 +122,13 @@ function zoom(change) {
   if (!next) return;
   const [x, y] = [map.scrollLeft + map.clientWidth / 2, map.scrollTop + map.clientHeight / 2];
   const scale = next / zoomed;
+  const asked = askedLink();
+  const keepsAsked = asked && isInSight(asked);
   zoomed = next;
   byId("plane").style.width = `${100 * zoomed}%`;
   byId("plane").style.setProperty("--size", `${SIDE_BY_ZOOM.get(zoomed)}px`);
   map.scrollTo(x * scale - map.clientWidth / 2, y * scale - map.clientHeight / 2);
+  if (keepsAsked && !isInSight(asked)) center(asked);
   byId("smaller").disabled = zoomed === levels[0];
   byId("larger").disabled = zoomed === levels.at(-1);
 }
