@@ -579,6 +579,14 @@ def test_a_painting_of_the_map_is_found_by_its_name(page, client):
     expect(page.locator("#unknown")).to_be_empty()
 
 
+def test_the_whole_map_stays_beside_a_long_answer(page):
+    page.locator("#plane a").first.dispatch_event("click")
+    expect(page.locator("#nearest li")).to_have_count(12)
+    page.evaluate("scrollTo({top: 600, behavior: 'instant'})")
+    assert page.evaluate("scrollY") > 300
+    expect(page.locator("#choose .legend")).to_be_in_viewport(ratio=1)
+
+
 def test_the_map_keeps_what_was_asked_in_sight(page, client):
     points = sorted(client.get("/api/map").json()["points"], key=lambda point: point["x"])
     for point, key in ((points[0], "+++"), (points[-1], "-")):
