@@ -120,18 +120,12 @@ def from_csv(text: str) -> list[Entry]:
 
 def read_table(path: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
     """Reads a CSV file with a header; raises InputError for a missing file, column or value."""
+    if path.exists() and not path.is_file():  # A pipe would be waited for, a device has no end.
+        raise InputError(f"{path} is no file: give the table as one")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            missing = [name for name in required if name not in (reader.fieldnames or ())]
-            if missing:
-                raise InputError(
-                    f"{path} lacks the column(s) {', '.join(missing)}; "
-                    f"it has {', '.join(reader.fieldnames or ['none'])}"
-                )
-            twice = [name for name in required if (reader.fieldnames or []).count(name) > 1]
-            if twice:
-                raise InputError(f"{path} has the column(s) {', '.join(twice)} twice: rename one")
+            _check_header(path, reader.fieldnames or [], required)
             records = []
             for record in reader:
                 # A short row has None for values, a long one has its rest under the key None.
@@ -142,3 +136,13 @@ def read_table(path: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
             return records
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {error}") from error
+
+
+def _check_header(path: Path, names: Sequence[str], required: Sequence[str]) -> None:
+    missing = [name for name in required if name not in names]
+    if missing:
+        found = ", ".join(names or ["none"])
+        raise InputError(f"{path} lacks the column(s) {', '.join(missing)}; it has {found}")
+    twice = [name for name, count in collections.Counter(names).items() if name and count > 1]
+    if twice:
+        raise InputError(f"{path} has the column(s) {', '.join(twice)} twice: rename one")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from painterjax.errors import InputError
 ORIGIN = ("run", "step", "config_sha256")
 # What files raise that are something else, or damaged.
 UNREADABLE = (
-    AttributeError, EOFError, KeyError, OSError, TypeError, ValueError, tokenize.TokenError,
-    zipfile.BadZipFile,
+    AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -66,14 +67,20 @@ def read_origin(text: str) -> dict[str, Any]:
 def load(path: Path) -> Vectors:
     """Reads what `save` wrote; raises InputError where it is something else."""
     try:
-        with np.load(path) as table:  # Refuses pickles, which could hold programs.
+        with (
+            open(path, "rb") as file,
+            np.load(file) as table,
+        ):  # Refuses pickles, which could hold programs.
             columns = [table[name].tolist() for name in PAINTING_COLUMNS]
             paintings = [Painting(*values) for values in zip(*columns, strict=True)]
             origin = read_origin(str(table["origin"]))
             sha256 = table["sha256"].tolist() if "sha256" in table.files else None
             vectors = Vectors(table["emb_NxD"], paintings, origin, sha256)
-    except UNREADABLE as error:
-        raise InputError(f"{path} is no file of painterjax.embed ({error}): embed again") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path} cannot be read ({reason}): check its permissions") from error
+    except UNREADABLE as error:  # NumPy advises to load pickles, which are programs.
+        raise InputError(f"{path} is no file of painterjax.embed: embed again") from error
     shape, count = vectors.emb_NxD.shape, len(vectors.paintings)
     is_table = len(shape) == 2 and shape[0] == count and shape[1] > 0
     if vectors.emb_NxD.dtype != np.float32 or not is_table:

@@ -3,6 +3,8 @@
 import copy
 import csv
 import json
+import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from painterjax import (
     runlog,
     sources,
     store,
+    vectors,
     verification,
 )
 from painterjax.errors import InputError
@@ -115,10 +118,24 @@ def test_a_malformed_table_is_refused_in_one_line_or_read(name, tmp_path):
         assert str(tmp_path / "table.csv") in str(refusal)
 
 
-def test_a_column_that_is_there_twice_is_refused(tmp_path):
-    (tmp_path / "table.csv").write_text("file,artist,artist\n0.png,a,b\n")
-    with pytest.raises(InputError, match=r"has the column\(s\) artist twice: rename one"):
+@pytest.mark.parametrize("name", ["artist", "title"])
+def test_a_column_that_is_there_twice_is_refused(name, tmp_path):
+    (tmp_path / "table.csv").write_text(f"file,artist,title,{name},,\n0.png,a,b,c,,\n")
+    with pytest.raises(InputError, match=rf"has the column\(s\) {name} twice: rename one"):
         sources.csv_table(tmp_path / "table.csv", tmp_path)
+
+
+def test_a_table_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "table.csv")
+    with pytest.raises(InputError, match=r"table.csv is no file: give the table as one"):
+        sources.csv_table(tmp_path / "table.csv", tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", pickle.dumps({}), b"PK\3\4" + bytes(100)])
+def test_vectors_of_anything_else_are_refused_without_advice_to_load_them(data, tmp_path):
+    (tmp_path / "v.npz").write_bytes(data)
+    with pytest.raises(InputError, match=r"v\.npz is no file of painterjax\.embed: embed again$"):
+        vectors.load(tmp_path / "v.npz")
 
 
 def test_a_damaged_dataset_json_is_refused_whatever_it_holds(tiny_store, tmp_path):
