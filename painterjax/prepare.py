@@ -9,7 +9,8 @@ Example:
 
     python -m painterjax.prepare folder --input paintings --output data/paintings --image-size 64
 
-reads paintings/<artist>/<any image>. Interrupt it whenever you like: the same command goes on.
+reads paintings/<artist>/<any image>. Interrupt it whenever you like: the same command goes on, and
+says that all is done where it is. It takes files for the same by their names and sizes.
 With --shard 1/16 to --shard 16/16 as many processes, also on as many machines, decode a share each;
 the same command without --shard then makes the store, with the same bytes as one process.
 """
@@ -66,6 +67,9 @@ def main(argv: list[str]) -> None:
         "val_fraction": args.val_fraction,
         "listing_sha256": hashlib.sha256(repr(source.paintings).encode()).hexdigest(),
     }
+    # Not their times, which copies for several machines do not share.
+    if sizes := sources.sizes(source):
+        plan["sizes_sha256"] = hashlib.sha256(repr(sizes).encode()).hexdigest()
     if args.shard:
         decode_shard(args.shard, source, args.output, plan=plan, workers=args.workers)
     else:
@@ -157,7 +161,7 @@ def _check_finished(output: Path, plan: dict[str, Any]) -> None:
         was = ", ".join(f"{key} is {info.get(key)}, asked for {plan[key]}" for key in changed)
         raise InputError(f"{output} is another store ({was}): choose another --output")
     store.verify(output)
-    print(f"{output} is whole already")
+    print(f"{output} is whole already, of files with these names and sizes")
     _report(output, info["counts"])
 
 

@@ -25,11 +25,13 @@ class Source:
       rejected: (file, reason) of what the listing itself turned away.
       load: maps (painting, size S) to (SHA-256 of its bytes, uint8 S x S x 3) or raises
         ImageError; picklable, so that workers can run it.
+      directory: where the files lie; None where there are none.
     """
 
     paintings: list[Painting]
     rejected: list[tuple[str, str]]
     load: Loader
+    directory: Path | None = None
 
 
 def folder(directory: Path) -> Source:
@@ -45,7 +47,7 @@ def folder(directory: Path) -> Source:
             f"{directory} has {len(rejected)} files and none in an artist's folder;"
             f" expected {directory}/<artist>/<image>"
         )
-    return Source(paintings, rejected, found.load)
+    return dataclasses.replace(found, paintings=paintings, rejected=rejected)
 
 
 def files_below(directory: Path) -> Source:
@@ -62,7 +64,7 @@ def files_below(directory: Path) -> Source:
         else:
             artist = path.parts[0] if len(path.parts) > 1 else ""
             paintings.append(Painting(file, artist, title=path.stem))
-    return _source(paintings, rejected, functools.partial(load_file, directory))
+    return _of_files(paintings, rejected, directory)
 
 
 def csv_table(table: Path, directory: Path) -> Source:
@@ -100,7 +102,21 @@ def synthetic_painters(*, seed: int, artists: int, paintings_per_artist: int) ->
         for artist in range(artists)
         for number in range(paintings_per_artist)
     ]
-    return _source(paintings, [], functools.partial(load_synthetic, seed))
+    return Source(_by_file(paintings), [], functools.partial(load_synthetic, seed))
+
+
+def sizes(source: Source) -> list[int]:
+    """Returns the bytes of each painting's file, -1 where there is none; no files, no sizes."""
+    if source.directory is None:
+        return []
+    return [_size(source.directory / painting.file) for painting in source.paintings]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):  # Decoding it will say why.
+        return -1
 
 
 def load_file(directory: Path, painting: Painting, size: int) -> tuple[str, np.ndarray]:
@@ -154,7 +170,7 @@ def _kaggle_file(record: dict[str, str]) -> str:
 
 def _painting(record: dict[str, str], *, file: str) -> Painting:
     known = ("title", "style", "genre", "date")
-    return Painting(file, record["artist"], *(record.get(name) or "" for name in known))
+    return Painting(file, record["artist"].strip(), *(record.get(name) or "" for name in known))
 
 
 def _from_table(table: Path, paintings: list[Painting], directory: Path) -> Source:
@@ -162,8 +178,15 @@ def _from_table(table: Path, paintings: list[Painting], directory: Path) -> Sour
         raise InputError(f"{table} has a header but no rows")
     named = [painting for painting in paintings if painting.artist]
     nameless = [(p.file, "no artist in the table") for p in paintings if not p.artist]
-    return _source(named, nameless, functools.partial(load_file, directory))
+    return _of_files(named, nameless, directory)
 
 
-def _source(paintings: list[Painting], rejected: list[tuple[str, str]], load: Loader) -> Source:
-    return Source(sorted(paintings, key=lambda p: (p.file, p.artist)), rejected, load)
+def _of_files(
+    paintings: list[Painting], rejected: list[tuple[str, str]], directory: Path
+) -> Source:
+    load = functools.partial(load_file, directory)
+    return Source(_by_file(paintings), rejected, load, directory)
+
+
+def _by_file(paintings: list[Painting]) -> list[Painting]:
+    return sorted(paintings, key=lambda painting: (painting.file, painting.artist))

@@ -228,6 +228,31 @@ def test_a_second_time_it_checks_and_says_so(tmp_path, capsys):
         prepare.main(command)
 
 
+@pytest.mark.usefixtures("no_workers")
+def test_a_store_of_files_that_changed_under_their_names_is_another(gallery, tmp_path, capsys):
+    command = ["folder", "--input", gallery, "--output", tmp_path / "store"]
+    _prepare(*command)
+    changed = gallery / "artist 2" / "No. 0.png"
+    os.utime(changed, (0, 0))  # As copies for other machines have it.
+    _prepare(*command)
+    assert "is whole already, of files with these names and sizes" in capsys.readouterr().out
+    _save(changed, artist=7, painting=7)
+    with pytest.raises(InputError, match=r"is another store \(sizes_sha256 is .*choose another"):
+        _prepare(*command)
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_artists_of_a_table_are_told_by_their_names_without_the_spaces_around(gallery, tmp_path):
+    names = (" A", "A ", "A", " ")
+    rows = [{"file": f"artist {a}/No. 1.png", "artist": name} for a, name in enumerate(names)]
+    _write_csv(tmp_path / "list.csv", rows)
+    made = _prepare(
+        "csv", "--input", tmp_path / "list.csv", "--images", gallery, "--output", tmp_path / "store"
+    )
+    assert {artist for split in made.splits.values() for artist in split.artists} == {"A"}
+    assert _rejected(made.path) == {"artist 3/No. 1.png": "no artist in the table"}
+
+
 def test_a_folder_that_is_in_the_way_is_kept(tmp_path):
     command = [*SYNTHETIC[:2], "3", *SYNTHETIC[3:], "--output", str(tmp_path / "store")]
     (tmp_path / "store.partial").mkdir()
@@ -444,6 +469,8 @@ def folder_of_one(tmp_path) -> Path:
         (["folder", "--input", "one", "--output", "x"], "no artist has two readable paintings"),
         (["folder", "--input", "one", "--output", "one/x"], "lies in --input"),
         (["csv", "--input", "no.csv", "--images", "one", "--output", "x"], "cannot read no.csv"),
+        (["csv", "--input", "/dev/zero", "--images", "one", "--output", "x"], "zero is no file"),
+        (["csv", "--input=", "--images", "one", "--output", "x"], "--input: is empty, perhaps"),
         (["kaggle", "--input", "one", "--output", "x"], "neither all_data_info.csv nor"),
         (["synthetic", "--output", "one"], "one exists and is no store"),
         (["synthetic", "--output", "x", "--image-size", "8"], r"must lie in \[32, 4096\]"),
