@@ -67,10 +67,8 @@ def read_origin(text: str) -> dict[str, Any]:
 def load(path: Path) -> Vectors:
     """Reads what `save` wrote; raises InputError where it is something else."""
     try:
-        with (
-            open(path, "rb") as file,
-            np.load(file) as table,
-        ):  # Refuses pickles, which could hold programs.
+        # NumPy refuses pickles, which could hold programs.
+        with open(path, "rb") as file, np.load(file) as table:
             columns = [table[name].tolist() for name in PAINTING_COLUMNS]
             paintings = [Painting(*values) for values in zip(*columns, strict=True)]
             origin = read_origin(str(table["origin"]))
@@ -78,8 +76,8 @@ def load(path: Path) -> Vectors:
             vectors = Vectors(table["emb_NxD"], paintings, origin, sha256)
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"{path} cannot be read ({reason}): check its permissions") from error
-    except UNREADABLE as error:  # NumPy advises to load pickles, which are programs.
+        raise InputError(f"{path} cannot be read ({reason}): name one that can") from error
+    except UNREADABLE as error:  # NumPy's own words advise to load them.
         raise InputError(f"{path} is no file of painterjax.embed: embed again") from error
     shape, count = vectors.emb_NxD.shape, len(vectors.paintings)
     is_table = len(shape) == 2 and shape[0] == count and shape[1] > 0
