@@ -90,7 +90,7 @@ def run(
     except InputError as error:
         status = _say(USAGE_ERROR, f"painterjax.{command}: error: {error}")
     except OSError as error:
-        status = _say(USAGE_ERROR, f"painterjax.{command}: error: {error}{_remedy(error)}")
+        status = _say(USAGE_ERROR, f"painterjax.{command}: error: {reason(error)}")
     except DivergedError as error:
         status = _say(DIVERGED, f"painterjax.{command}: {error}")
     except PeerError as error:
@@ -104,14 +104,15 @@ def run(
     leave(status)
 
 
-def _remedy(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """Returns what went wrong with a file, and what to do."""
     if error.errno in FULL:
-        return ": free some space and run it again"
+        return f"{error}: free some space and run it again"
     if error.errno in FORBIDDEN and error.filename and not _can_be_read(error.filename):
-        return ": it cannot be read, check its permissions"
+        return f"{error}: it cannot be read, check its permissions"
     if error.errno in (*FORBIDDEN, errno.EROFS):
-        return ": choose a folder that can be written to"
-    return ""
+        return f"{error}: choose a folder that can be written to"
+    return str(error)
 
 
 def _can_be_read(name: str) -> bool:

@@ -151,7 +151,7 @@ def together() -> Iterator[dict[str, Any]]:
         if isinstance(error, stopping.Stopped):
             told = error.number
         else:
-            refusal = _reason(error)
+            refusal = cli.reason(error) if isinstance(error, OSError) else str(error)
     if not _is_joined():
         return
     meeting, post = _next_meeting(), {"mine": mine, "refusal": refusal, "told": told}
@@ -166,11 +166,6 @@ def together() -> Iterator[dict[str, Any]]:
     if told:
         stopping.ask(told)
     stopping.raise_if_asked()
-
-
-def _reason(error: InputError | OSError) -> str:
-    remedy = cli.REMEDIES.get(error.errno or 0) if isinstance(error, OSError) else None
-    return f"{error}: {remedy}" if remedy else str(error)
 
 
 def _verdict(meeting: str, post: dict[str, Any]) -> tuple[str, int]:
