@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -64,6 +65,8 @@ def join() -> None:
         raise InputError(f"JAX_PROCESS_ID is {place!r}: must be below JAX_NUM_PROCESSES, {count}")
     if address is not None and not address.rpartition(":")[2].isdecimal():
         raise InputError(f"JAX_COORDINATOR_ADDRESS is {address!r}: must end in a port, as in :1234")
+    if address is not None and place == "0":
+        _check_port(address)
     _Now.last_words = (LATE, cli.PEER_DIED)
     _libc().signal(signal.SIGABRT, _say_last_words)
     try:
@@ -74,14 +77,22 @@ def join() -> None:
             heartbeat_timeout_seconds=HEARTBEAT_S,
         )
     except (ValueError, RuntimeError, OSError) as error:
-        if "start RPC server" in str(error):
-            raise InputError(
-                f"JAX_COORDINATOR_ADDRESS is {address!r}: the first process cannot listen at that"
-                " port, which another program may have taken: choose another"
-            ) from error
         reason = " ".join(str(error).split())
         raise InputError(f"--distributed: {reason[:300].rstrip('.')}: {REMEDY}") from error
     _Now.last_words = (DIED, cli.PEER_DIED)
+
+
+def _check_port(address: str) -> None:
+    """Refuses a port where the first process cannot listen; JAX may crash there."""
+    try:
+        with socket.socket() as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(("", int(address.rpartition(":")[2])))
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"JAX_COORDINATOR_ADDRESS is {address!r}: the first process cannot listen at that port"
+            f" ({error}): choose another"
+        ) from error
 
 
 def part() -> None:

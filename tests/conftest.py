@@ -21,8 +21,10 @@ from configs import default
 from painterjax import augment, catalog, parallel, prepare, runfolder, store, synthetic
 from tests import tiny
 
-# Shells ignore Ctrl-C for what they start in the background, and so would all that tests start.
+# Shells ignore Ctrl-C for what they start in the background, and nohup a hang-up: so would all that
+# tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # (3,) + (2, 3) is more often a mistake than meant.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
