@@ -3,9 +3,13 @@
 import ast
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PROMISES = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
@@ -57,3 +61,16 @@ def _figures() -> Iterator[str]:
 def test_every_figure_is_what_the_commands_wrote():
     for figure in _figures():
         assert f"| {figure} |" in PROMISES, f"promises.md is to say: {figure}"
+
+
+def test_the_lowest_versions_were_tested():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    python, _, *installed, ended = (RESULTS / "bounds-lowest-direct.txt").read_text().splitlines()
+    versions = dict(line.split("==") for line in installed)
+    for requirement in map(Requirement, project["dependencies"]):
+        bounds = {bound.operator: bound.version for bound in requirement.specifier}
+        assert bounds.keys() == {">=", "<"}, requirement
+        assert Version(versions[requirement.name.lower()]) == Version(bounds[">="]), requirement
+    assert "failed" not in ended and "error" not in ended
+    passed = re.match(r"(\d+) passed", ended)
+    assert passed and f"| {passed[1]} tests on {python} |" in PROMISES, ended
