@@ -45,7 +45,7 @@ def _figures() -> Iterator[str]:
         what = "trainings" if command == "train" else "stores"
         yield f"{kills} kills{by}, {ends} {what} ended, {differences} differences"
     slowest = max(line.get("stop_s", 0) for line in _kills())
-    yield f"{slowest:.1f} s at most"
+    yield f"{slowest:.1f} s at most, beside other work"
     memory = json.loads((RESULTS / "memory.json").read_text())
     yield f"{100 * memory['growth']:+.1f} % in {memory['steps']:,} steps"
     malformed = json.loads((RESULTS / "malformed.json").read_text())
@@ -54,8 +54,11 @@ def _figures() -> Iterator[str]:
         peak_gb = row["peak_bytes"]["value"] / 1e9
         yield (
             f"{row['cases']:,} cases, {sum(row['failures'].values())} failures,"
-            f" {row['longest_s']['value']:.1f} s and {peak_gb:.1f} GB at most"
+            f" {row['longest_s']['value']:.2f} s and {peak_gb:.1f} GB at most"
         )
+    page = malformed["page"]
+    left = f"{page['threads']} threads and {page['files']} files left"
+    yield f"{page['answers']:,} answers in a minute, {left}"
 
 
 def test_every_figure_is_what_the_commands_wrote():
