@@ -11,6 +11,7 @@ from painterjax import embed, images, judging, mapping, runfolder, search
 from painterjax.errors import InputError
 from painterjax.index import Entry, Index
 from painterjax.store import Store
+from painterjax.vectors import UNREADABLE
 from painterjax.verification import Calibration, needed_calibration
 
 ARTISTS = 6  # named as those who paint in this style
@@ -139,8 +140,11 @@ class Gallery:
             temporary = path.with_suffix(".tmp.npz")
             np.savez(temporary, row_M=row_M, place_Mx2=place_Mx2)
             temporary.replace(path)
-        with np.load(path) as kept:
-            return kept["row_M"], kept["place_Mx2"]
+        try:
+            with open(path, "rb") as file, np.load(file) as kept:
+                return kept["row_M"], kept["place_Mx2"]
+        except UNREADABLE as error:
+            raise InputError(f"{path} is damaged: delete it, it is made anew") from error
 
     def _described(self, entry: Entry, distance: float) -> dict[str, Any]:
         return {**label(entry), **self._apart(distance)}

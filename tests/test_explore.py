@@ -240,6 +240,17 @@ def address(app) -> Iterator[str]:
         yield address
 
 
+def test_a_damaged_map_is_refused_with_what_to_do(shown, run):
+    path = run / "index" / "map.npz"
+    shown.map()
+    whole = path.read_bytes()
+    for damaged in (b"no map", whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"map\.npz is damaged: delete it"):
+            shown.map()
+    path.write_bytes(whole)
+
+
 def test_sixty_four_clients_at_once_are_all_answered(address, painting):
     def ask(i: int) -> int:
         urls = (f"api/painting/{i % 64}", "api/query", "api/compare?first=3", "api/map")
