@@ -199,6 +199,8 @@ def _reason(error: Exception) -> str:
         reason = f"unknown key {error.args[0]}"
     elif isinstance(error, flags.Error):
         reason = str(error)
+    elif isinstance(error, OSError):
+        reason = str(error).rpartition("\n")[2]  # Before it ml_collections says where it looked.
     else:
         reason = f"{type(error).__name__}: {error}"
     return " ".join(reason.split())

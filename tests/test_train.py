@@ -247,7 +247,10 @@ WRONG = {
     "no config": (["--workdir", "x"], "--config configs/NAME.py is required"),
     "no workdir": (["--config=configs/quickstart.py"], "--workdir is required"),
     "empty workdir": ([*TINY, "--workdir="], "--workdir is empty, perhaps by a variable that is"),
-    "no such recipe": (["--config=configs/none.py", "--workdir", "x"], "configs/none.py"),
+    "no such recipe": (
+        ["--config=configs/none.py", "--workdir", "x"],
+        r"^\[Errno 2\] No such file or directory: 'configs/none.py'; see --help",
+    ),
     "unknown flag": ([*TINY, "--workdir", "x", "--fast"], "Unknown command line flag 'fast'"),
     "unknown key": (
         [*TINY, "--workdir", "x", "--config.batch_siz=3"],
