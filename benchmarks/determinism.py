@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import kills
-from painterjax import prepare, runfolder, wiring
-from painterjax.checkpoint import Checkpoints
-from painterjax.store import open_store
+from painterjax import prepare
+from painterjax.data.store import open_store
+from painterjax.run import folder as run_folder
+from painterjax.run.checkpoint import Checkpoints
+from painterjax.training import trainer
 
 SETTINGS = {
     "default": "",
@@ -57,7 +59,7 @@ def main() -> None:
             log = args.output / name / "log"
             setting = {"error": f"{error.cmd[2]} ended with {error.returncode}, see {log}"}
         figures["settings"][name] = {"flags": SETTINGS[name], **setting}
-        figures["environment"] = runfolder.environment()
+        figures["environment"] = run_folder.environment()
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
         print(json.dumps({name: setting}), flush=True)
 
@@ -128,8 +130,8 @@ class Setting:
 
 def last_state(run: Path) -> dict[str, str]:
     """Returns the SHA-256 of every array of a run's newest checkpoint."""
-    config = runfolder.read_config(run)
-    training = wiring.training(config, open_store(config.data.store).splits["train"])
+    config = run_folder.read_config(run)
+    training = trainer.training(config, open_store(config.data.store).splits["train"])
     with (
         contextlib.closing(training.batches),
         contextlib.closing(Checkpoints(run)) as checkpoints,

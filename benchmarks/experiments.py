@@ -15,9 +15,9 @@ from typing import Any
 
 from benchmarks import learning
 from configs import throughput
-from painterjax import cli
-from painterjax.errors import InputError
-from painterjax.store import open_store
+from painterjax.common import cli
+from painterjax.common.errors import InputError
+from painterjax.data.store import open_store
 
 SHORT = {"num_epochs": 6, "optimizer.weight_decay": 0.3}
 ARTISTS_BY_PAINTINGS = {**SHORT, "batch_size": 16, "loss.paintings_per_artist": 4}

@@ -21,11 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from painterjax import groups, judging, runfolder, submit
-from painterjax.catalog import Painting
-from painterjax.store import Split
-from painterjax.vectors import Vectors
-from painterjax.verification import Calibration
+from painterjax.data.catalog import Painting
+from painterjax.data.store import Split
+from painterjax.metrics import breakdown, evaluator
+from painterjax.metrics.calibration import Calibration
+from painterjax.run import folder as run_folder
+from painterjax.run import submission
+from painterjax.run.embeddings import Vectors
 
 WRITTEN_AT_ONCE = 100_000  # lines
 CHECKED = 10_000  # scores
@@ -66,7 +68,7 @@ def main() -> None:
             "peak_bytes": all_bytes,
         },
         "submit": scored,
-        "environment": runfolder.environment(),
+        "environment": run_folder.environment(),
     }
     text = json.dumps(figures, indent=2)
     print(text)
@@ -76,12 +78,12 @@ def main() -> None:
 
 def judge(split: Split, emb_NxD: np.ndarray, *, with_groups: bool = False) -> float:
     """Judges embeddings; returns the seconds that it took."""
-    row_Tx3 = judging.fixed_triplets(split, count=10_000)
+    row_Tx3 = evaluator.fixed_triplets(split, count=10_000)
     started_s = time.perf_counter()
-    compared = judging.compare(emb_NxD, split.artist_N)
-    judging.judge(compared, row_Tx3)
+    compared = evaluator.compare(emb_NxD, split.artist_N)
+    evaluator.judge(compared, row_Tx3)
     if with_groups:
-        groups.by_group(compared, split)
+        breakdown.by_group(compared, split)
     return time.perf_counter() - started_s
 
 
@@ -108,8 +110,8 @@ def submitted(pairs: int, images: int, dim: int) -> dict[str, Any]:
         table, output = Path(folder) / "pairs.csv", Path(folder) / "scores.csv"
         write_pairs(table, images, pairs)
         started_s = time.perf_counter()
-        names = submit.image_names(table)
-        submit.write_scores(table, output, Vectors(emb_NxD, listed, {}), calibration)
+        names = submission.image_names(table)
+        submission.write_scores(table, output, Vectors(emb_NxD, listed, {}), calibration)
         minutes, memory_bytes = (time.perf_counter() - started_s) / 60, peak_bytes()
         checked = check_scores(table, output, emb_NxD, calibration, pairs)
     return {

@@ -26,10 +26,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from painterjax import checksums, cli, compilation, prepare, runfolder, runlog, wiring
-from painterjax.checkpoint import Checkpoints
-from painterjax.step import TrainState
-from painterjax.store import open_store
+from painterjax import prepare
+from painterjax.common import checksums, cli
+from painterjax.common.config import Config
+from painterjax.data.store import open_store
+from painterjax.distributed import compilation
+from painterjax.run import folder as run_folder
+from painterjax.run import metrics_log
+from painterjax.run.checkpoint import Checkpoints
+from painterjax.training import trainer
+from painterjax.training.step import TrainState
 
 STORE = [
     "synthetic", "--artists", "8", "--paintings", "8", "--image-size", "32",
@@ -58,7 +64,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     compilation.keep_on_disk()
-    commit = runfolder.environment()["commit"]
+    commit = run_folder.environment()["commit"]
     lines = (
         {**line, "commit": commit}
         for kills in (
@@ -167,9 +173,9 @@ class Case:
         return differences
 
     @contextlib.contextmanager
-    def _training(self) -> Iterator[wiring.Training]:
-        config: runfolder.Config = cli.config_and_options(self.flags, doc="", required={})[0]
-        training = wiring.training(config, open_store(config.data.store).splits["train"])
+    def _training(self) -> Iterator[trainer.Training]:
+        config: Config = cli.config_and_options(self.flags, doc="", required={})[0]
+        training = trainer.training(config, open_store(config.data.store).splits["train"])
         with contextlib.closing(training.batches):
             yield training
 
@@ -177,8 +183,8 @@ class Case:
 def records(run: Path) -> list[dict[str, Any]]:
     """Returns the records of a run without what a clock measured."""
     return [
-        {key: value for key, value in record.items() if not key.endswith(runlog.WALL_CLOCK)}
-        for record in runlog.read_records(run)
+        {key: value for key, value in record.items() if not key.endswith(metrics_log.WALL_CLOCK)}
+        for record in metrics_log.read_records(run)
     ]
 
 

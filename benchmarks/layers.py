@@ -21,7 +21,7 @@ import torch
 
 from benchmarks import pytorch_reference
 from benchmarks.speed import environment
-from painterjax import compilation
+from painterjax.distributed import compilation
 
 REPEATS = 5
 Layer = tuple[int, int, int]  # side, input channels, output channels

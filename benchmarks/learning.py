@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 
 from configs import throughput
-from painterjax import checks, cli, runfolder
-from painterjax.errors import InputError
+from painterjax.common import cli
+from painterjax.common.errors import InputError
+from painterjax.run import config_checks
+from painterjax.run import folder as run_folder
 
 RECIPE = "--config=configs/throughput.py"
 REFERENCE_SIZE = 64
@@ -51,7 +53,7 @@ def main() -> None:
     rows = []
     for seed in args.seeds:
         rows.append(compare(args.images, args.data, flags, seed=seed, minutes=args.minutes))
-        result = {"environment": runfolder.environment(), "seeds": rows, "mean": mean(rows)}
+        result = {"environment": run_folder.environment(), "seeds": rows, "mean": mean(rows)}
         args.json.write_text(json.dumps(result, indent=2) + "\n")
         print(json.dumps(rows[-1]), flush=True)
     print(json.dumps(mean(rows), indent=2))
@@ -60,8 +62,8 @@ def main() -> None:
 def check_recipe(flags: list[str], *, image_size: int) -> None:
     """Raises InputError where throughput.py cannot be trained with these flags."""
     config, _ = cli.config_and_options([RECIPE, *flags], doc="", required={})
-    checks.check_keys(config)
-    checks.check(config, image_size=image_size)
+    config_checks.check_keys(config)
+    config_checks.check(config, image_size=image_size)
 
 
 def check_new(*workdirs: Path) -> None:

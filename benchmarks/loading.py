@@ -27,7 +27,9 @@ import torch
 
 from benchmarks.speed import environment
 from configs import default
-from painterjax import benchmark, sampling, store, wiring
+from painterjax.data import sampling, store
+from painterjax.run import speed
+from painterjax.training import trainer
 
 SAMPLED_AT_ONCE = 1024
 GATHERED = 512
@@ -42,7 +44,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        split = on_disk(benchmark.random_split(args.image_size), Path(folder))
+        split = on_disk(speed.random_split(args.image_size), Path(folder))
         # Its workers are forked: before JAX starts its threads.
         dataloader = time_dataloader(split, args.batch_size, args.seconds)
         figures = {
@@ -102,7 +104,7 @@ def time_pipeline(split: store.Split, batch_size: int, seconds: float) -> float:
     """Images per second from the memory map to the device."""
     config = default.get_config()
     config.batch_size, config.num_epochs, config.data.residency = batch_size, 1_000_000, "host"
-    batches = wiring.training(config, split).batches
+    batches = trainer.training(config, split).batches
     rate = _per_s(lambda _: jax.block_until_ready(next(batches)), seconds)
     batches.close()
     return 3 * batch_size * rate

@@ -24,9 +24,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from painterjax import catalog, images, prepare, sources, store
-from painterjax.errors import InputError
-from tests import corpus, tiny
+from painterjax import prepare
+from painterjax.common.config import flatten
+from painterjax.common.errors import InputError
+from painterjax.data import catalog, images, sources, store
+from painterjax.run import config_checks
+from painterjax.run import folder as run_folder
+from tests.helpers import corpus, tiny
 
 BYTES = 3 * 2**30  # of address space
 SECONDS = 60
@@ -59,22 +63,21 @@ def main() -> None:
         print(name, json.dumps(figures[name], indent=2), flush=True)
     figures["page"] = page(work, minutes=args.minutes)
     print("page", json.dumps(figures["page"], indent=2))
-    from painterjax import runfolder  # JAX is not to be in the processes above.
 
-    figures["environment"] = runfolder.environment()
+    figures["environment"] = run_folder.environment()
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def page(work: Path, *, minutes: float) -> dict[str, Any]:
     """Trains a tiny run, serves it, and lets 64 abusive clients at it."""
-    from tests import test_explore_load
+    from tests.system import test_app_load
 
     trained = tiny.train(tiny.argv(work / "stores" / "whole", work / "trained"))
     assert trained.returncode == 0, trained.stderr
-    with test_explore_load.serving(work / "trained") as port:
-        left = test_explore_load.abuse(port, seconds=60 * minutes)
-    return {"clients": test_explore_load.CLIENTS, "minutes": minutes, **left}
+    with test_app_load.serving(work / "trained") as port:
+        left = test_app_load.abuse(port, seconds=60 * minutes)
+    return {"clients": test_app_load.CLIENTS, "minutes": minutes, **left}
 
 
 def judge(cases: Iterable[Case], folder: Path) -> dict[str, Any]:
@@ -185,7 +188,7 @@ def table_cases(folder: Path) -> Iterator[Case]:
             reasons = [_load(source, painting) for painting in source.paintings]
             if name.startswith("climbing"):
                 raise images.ImageError(next(filter(None, reasons)))
-            rows = [catalog.Entry("train", painting) for painting in source.paintings]
+            rows = [catalog.Row("train", painting) for painting in source.paintings]
             rows.sort(key=lambda row: row.painting.artist)
             assert catalog.from_csv(catalog.to_csv(rows)) == rows
 
@@ -240,16 +243,15 @@ def _opening(place: Path, content: dict[str, bytes], *, sealed: bool = False) ->
 def config_cases() -> Iterator[Case]:
     """Checks recipes that have a wrong value, of every type, for every key."""
     from configs import default
-    from painterjax import checks, runfolder
 
-    for key in runfolder.flatten(default.get_config().to_dict()):
+    for key in flatten(default.get_config().to_dict()):
         for wrong in corpus.WRONG:
             config = copy.deepcopy(default.get_config())
             _set(config, key, wrong)
 
             def case(config: Any = config) -> None:
-                checks.check_keys(config)
-                checks.check(config, image_size=256)
+                config_checks.check_keys(config)
+                config_checks.check(config, image_size=256)
 
             yield f"{key} is {wrong!r}", case
 
@@ -264,7 +266,6 @@ def _set(config: Any, key: str, value: Any) -> None:
 def run_cases(folder: Path) -> Iterator[Case]:
     """Reads damaged papers of a run, as every command does that takes one."""
     from configs import default
-    from painterjax import checks, runfolder
 
     folder.mkdir()
     (folder / "dataset.json").write_text('{"image_size": 64}')
@@ -272,9 +273,9 @@ def run_cases(folder: Path) -> Iterator[Case]:
 
     def case(data: bytes) -> None:
         (folder / "config.json").write_bytes(data)
-        config = runfolder.read_config(folder)
-        checks.check_keys(config)
-        checks.check(config, image_size=runfolder.read_image_size(folder))
+        config = run_folder.read_config(folder)
+        config_checks.check_keys(config)
+        config_checks.check(config, image_size=run_folder.read_image_size(folder))
 
     for name, data in corpus.json_damages(text, 200):
         yield f"config.json {name}", lambda data=data: case(data)

@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.kills import RECIPE
-from painterjax import prepare, runfolder, runlog
-from painterjax.store import open_store
+from painterjax import prepare
+from painterjax.data.store import open_store
+from painterjax.run import folder as run_folder
+from painterjax.run import metrics_log
 
 STORE = [
     "synthetic", "--artists", "32", "--paintings", "20", "--image-size", "32", "--workers", "1",
@@ -35,7 +37,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    figures = {**measure(args.output, steps=args.steps), "environment": runfolder.environment()}
+    figures = {**measure(args.output, steps=args.steps), "environment": run_folder.environment()}
     text = json.dumps(figures, indent=2)
     print(text)
     if args.json:
@@ -75,7 +77,7 @@ def _watch(process: subprocess.Popen, run: Path, *, last: int) -> tuple[np.ndarr
     """Looks at the memory with every new record until the last step; evaluation does not count."""
     seen: list[tuple[int, int]] = []
     while process.poll() is None and (not seen or seen[-1][0] < last):
-        step = max((record["step"] for record in runlog.read_records(run)), default=0)
+        step = max((record["step"] for record in metrics_log.read_records(run)), default=0)
         if step and (not seen or step > seen[-1][0]):
             seen.append((step, resident_bytes(process.pid)))
         time.sleep(0.02)

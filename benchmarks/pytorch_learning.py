@@ -19,8 +19,9 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from benchmarks import pytorch_reference
 from configs import default
-from painterjax import judging, sampling
-from painterjax.store import Split, open_store
+from painterjax.data import sampling
+from painterjax.data.store import Split, open_store
+from painterjax.metrics import evaluator
 
 BATCH_SIZE = 64  # of judging
 JUDGED_EVERY_MIN = 2.0
@@ -51,7 +52,7 @@ def learn(train: Split, test: Split, *, minutes: float, seed: int) -> dict[str, 
         torch.from_numpy(np.array(train.image_NxSxSxC)),
         sampling.artist_rows(train.artist_N),
     )
-    row_Tx3 = judging.fixed_triplets(test, count=recipe.eval.triplets)
+    row_Tx3 = evaluator.fixed_triplets(test, count=recipe.eval.triplets)
     trained_s, step, curve = 0.0, 0, []
     while trained_s < 60 * minutes:
         started_s = time.perf_counter()
@@ -62,7 +63,7 @@ def learn(train: Split, test: Split, *, minutes: float, seed: int) -> dict[str, 
         pytorch_reference.train_step(network, optimizer, branches, None, margin=recipe.loss.margin)
         trained_s, step = trained_s + time.perf_counter() - started_s, step + 1
         if trained_s > 60 * JUDGED_EVERY_MIN * (len(curve) + 1) or trained_s > 60 * minutes:
-            figures = judging.judge_quickly(embed(network, test), test.artist_N, row_Tx3)
+            figures = evaluator.judge_quickly(embed(network, test), test.artist_N, row_Tx3)
             curve.append({"minutes": trained_s / 60, "step": step, **figures})
             print(json.dumps(curve[-1]), flush=True)
     return {
@@ -72,7 +73,7 @@ def learn(train: Split, test: Split, *, minutes: float, seed: int) -> dict[str, 
         "steps": step,
         "images_per_s": 3 * recipe.batch_size * step / trained_s,
         "curve": curve,
-        "test": judging.judge(judging.compare(embed(network, test), test.artist_N), row_Tx3),
+        "test": evaluator.judge(evaluator.compare(embed(network, test), test.artist_N), row_Tx3),
     }
 
 

@@ -27,7 +27,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import default
-from painterjax import benchmark, cluster, mesh, runfolder, wiring
+from painterjax.distributed import processes, sharding
+from painterjax.run import folder as run_folder
+from painterjax.run import speed
+from painterjax.training import trainer
 
 LOCAL = Path(__file__).parents[1] / "launch" / "local.sh"
 WARM_UP, MEASURED = 3, 15
@@ -86,12 +89,12 @@ def start(count: int, argv: list[str], *, gpus: int) -> dict[str, Any]:
 
 def work(image_size: int, batch_size: int, dtype: str) -> None:
     """A process: measures with the others, and prints a row where it is the first."""
-    cluster.join()
+    processes.join()
     config = default.get_config()
     config.batch_size, config.model.dtype = batch_size * jax.device_count(), dtype
     config.data.residency = "device"
-    training = wiring.training(config, benchmark.random_split(image_size))
-    batch, state = next(training.batches), cluster.replicate(training.mesh, training.state)
+    training = trainer.training(config, speed.random_split(image_size))
+    batch, state = next(training.batches), processes.replicate(training.mesh, training.state)
     training.batches.close()
     gradient_bytes = sum(x.nbytes for x in jax.tree.leaves((state.params, state.proxies)))
 
@@ -109,18 +112,20 @@ def work(image_size: int, batch_size: int, dtype: str) -> None:
         "images_per_s": 1000 * training.images_per_step / step_ms["median"],
         "image_size": image_size,
         "dtype": dtype,
-        "environment": runfolder.environment(),
+        "environment": run_folder.environment(),
     }
-    if cluster.is_writer():
+    if processes.is_writer():
         print(json.dumps(row), flush=True)
-    cluster.part()
+    processes.part()
 
 
 def all_reduce(devices: jax.sharding.Mesh, size: int) -> Callable[[], jax.Array]:
     """Returns what sums an array of `size` bytes over all devices."""
     local = np.ones((jax.local_device_count(), size // 4), np.float32)
-    x_PxM = jax.make_array_from_process_local_data(mesh.split_along(devices, 0), local)
-    total = jax.jit(lambda x_PxM: jnp.sum(x_PxM, axis=0), out_shardings=mesh.replicated(devices))
+    x_PxM = jax.make_array_from_process_local_data(sharding.split_along(devices, 0), local)
+    total = jax.jit(
+        lambda x_PxM: jnp.sum(x_PxM, axis=0), out_shardings=sharding.replicated(devices)
+    )
     return lambda: total(x_PxM)
 
 

@@ -22,10 +22,11 @@ import faiss
 import numpy as np
 
 from benchmarks.judging import peak_bytes
-from painterjax import runfolder, search
-from painterjax.catalog import Painting
-from painterjax.index import Index
-from painterjax.vectors import Vectors
+from painterjax.data.catalog import Painting
+from painterjax.index import lookup
+from painterjax.index.index import Index
+from painterjax.run import folder as run_folder
+from painterjax.run.embeddings import Vectors
 
 DIM = 64
 PER_ARTIST = 100
@@ -49,7 +50,7 @@ def main() -> None:
             "dim": DIM,
             "add": added(Path(folder), collection),
             "search": searched(Path(folder), collection),
-            "environment": {**runfolder.environment(), "faiss": faiss.__version__},
+            "environment": {**run_folder.environment(), "faiss": faiss.__version__},
         }
     text = json.dumps(figures, indent=2)
     print(text)
@@ -109,7 +110,7 @@ def added(folder: Path, collection: Collection) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Filter:
-    """What a query by an artist asks of search.filtered, and which artists' paintings that leaves.
+    """What a query by an artist asks of lookup.filtered, and which artists' paintings that leaves.
 
     One artist and one century are those of the next artist: not where the query itself lies.
     """
@@ -193,11 +194,11 @@ def _found(
         if entry is not None:
             emb_D = index.embedding(entry.id)
         wanted = queries.filter.asked(collection, artist)
-        among_N = search.filtered(
+        among_N = lookup.filtered(
             index, entry, without_artist=queries.filter.without_artist, **wanted
         )
         skipped = None if entry is None else entry.id
-        nearest = search.nearest(index, emb_D, NEIGHBORS, among_N=among_N, skipped=skipped)
+        nearest = lookup.nearest(index, emb_D, NEIGHBORS, among_N=among_N, skipped=skipped)
         passed_ms.append(1000 * (time.perf_counter() - started_s))
         found.append([number for _, number in nearest])
     return found, passed_ms

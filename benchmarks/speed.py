@@ -32,7 +32,11 @@ import torch
 
 from benchmarks import pytorch_reference
 from configs import default
-from painterjax import augment, benchmark, runfolder, sampling, wiring
+from painterjax.data import sampling
+from painterjax.model import augment
+from painterjax.run import folder as run_folder
+from painterjax.run import speed
+from painterjax.training import trainer
 
 Turn = Callable[[int], None]  # takes that many steps and waits for the last
 
@@ -66,7 +70,7 @@ def main() -> None:
 def environment() -> dict[str, Any]:
     """What ran, PyTorch included."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return {**runfolder.environment(), "torch": torch.__version__, "torch_device": device,
+    return {**run_folder.environment(), "torch": torch.__version__, "torch_device": device,
             "torch_threads": torch.get_num_threads()}  # fmt: skip
 
 
@@ -169,7 +173,7 @@ def painterjax_turn(image_size: int, batch_size: int, dtype: str) -> Turn:
     config = default.get_config()
     config.batch_size, config.model.dtype = batch_size, dtype
     config.augmentation = dataclasses.asdict(augment.Augmentation())
-    training = wiring.training(config, benchmark.random_split(image_size))
+    training = trainer.training(config, speed.random_split(image_size))
     batch, state = next(training.batches), training.state
     training.batches.close()
 
@@ -191,7 +195,7 @@ def pytorch_turn(image_size: int, batch_size: int, dtype: str, *, compiled: bool
     network: Any = pytorch_reference.StyleNet(image_size=image_size)
     network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=device == "cuda")
-    split = benchmark.random_split(image_size)
+    split = speed.random_split(image_size)
     artists = sampling.artist_rows(split.artist_N)
     row_BxT = sampling.triplets(artists, batch_size=batch_size, seed=0, index=0)
     images = torch.from_numpy(split.image_NxSxSxC[row_BxT.T.reshape(-1)])

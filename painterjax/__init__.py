@@ -1,24 +1,23 @@
-"""painterjax: a JAX trainer for embeddings of painters' styles; load() is its Python side."""
+"""painterjax: a JAX trainer for embeddings of painters' styles."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from painterjax import stopping
+from painterjax.common import signals
 
 if TYPE_CHECKING:
-    from painterjax.api import Style
+    from painterjax.run.style import StyleEmbedder
 
-if sys.argv[:1] == ["-m"]:  # While `python -m painterjax.train` looks for what it is to run.
-    stopping.leave_at_once()
+if signals.started_module().startswith("painterjax."):  # By `python -m`; an import changes nothing.
+    signals.leave_at_once()
 
 
-def load(path: str | Path) -> "Style":
-    """Loads a run's best network, or what painterjax.export wrote, ready to embed images.
+def load(path: str | Path) -> "StyleEmbedder":
+    """Loads a run's best network, or an exported one, ready to embed images.
 
     Raises:
-      InputError: there is neither, or it has no checkpoint.
+      InputError: `path` holds neither, or the run has no checkpoint.
     """
-    from painterjax import api  # Imports JAX, which commands without a network do without.
+    from painterjax.run import style  # Imports JAX, which some commands do without.
 
-    return api.load(Path(path))
+    return style.load(Path(path))

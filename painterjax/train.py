@@ -22,36 +22,30 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from painterjax import (
-    checks,
-    cli,
-    cluster,
-    compilation,
-    evaluate,
-    files,
-    objectives,
-    pipeline,
-    runfolder,
-    runlog,
-    stopping,
-    tensorboard,
-    validation,
-    wiring,
-)
-from painterjax.checkpoint import BEST_BY, Checkpoints
-from painterjax.errors import DivergedError
-from painterjax.objectives import Scalars
-from painterjax.step import TrainState
-from painterjax.store import Store, open_store, verify
+from painterjax.common import cli, files, signals
+from painterjax.common.config import Config
+from painterjax.common.errors import DivergedError
+from painterjax.common.memory import full_memory_explained
+from painterjax.common.progress import Progress
+from painterjax.data import pipeline
+from painterjax.data.store import Store, open_store, verify
+from painterjax.distributed import compilation, processes
+from painterjax.losses import objectives
+from painterjax.losses.objectives import Scalars
+from painterjax.run import config_checks, evaluation, metrics_log, tensorboard
+from painterjax.run import folder as run_folder
+from painterjax.run.checkpoint import BEST_BY, Checkpoints
+from painterjax.training import trainer, validation
+from painterjax.training.step import TrainState
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.train`."""
     compilation.keep_on_disk()
     if any(word.startswith("--distributed") for word in argv):
-        cluster.join()
-    with cluster.deaths_explained():
-        with cluster.together():
+        processes.join()
+    with processes.deaths_explained():
+        with processes.together():
             config, given = cli.config_and_options(
                 argv,
                 doc=__doc__ or "",
@@ -61,7 +55,7 @@ def main(argv: list[str]) -> None:
         train(config, Path(given["workdir"]))
 
 
-def train(config: runfolder.Config, run: Path) -> None:
+def train(config: Config, run: Path) -> None:
     """Trains to the config's last epoch, from the newest checkpoint of `run` if it has one.
 
     Of several processes one, the writer, keeps the run folder and judges; the others take the same
@@ -74,41 +68,41 @@ def train(config: runfolder.Config, run: Path) -> None:
       PeerError: another process died.
       Stopped: a process was told to stop; the checkpoint of the last step is written.
     """
-    with cluster.together() as mine:
-        checks.check_keys(config)
+    with processes.together() as mine:
+        config_checks.check_keys(config)
         store = open_store(config.data.store)
-        checks.check(config, image_size=store.image_size)
+        config_checks.check(config, image_size=store.image_size)
         mine.update(config=config.to_dict(), dataset=store.info)
-        if cluster.is_writer():
+        if processes.is_writer():
             print("train: setting up", file=sys.stderr)
-            runfolder.check_folder(run)
-            runfolder.check_same(run, "config", config.to_dict())
-            runfolder.check_same(run, "dataset", store.info)
-    with cluster.together():
+            run_folder.check_folder(run)
+            run_folder.check_same(run, "config", config.to_dict())
+            run_folder.check_same(run, "dataset", store.info)
+    with processes.together():
         verify(store.path)
-    with cluster.together(), wiring.full_memory_explained():
-        checks.check_devices(config, jax.device_count())
-        validator = validation.prepare(config, store) if cluster.is_writer() else None
+    with processes.together(), full_memory_explained():
+        config_checks.check_devices(config, jax.device_count())
+        validator = validation.prepare(config, store) if processes.is_writer() else None
         training = _training(config, store)
     # Of a stop all processes learn in the next block.
-    with contextlib.suppress(stopping.Stopped), contextlib.closing(training.batches):
+    with contextlib.suppress(signals.Stopped), contextlib.closing(training.batches):
         if validator:
             _write(config, run, store, training, validator)
         else:
             _follow(config, training)
-    with cluster.together():
-        stopping.raise_if_asked()
-        if cluster.is_writer():
-            evaluate.evaluate(run)
+    with processes.together():
+        signals.raise_if_asked()
+        if processes.is_writer():
+            evaluation.evaluate(run)
             print(f"run: {run}")
-    cluster.part()
+    processes.part()
 
 
-def _training(config: runfolder.Config, store: Store) -> wiring.Training:
+def _training(config: Config, store: Store) -> trainer.Training:
     needed, free = pipeline.budget(store.splits["train"])
-    training = wiring.training(config, store.splits["train"])
+    training = trainer.training(config, store.splits["train"])
     place = "device" if training.image_NxSxSxC is not None else "host"
-    if cluster.is_writer():
+    if processes.is_writer():
         print(
             f"train: {needed / 1e9:.2f} GB of images live on the {place} (data.residency="
             f"{config.data.residency}, {free / 1e9:.2f} GB were free on the device)",
@@ -118,49 +112,49 @@ def _training(config: runfolder.Config, store: Store) -> wiring.Training:
 
 
 def _write(
-    config: runfolder.Config,
+    config: Config,
     run: Path,
     store: Store,
-    training: wiring.Training,
+    training: trainer.Training,
     validator: validation.Validation,
 ) -> None:
     """Trains and keeps the run folder."""
-    with wiring.full_memory_explained(), contextlib.ExitStack() as stack:
+    with full_memory_explained(), contextlib.ExitStack() as stack:
         state, start, window = training.state, 0, []
-        with cluster.together():
+        with processes.together():
             run.mkdir(parents=True, exist_ok=True)
             stack.enter_context(files.claimed(run))
-            runfolder.begin(run, config, store.info)
+            run_folder.begin(run, config, store.info)
             checkpoints = stack.enter_context(contextlib.closing(Checkpoints(run, clean=True)))
             if start := checkpoints.latest_step or 0:
                 state, window = checkpoints.restore(state, training.batches)
             log = stack.enter_context(
-                runlog.MetricsLog(run, last_step=start, recorded=start - len(window))
+                metrics_log.MetricsLog(run, last_step=start, recorded=start - len(window))
             )
         _loop(config, training, validator, checkpoints, log, start, state, window)
 
 
 def _loop(
-    config: runfolder.Config,
-    training: wiring.Training,
+    config: Config,
+    training: trainer.Training,
     validator: validation.Validation,
     checkpoints: Checkpoints,
-    log: runlog.MetricsLog,
+    log: metrics_log.MetricsLog,
     start: int,
     state: TrainState,
     window: list[dict[str, float]],
 ) -> None:
     plan = training.plan
-    with runlog.Progress("train", total=plan.num_steps, unit="step", done=start) as progress:
+    with Progress("train", total=plan.num_steps, unit="step", done=start) as progress:
         if not start:
             title, sheet_HxWxC = tensorboard.tuples(config, training)
             log.write_image(step=1, title=title, image_HxWxC=sheet_HxWxC)
         recorder = _Recorder(log, progress, config, training, window)
         save = functools.partial(_save, training, validator, checkpoints, recorder)
-        with stopping.held():
+        with signals.held():
             if start and plan.ends_epoch(start) and not checkpoints.latest_is_validated:
                 save(state, start)  # An earlier start was stopped while it validated.
-            agreement = cluster.Agreement(training.mesh)
+            agreement = processes.Agreement(training.mesh)
             for steps, trained, scalars, wait_s in _dispatches(training, state, start):
                 recorder.push(steps, scalars, wait_s)
                 checkpoints.check()
@@ -171,40 +165,40 @@ def _loop(
                 if told:
                     break
             checkpoints.wait()
-            cluster.share(None)  # Who was told to stop would not wait for it any more.
+            processes.share(None)  # Who was told to stop would not wait for it any more.
 
 
-def _follow(config: runfolder.Config, training: wiring.Training) -> None:
+def _follow(config: Config, training: trainer.Training) -> None:
     """Takes the steps that the writer takes."""
-    with cluster.together():
+    with processes.together():
         pass  # The writer opens the run folder.
-    with wiring.full_memory_explained(), stopping.held():
-        agreement = cluster.Agreement(training.mesh)
+    with full_memory_explained(), signals.held():
+        agreement = processes.Agreement(training.mesh)
         for steps, *_ in _dispatches(training, training.state, start=0):
             told = agreement.stop()
             if told or training.plan.ends_window(steps[-1], config.checkpoint_every_steps):
                 told = agreement.stop_now()
             if told:
                 break
-        cluster.share(None)
+        processes.share(None)
 
 
 def _dispatches(
-    training: wiring.Training, state: TrainState, start: int
+    training: trainer.Training, state: TrainState, start: int
 ) -> Iterator[tuple[range, TrainState, Scalars, float]]:
     """Trains, in all processes from the writer's state, which `start` steps came to."""
-    start, position = cluster.share((start, training.batches.get_state()))
+    start, position = processes.share((start, training.batches.get_state()))
     training.batches.set_state(position)
-    dispatches = training.drive(cluster.replicate(training.mesh, state), after=start)
+    dispatches = training.drive(processes.replicate(training.mesh, state), after=start)
     # It compiles, and nothing is lost yet; but several processes stop together.
     alone = jax.process_count() == 1
-    with stopping.released() if alone else contextlib.nullcontext():
+    with signals.released() if alone else contextlib.nullcontext():
         first = list(itertools.islice(dispatches, 1))
     return itertools.chain(first, dispatches)
 
 
 def _save(
-    training: wiring.Training,
+    training: trainer.Training,
     validator: validation.Validation,
     checkpoints: Checkpoints,
     recorder: "_Recorder",
@@ -216,7 +210,7 @@ def _save(
     figures = {}
     if training.plan.ends_epoch(step):
         # Who is told to stop while he judges saves what he has; the next start judges it.
-        with contextlib.suppress(stopping.Stopped), stopping.released():
+        with contextlib.suppress(signals.Stopped), signals.released():
             figures = validator.judge(state)
     if figures:
         recorder.write(step, "val", figures)
@@ -239,10 +233,10 @@ class _Recorder:
 
     def __init__(
         self,
-        log: runlog.MetricsLog,
-        progress: runlog.Progress,
-        config: runfolder.Config,
-        training: wiring.Training,
+        log: metrics_log.MetricsLog,
+        progress: Progress,
+        config: Config,
+        training: trainer.Training,
         window: list[dict[str, float]],
     ) -> None:
         self.log, self.progress, self.config, self.training = log, progress, config, training
@@ -309,4 +303,4 @@ class _Recorder:
 
 
 if __name__ == "__main__":
-    cli.run(main, "train", cluster.leave)
+    cli.run(main, "train", processes.leave)

@@ -18,8 +18,12 @@ import numpy as np
 import pytest
 
 from configs import default
-from painterjax import augment, catalog, parallel, prepare, runfolder, store, synthetic
-from tests import tiny
+from painterjax import prepare
+from painterjax.common import process_pool
+from painterjax.common.config import Config
+from painterjax.data import catalog, store, synthetic
+from painterjax.model import augment
+from tests.helpers import tiny
 
 # Shells ignore Ctrl-C for what they start in the background, and nohup a hang-up: so would all that
 # tests start.
@@ -61,7 +65,7 @@ def split() -> store.Split:
 
 
 @pytest.fixture
-def config() -> runfolder.Config:
+def config() -> Config:
     """The default recipe without augmentation, with few tuples."""
     config = default.get_config()
     config.batch_size = 4
@@ -72,7 +76,9 @@ def config() -> runfolder.Config:
 @pytest.fixture
 def no_workers(monkeypatch) -> None:
     """Decodes in the test's process, which takes no start of another."""
-    monkeypatch.setattr(parallel, "ordered_map", lambda function, items, _: map(function, items))
+    monkeypatch.setattr(
+        process_pool, "ordered_map", lambda function, items, _: map(function, items)
+    )
 
 
 @pytest.fixture(scope="session")

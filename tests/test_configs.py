@@ -7,19 +7,20 @@ from pathlib import Path
 import pytest
 
 from configs import default
-from painterjax import checks, runfolder
+from painterjax.common.config import flatten
+from painterjax.run import config_checks
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 
 
 def _keys() -> dict[str, object]:
-    return runfolder.flatten(default.get_config().to_dict())
+    return flatten(default.get_config().to_dict())
 
 
 def _used() -> set[str]:
     """Dotted names behind `config.` in the package: keys, or groups that are passed whole."""
-    text = "\n".join(path.read_text() for path in (ROOT / "painterjax").glob("*.py"))
+    text = "\n".join(path.read_text() for path in (ROOT / "painterjax").rglob("*.py"))
     code = re.sub(r'"""(?s:.*?)"""', "", text)
     others = {"to_dict", "lock", "json"}  # methods of a ConfigDict, and config.json
     return set(re.findall(r"(?<!jax\.)\bconfig\.([a-z_]+(?:\.[a-z_]+)*)", code)) - others
@@ -37,7 +38,13 @@ def test_every_used_key_is_declared():
 
 
 @pytest.mark.parametrize(
-    "key", [*checks.POSITIVE, *checks.NOT_NEGATIVE, *checks.WHOLE_NUMBERS, *checks.CHOICES]
+    "key",
+    [
+        *config_checks.POSITIVE,
+        *config_checks.NOT_NEGATIVE,
+        *config_checks.WHOLE_NUMBERS,
+        *config_checks.CHOICES,
+    ],
 )
 def test_every_checked_key_is_declared(key):
     assert key in _keys()
@@ -46,11 +53,11 @@ def test_every_checked_key_is_declared(key):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_has_just_the_default_s_keys_and_types(recipe):
     module = importlib.import_module(f"configs.{recipe}")
-    keys = runfolder.flatten(module.get_config().to_dict())
+    keys = flatten(module.get_config().to_dict())
     expected = _keys()
     assert keys.keys() == expected.keys()
     assert [k for k in keys if type(keys[k]) is not type(expected[k])] == []
-    checks.check(module.get_config(), image_size=64)
+    config_checks.check(module.get_config(), image_size=64)
     with pytest.raises(AttributeError):
         module.get_config().epochs = 3
 
@@ -62,9 +69,7 @@ def test_a_recipe_s_docstring_names_its_command(recipe):
 
 
 def test_the_reference_is_the_reference():
-    keys = runfolder.flatten(
-        importlib.import_module("configs.painter_by_numbers").get_config().to_dict()
-    )
+    keys = flatten(importlib.import_module("configs.painter_by_numbers").get_config().to_dict())
     reference = {
         "batch_size": 8,
         "num_epochs": 50,

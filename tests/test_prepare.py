@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from painterjax import catalog, files, prepare, store, synthetic
-from painterjax.errors import InputError
+from painterjax import prepare
+from painterjax.common import files
+from painterjax.common.errors import InputError
+from painterjax.data import catalog, store, synthetic
 
 SIZE = 32
 

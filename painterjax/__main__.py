@@ -1,0 +1,44 @@
+"""The console script: `painterjax <command> ...` is `python -m painterjax.<command> ...`."""
+
+import importlib
+import sys
+
+from painterjax.common import signals
+
+COMMANDS = {
+    "prepare": "turn a collection of paintings into a store",
+    "train": "train an embedding of painters' styles and evaluate it",
+    "evaluate": "judge a run on artists seen and never seen in training",
+    "embed": "write the embeddings of a split or a folder of images",
+    "search": "find the nearest paintings of an index",
+    "report": "write figures, plots and examples of a run as one page",
+    "explore": "serve a web page with a map, neighbors and comparisons",
+    "submit": "score pairs of paintings for Kaggle",
+    "export": "write the network as StableHLO and safetensors",
+    "benchmark": "measure how fast a recipe trains on this machine",
+}
+
+
+def main() -> None:
+    """Runs the command that the first argument names."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name in ("-h", "--help"):
+        print(usage())
+        sys.exit(0)
+    if name not in COMMANDS:
+        print(f"painterjax: error: unknown command {name!r}\n{usage()}", file=sys.stderr)
+        sys.exit(2)
+    signals.leave_at_once()
+    del sys.argv[1]
+    command = importlib.import_module(f"painterjax.{name}")
+    command.cli.run(command.main, name)
+
+
+def usage() -> str:
+    """Returns one line for each command."""
+    lines = [f"  {name:10} {what}" for name, what in COMMANDS.items()]
+    return "\n".join(["usage: painterjax <command> [arguments]", "", *lines])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What every part uses: errors, files, flags, signals, progress, recipes."""

@@ -1,0 +1,60 @@
+"""SHA-256 of a folder's files, in the format of the command `sha256sum`.
+
+    cd runs/quickstart/checkpoints/120 && sha256sum --check SHA256SUMS
+
+A folder is sealed when it is whole, so that one without SHA256SUMS is one that was cut short.
+"""
+
+import hashlib
+from pathlib import Path
+
+from painterjax.common import files
+
+NAME = "SHA256SUMS"
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(folder: Path) -> None:
+    """Writes SHA256SUMS: a line for each file at any depth."""
+    files.write_text(folder / NAME, _text(_digests(folder)))
+
+
+def is_sealed(folder: Path) -> bool:
+    """Returns whether a folder has its SHA256SUMS."""
+    return (folder / NAME).is_file()
+
+
+def damage(folder: Path) -> dict[str, str]:
+    """Returns what is wrong with each file of a sealed folder: it is missing, new or changed.
+
+    Empty where every byte is as it was sealed.
+
+    Raises:
+      OSError: a file cannot be read.
+    """
+    if not is_sealed(folder):
+        return {NAME: "is missing"}
+    text, found = (folder / NAME).read_text(errors="replace"), _digests(folder)
+    if text == _text(found):
+        return {}
+    pairs = (line.partition("  ") for line in text.split("\n") if line)
+    sealed = {name: digest for digest, _, name in pairs}
+    wrong = dict.fromkeys(sealed.keys() - found.keys(), "is missing")
+    wrong |= dict.fromkeys(found.keys() - sealed.keys(), "is new")
+    common = found.keys() & sealed.keys()
+    wrong |= {name: "has changed" for name in common if found[name] != sealed[name]}
+    return wrong or {NAME: "has changed"}
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
+
+
+def _text(digests: dict[str, str]) -> str:
+    return "".join(f"{digest}  {name}\n" for name, digest in digests.items())

@@ -1,0 +1,223 @@
+"""What all commands share: how they start, how they fail, and how they read flags."""
+
+import argparse
+import errno
+import functools
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import flags
+from ml_collections import config_dict, config_flags
+
+from painterjax.common import files, signals
+from painterjax.common.config import find_recipe, recipe_folder
+from painterjax.common.errors import DivergedError, InputError, PeerError
+
+FAILED = DIVERGED = 1
+USAGE_ERROR = 2
+PEER_DIED = 3
+SIGNALED = 128  # plus the signal's number, as shells have it
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EACCES, errno.EPERM)
+EMPTY = "is empty, perhaps by a variable that is not set"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser with the command's docstring as help and one-line errors."""
+
+    def __init__(self, doc: str, **kwargs) -> None:
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=doc, formatter_class=formatter, **kwargs)
+        self.register("type", Path, _path)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see --help")
+
+
+def check_json(path: Path | None) -> None:
+    """Refuses a --json that could not be written once all work is done."""
+    if path is None:
+        return
+    if path.is_dir():
+        state = "it is a folder"
+    elif not path.parent.is_dir():
+        state = "its folder does not exist, make it first"
+    elif not os.access(path.parent if files.is_replaced(path) else path, os.W_OK):
+        state = "it cannot be written, choose a folder that can be written to"
+    else:
+        return
+    raise InputError(f"--json is {str(path)!r}: {state}")
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError(EMPTY)
+    return Path(text)
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Adds --workers: how many processes decode images."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser.add_argument("--workers", type=_positive, default=cores, help="processes (all cores)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return int(text)
+
+
+def run(
+    main: Callable[[list[str]], None],
+    command: str,
+    leave: Callable[[int], NoReturn] = sys.exit,
+) -> NoReturn:
+    """Runs a command's `main` on the process's arguments and exits, by `leave`, with its status.
+
+    A user's mistake or a failing disk ends in one line and status 2, a diverged training in one
+    and status 1, a process whose training lost another in one and status 3, Ctrl-C and SIGTERM in
+    one and status 130 and 143.
+    """
+    signals.heed(functools.partial(_leave, command))
+    try:
+        main(sys.argv[1:])
+        status = 0
+    except InputError as error:
+        status = _say(USAGE_ERROR, f"painterjax.{command}: error: {error}")
+    except OSError as error:
+        status = _say(USAGE_ERROR, f"painterjax.{command}: error: {reason(error)}")
+    except DivergedError as error:
+        status = _say(DIVERGED, f"painterjax.{command}: {error}")
+    except PeerError as error:
+        status = _say(PEER_DIED, f"painterjax.{command}: {error}")
+    except signals.Stopped as stopped:
+        _say_stopped(command, stopped.number)
+        status = SIGNALED + stopped.number
+    except Exception:
+        traceback.print_exc()
+        status = FAILED
+    leave(status)
+
+
+def reason(error: OSError) -> str:
+    """Returns what went wrong with a file, and what to do."""
+    if error.errno in FULL:
+        return f"{error}: free some space and run it again"
+    if error.errno in FORBIDDEN and error.filename and not _can_be_read(error.filename):
+        return f"{error}: it cannot be read, check its permissions"
+    if error.errno in (*FORBIDDEN, errno.EROFS):
+        return f"{error}: choose a folder that can be written to"
+    return str(error)
+
+
+def _can_be_read(name: str) -> bool:
+    """Whether a file can be; or could be, were it there."""
+    if os.path.exists(name):
+        return os.access(name, os.R_OK)
+    return os.access(os.path.dirname(name) or ".", os.X_OK)
+
+
+def _say(status: int, line: str) -> int:
+    print(line, file=sys.stderr)
+    return status
+
+
+def _leave(command: str, number: int) -> NoReturn:
+    """Ends the process in whatever it is busy with."""
+    _say_stopped(command, number)
+    os._exit(SIGNALED + number)
+
+
+def _say_stopped(command: str, number: int) -> None:
+    word = signals.WORDS[signal.Signals(number)]
+    print(f"\npainterjax.{command}: {word}; run it again to go on", file=sys.stderr, flush=True)
+
+
+def config_and_options(
+    argv: list[str],
+    *,
+    doc: str,
+    required: dict[str, str],
+    optional: dict[str, str] | None = None,
+    switches: dict[str, str] | None = None,
+) -> tuple[config_dict.ConfigDict, dict[str, Any]]:
+    """Reads `--config FILE`, its overrides `--config.key=value`, and other string options.
+
+    Args:
+      argv: the arguments behind the command's name.
+      doc: what `--help` prints.
+      required: names of options that must be given, and what each is.
+      optional: names of options that may be left out, which are None then.
+      switches: names of options without a value, which are True or False.
+
+    Raises:
+      InputError: a flag, key, type or file is wrong; the message names it.
+    """
+    if "--help" in argv or "-h" in argv:
+        print(doc)
+        sys.exit(0)
+    values, command = flags.FlagValues(), ["painterjax", *_with_recipe_paths(argv)]
+    # Recipes import their base as `configs.default`; a folder of that name at hand comes first.
+    if (parent := str(recipe_folder().parent)) not in sys.path:
+        sys.path.append(parent)
+    config_flags.DEFINE_config_file(
+        "config", help_string="recipe", flag_values=values, sys_argv=command
+    )
+    options = {**required, **(optional or {})}
+    for name, meaning in options.items():
+        flags.DEFINE_string(name, None, meaning, flag_values=values)
+    for name, meaning in (switches or {}).items():
+        flags.DEFINE_bool(name, False, meaning, flag_values=values)
+    try:
+        positional = values(command)[1:]
+        config = values["config"].value
+        if config is not None:
+            config.lock()  # A recipe that cannot be loaded says so at its first use.
+    except Exception as error:  # A recipe is a program, and can fail with anything.
+        raise InputError(f"{_reason(error)}; see --help") from error
+    if config is None:
+        raise InputError("--config configs/NAME.py is required; see --help")
+    given = {name: values[name].value for name in (*options, *(switches or {}))}
+    for name, meaning in required.items():
+        if given[name] is None:
+            raise InputError(f"--{name} is required: {meaning}; see --help")
+    for name, value in given.items():
+        if value == "":
+            raise InputError(f"--{name} {EMPTY}; see --help")
+    if positional:
+        raise InputError(f"unexpected argument {positional[0]!r}; see --help")
+    return config, given
+
+
+def _with_recipe_paths(argv: list[str]) -> list[str]:
+    """Replaces the name behind `--config` by the path of the shipped recipe."""
+    words = list(argv)
+    for i, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag in ("--config", "-config"):
+            if equals:
+                words[i] = f"{flag}={find_recipe(value)}"
+            elif i + 1 < len(words):
+                words[i + 1] = find_recipe(words[i + 1])
+    return words
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in one line; ml_collections wraps a wrong key's KeyError in another."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    if isinstance(error, KeyError) and error.args:
+        reason = f"unknown key {error.args[0]}"
+    elif isinstance(error, flags.Error):
+        reason = str(error)
+    elif isinstance(error, OSError):
+        reason = str(error).rpartition("\n")[2]  # Before it ml_collections says where it looked.
+    else:
+        reason = f"{type(error).__name__}: {error}"
+    return " ".join(reason.split())

@@ -1,0 +1,88 @@
+"""A map over worker processes: in order, in bounded memory, safe to interrupt."""
+
+import collections
+import concurrent.futures.process
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from painterjax.common import signals
+from painterjax.common.errors import InputError
+
+AHEAD = 4  # Items in flight per worker; what bounds the memory.
+
+
+def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator:
+    """Yields function(item) for each item, in order, computed by `workers` processes.
+
+    Raises:
+      InputError: a worker died, or ran out of memory.
+      Stopped: the process was told to stop; what was yielded is whole.
+    """
+    # Spawned workers start clean; forked ones would copy the locks of threads that run here.
+    context = multiprocessing.get_context("spawn")
+    flight = collections.deque()
+    others = multiprocessing.active_children()
+    # An exception from a signal within the executor can lock it for ever.
+    with (
+        signals.held(),
+        concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool,
+    ):
+        try:
+            for item in items:
+                flight.append(_submit(pool, function, item))
+                if len(flight) >= AHEAD * workers:
+                    yield _result(flight.popleft())
+            while flight:
+                yield _result(flight.popleft())
+        except concurrent.futures.process.BrokenProcessPool as error:
+            signals.raise_if_asked()  # Some supervisors send SIGTERM to workers as well.
+            raise InputError("a worker died, perhaps of memory: use fewer --workers") from error
+        except MemoryError as error:
+            _end(pool, others)
+            raise InputError("a worker ran out of memory: use fewer --workers") from error
+        except BaseException:
+            _end(pool, others)
+            raise
+
+
+def _submit(
+    pool: concurrent.futures.Executor, function: Callable[[Any], Any], item: Any
+) -> concurrent.futures.Future:
+    # A worker that starts here inherits the mask: a terminal sends Ctrl-C to it as well.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(function, item)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _result(future: concurrent.futures.Future) -> Any:
+    while not concurrent.futures.wait([future], timeout=0.1).done:
+        signals.raise_if_asked()
+    signals.raise_if_asked()
+    return future.result()
+
+
+def _end(pool: concurrent.futures.Executor, others: list[BaseProcess]) -> None:
+    """Ends the workers, and not the `others`, whatever they are at: importing takes seconds."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in multiprocessing.active_children():
+        if process not in others:
+            process.kill()
+
+
+def _start_worker() -> None:
+    """Lets a worker end when its parent was killed; it would wait for work for ever."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "runs in a worker"
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,141 @@
+"""From the bytes of any image file to uint8 pixels, or a named reason why not; and to JPEG."""
+
+import base64
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# Formats that museums and web collections use. Others stay closed: some of Pillow's readers start
+# other programs (EPS starts Ghostscript).
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM", "AVIF")
+MIN_SIDE = 32
+MAX_SIZE = 4096  # of a decoded square
+# Pillow's own limit, about 9,459 x 9,459 pixels: a quarter of a gigabyte once decoded.
+MAX_PIXELS = 89_478_485
+# A file of 16 bits and four channels of so many pixels has 0.7 GB.
+MAX_BYTES = 2**30
+# A progressive JPEG has some 10; each costs its time, a tenth of a second at 9,400 x 9,400 pixels.
+MAX_SCANS = 100
+
+
+class ImageError(ValueError):
+    """The file cannot become a picture; the message is the reason."""
+
+
+class FormatError(ImageError):
+    """The file is no image, or of a format that stays closed."""
+
+
+def read(path: Path) -> bytes:
+    """Returns a file's bytes; raises ImageError where it is no file, unreadable or too large."""
+    try:
+        if path.exists() and not path.is_file():
+            raise ImageError("not a file")  # Reading a pipe could wait for ever.
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ImageError(f"{size} bytes: more than {MAX_BYTES}")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError("file is missing") from error
+    except OSError as error:
+        raise ImageError(f"file cannot be read: {error.strerror}") from error
+
+
+def decode(data: bytes, *, size: int) -> np.ndarray:
+    """Decodes an image file, crops its center to a square and resizes it.
+
+    Args:
+      data: the whole file; its contents tell the format, not its name.
+      size: the side S of the result in pixels.
+
+    Returns:
+      uint8 array of shape (S, S, 3): RGB, upright by EXIF, the first frame of an animation,
+      16-bit channels scaled to 8, transparency laid on white.
+
+    Raises:
+      ImageError: the file is empty, no image, truncated, too small, too large or too slow.
+    """
+    if not data:
+        raise ImageError("empty file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of harmless damage in metadata.
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise ImageError(f"more than {MAX_PIXELS} pixels") from error
+        except MemoryError:
+            raise  # No fault of the file's.
+        except Exception as error:
+            raise FormatError("not an image that can be read") from error
+        if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+            raise ImageError(f"more than {MAX_SCANS} scans")
+        return to_square(image, size=size)
+
+
+def to_square(image: Image.Image, *, size: int) -> np.ndarray:
+    """Crops and resizes an opened image as `decode` does; a JPEG not yet loaded is changed.
+
+    Raises:
+      ImageError: the image is truncated, too small or too large.
+    """
+    _check_size(image)
+    try:
+        # JPEGs decode at 1/2, 1/4 or 1/8 of their size where that still leaves twice ours.
+        image.draft(None, (2 * size, 2 * size))
+        image.load()
+        image = _to_rgb(_upright(image))
+    except MemoryError:
+        raise  # No fault of the file's.
+    except Exception as error:  # Pillow's readers raise almost any type on damaged data.
+        raise ImageError(f"damaged image: {error}") from error
+    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+
+
+def thumbnail(image_SxSxC: np.ndarray, size: int) -> np.ndarray:
+    """Returns a picture with a side of at most `size` pixels."""
+    if len(image_SxSxC) <= size:
+        return image_SxSxC
+    image = Image.fromarray(image_SxSxC)
+    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
+
+
+def jpeg(image_HxWxC: np.ndarray) -> bytes:
+    """Returns a picture as a JPEG file."""
+    data = io.BytesIO()
+    Image.fromarray(image_HxWxC).save(data, "JPEG", quality=85)
+    return data.getvalue()
+
+
+def jpeg_url(image_HxWxC: np.ndarray) -> str:
+    """Returns a picture as a URL that holds it whole."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(image_HxWxC)).decode()
+
+
+def _check_size(image: Image.Image) -> None:
+    width, height = image.size
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{width} x {height} pixels: a side is below {MIN_SIDE}")
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{width} x {height} pixels: more than {MAX_PIXELS}")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Damaged metadata takes nothing from the picture.
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":  # convert() would clip these to 255
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed white")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")

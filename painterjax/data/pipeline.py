@@ -1,0 +1,186 @@
+"""The Grain pipeline: from the number of a dispatch to its batches on the device.
+
+Row numbers are all that must travel where a split's images live on the device. Where they do not,
+a batch brings its own images. Each process draws the row numbers of all devices, which is
+arithmetic, but gathers only the images of its own.
+"""
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import grain
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from painterjax.common.errors import InputError
+from painterjax.data import sampling
+from painterjax.data.store import Split
+from painterjax.common import memory
+from painterjax.distributed import sharding
+
+RESIDENCIES = ("auto", "device", "host")
+# With `auto`, images may take this share of the device's free memory; the step needs the rest.
+RESIDENT_SHARE = 0.5
+HOST_THREADS = 4
+
+Batch = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Which steps each dispatch takes: up to L of them, none from beyond the end of an epoch.
+
+    >>> plan = Plan(num_epochs=2, steps_per_epoch=5, steps_per_dispatch=2)
+    >>> [list(plan.steps(dispatch)) for dispatch in range(plan.num_dispatches)]
+    [[1, 2], [3, 4], [5], [6, 7], [8, 9], [10]]
+    """
+
+    num_epochs: int
+    steps_per_epoch: int
+    steps_per_dispatch: int
+
+    @property
+    def num_steps(self) -> int:
+        """The number of steps to the run's end."""
+        return self.num_epochs * self.steps_per_epoch
+
+    @property
+    def num_dispatches(self) -> int:
+        """The number of dispatches to the run's end."""
+        return self.num_epochs * self._dispatches_per_epoch
+
+    @property
+    def _dispatches_per_epoch(self) -> int:
+        return -(-self.steps_per_epoch // self.steps_per_dispatch)
+
+    def steps(self, dispatch: int) -> range:
+        """Returns the steps, counted from 1, that a dispatch, counted from 0, takes."""
+        epoch, place = divmod(dispatch, self._dispatches_per_epoch)
+        first = epoch * self.steps_per_epoch + place * self.steps_per_dispatch + 1
+        last = (epoch + 1) * self.steps_per_epoch
+        return range(first, min(first + self.steps_per_dispatch - 1, last) + 1)
+
+    def dispatch_after(self, step: int) -> int:
+        """Returns the dispatch that begins behind `step`, itself the last step of another."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        return epoch * self._dispatches_per_epoch + -(-within // self.steps_per_dispatch)
+
+    def ends_epoch(self, step: int) -> bool:
+        """Returns whether `step` is an epoch's last one."""
+        return step % self.steps_per_epoch == 0
+
+    def ends_window(self, step: int, every: int) -> bool:
+        """Returns whether `step` is its epoch's last one, or a multiple of `every` within it."""
+        return (step % self.steps_per_epoch) % every == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchSource:
+    """Draws the batches of a split.
+
+    Attributes:
+      split: where the paintings are.
+      sample: draws row_BxT from artists, batch_size, seed and index.
+      batch_size: tuples in a batch.
+      seed: of the draws; the batch of step i depends on (seed, i) alone.
+      resident: whether the images live on the device.
+      plan: which steps go together.
+      mesh: the devices that share a batch.
+    """
+
+    split: Split
+    sample: Callable[..., np.ndarray]
+    batch_size: int
+    seed: int
+    resident: bool
+    plan: Plan
+    mesh: Mesh
+
+    def rows(self, artists: sampling.ArtistRows, dispatch: int) -> dict[str, np.ndarray]:
+        """Returns what the L steps of a dispatch take: row_LxBxT and artist_LxBxT.
+
+        Where the dispatch takes fewer steps than L, the others are copies of its last one.
+        """
+        steps = self.plan.steps(dispatch)
+        row_LxBxT = np.stack(
+            [
+                self.sample(
+                    artists, batch_size=self.batch_size, seed=self.seed, index=step - 1
+                )
+                for step in steps
+            ]
+        )
+        padding = self.plan.steps_per_dispatch - len(steps)
+        row_LxBxT = np.concatenate([row_LxBxT, *[row_LxBxT[-1:]] * padding])
+        return {"row": row_LxBxT.astype(np.int32), "artist": self.split.artist_N[row_LxBxT]}
+
+    def with_images(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Adds the steps' images that go to this process's devices, branch by branch."""
+        row_LxTxB = batch["row"].swapaxes(1, 2)
+        row_LxN = row_LxTxB.reshape(len(row_LxTxB), -1)
+        own = sharding.own_part(self.mesh, row_LxN.shape[1])
+        return {**batch, "image": self.split.image_NxSxSxC[row_LxN[:, own]]}
+
+    def place(self, batch: dict[str, np.ndarray]) -> Batch:
+        """Gives row numbers and artists to every device, and images to the one they go to."""
+        whole, shared = sharding.replicated(self.mesh), sharding.split_along(self.mesh, 1)
+        shardings = {"row": whole, "artist": whole, "image": shared}
+        return {
+            key: jax.make_array_from_process_local_data(shardings[key], array)
+            for key, array in batch.items()
+        }
+
+
+def batches(source: BatchSource) -> grain.DatasetIterator[Batch]:
+    """Returns an iterator over what each dispatch of the plan takes, prefetched to the device.
+
+    An element is a dict of row_LxBxT, artist_LxBxT and, where the images are not resident,
+    image_LxNxSxSxC. The iterator's state is {"next_index": number of elements taken}.
+
+    Raises:
+      InputError: the split has too few artists or paintings for such a batch.
+    """
+    artists = sampling.artist_rows(source.split.artist_N)
+    source.rows(artists, 0)  # What cannot be drawn fails here and not in a thread.
+    data = grain.MapDataset.range(source.plan.num_dispatches)
+    data = data.map(lambda dispatch: source.rows(artists, dispatch))
+    if not source.resident:
+        data = data.map(source.with_images)
+    read = grain.ReadOptions(num_threads=HOST_THREADS, prefetch_buffer_size=2 * HOST_THREADS)
+    gathered = grain.experimental.ThreadPrefetchIterDataset(
+        data.to_iter_dataset(read), prefetch_buffer_size=4
+    )
+    return iter(
+        grain.experimental.ThreadPrefetchIterDataset(
+            gathered.map(source.place), prefetch_buffer_size=2
+        )
+    )
+
+
+def keep_on_device(residency: str, split: Split) -> bool:
+    """Decides whether a split's images go to the device; `residency` is one of RESIDENCIES.
+
+    Raises:
+      InputError: `residency` is "device" and the images do not fit.
+    """
+    needed, free = budget(split)
+    if residency == "device" and needed > free:
+        raise InputError(
+            f"the images take {needed:,} bytes, the device has {free:,} free:"
+            " use --config.data.residency=host"
+        )
+    return residency == "device" or (residency == "auto" and needed <= RESIDENT_SHARE * free)
+
+
+def budget(split: Split) -> tuple[int, int]:
+    """Returns how many bytes a split's images take, and how many each device has free."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats:
+        return split.image_NxSxSxC.nbytes, stats["bytes_limit"] - stats["bytes_in_use"]
+    return split.image_NxSxSxC.nbytes, memory.free_memory() // jax.local_device_count()
+
+

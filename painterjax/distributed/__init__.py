@@ -1,0 +1,1 @@
+"""Devices and processes: the mesh, the processes that train together, compiled programs."""

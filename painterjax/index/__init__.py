@@ -1,0 +1,1 @@
+"""Nearest neighbors among millions of paintings, on disk."""

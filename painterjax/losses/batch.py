@@ -1,0 +1,191 @@
+"""Losses that learn from all pairs of a batch; static shapes, memory O(N^2).
+
+Pure functions of float32 distances or cosines and artist numbers. Each returns a value per anchor
+and which anchors count, to be reduced by `losses.masked_mean`; `batch_all` sums and counts over
+triplets, and with `cosine_classifier` all anchors count. Else an artist's lone painting does not
+count as an anchor; it is still a negative of the others.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from painterjax.losses.tuples import safe_sqrt
+
+# Of multi_similarity, as pytorch-metric-learning's loss and miner have them.
+ALPHA, BETA, BASE, EPSILON = 2.0, 50.0, 0.5, 0.1
+
+
+class Triplets(NamedTuple):
+    """Sums over the negatives of each (anchor, positive), N x N; zero where that is no such pair.
+
+    All are float32, whose totals are right to six digits; those of int32 overflow from two artists
+    with 1,050 paintings each on.
+
+    Attributes:
+      loss_NxN: sum of the losses of the active triplets, those above zero.
+      active_NxN: their number.
+      ordered_NxN: the number of triplets whose negative is farther than the positive.
+      count_NxN: the number of all triplets.
+    """
+
+    loss_NxN: jax.Array
+    active_NxN: jax.Array
+    ordered_NxN: jax.Array
+    count_NxN: jax.Array
+
+
+def relations(artist_N: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns positive_NxN (another painting by the same artist) and negative_NxN (by another)."""
+    same_NxN = artist_N[:, None] == artist_N[None, :]
+    return same_NxN & ~jnp.eye(len(artist_N), dtype=bool), ~same_NxN
+
+
+def pairwise_euclidean(emb_NxD: jax.Array) -> jax.Array:
+    """Euclidean distances between all rows, N x N, by one matrix product in full precision.
+
+    float32 has their squares right to R^2 / 2^19, R being the longest row's length from the mean
+    row: a distance of R / 100 is right to 1 %, one below R / 700 may be 0, with gradient 0.
+    """
+    # Distances do not change with the origin; near it the product cancels least.
+    centered_NxD = emb_NxD - jax.lax.stop_gradient(emb_NxD.mean(axis=0, keepdims=True))
+    square_N = jnp.square(centered_NxD).sum(axis=1)
+    product_NxN = jnp.matmul(centered_NxD, centered_NxD.T, precision="highest")
+    square_NxN = square_N[:, None] + square_N[None, :] - 2 * product_NxN
+    return safe_sqrt(jnp.where(jnp.eye(len(emb_NxD), dtype=bool), 0.0, square_NxN))
+
+
+def cosines(x_NxD: jax.Array, y_MxD: jax.Array) -> jax.Array:
+    """Cosines of the angles between the rows of x and those of y, N x M; 0 with a zero vector."""
+    return jnp.matmul(_unit(x_NxD), _unit(y_MxD).T, precision="highest")
+
+
+def batch_all(
+    distance_NxN: jax.Array, artist_N: jax.Array, *, margin: float, semi_hard: bool = False
+) -> Triplets:
+    """Triplet losses max(0, D(a, p) - D(a, n) + m) of all triplets in a batch, summed by (a, p).
+
+    Each anchor's negatives are sorted once; how many lie within D(a, p) + m, and the sum of their
+    distances, are then a search and a prefix sum, where a table of all triplets takes O(N^3).
+
+    Args:
+      distance_NxN: Euclidean distances.
+      artist_N: artist numbers.
+      margin: m.
+      semi_hard: leaves out triplets whose negative is not farther than their positive.
+
+    Source: Hermans et al. 2017, In Defense of the Triplet Loss, https://arxiv.org/abs/1703.07737;
+    semi-hard: Schroff et al. 2015, FaceNet, https://arxiv.org/abs/1503.03832
+    """
+    positive_NxN, negative_NxN = relations(artist_N)
+    sorted_NxN = jnp.sort(jnp.where(negative_NxN, distance_NxN, jnp.inf), axis=1)
+    finite_NxN = jnp.where(jnp.isfinite(sorted_NxN), sorted_NxN, 0.0)
+    sum_NxM = jnp.pad(jnp.cumsum(finite_NxN, axis=1), ((0, 0), (1, 0)))
+    search = jax.vmap(jnp.searchsorted, in_axes=(0, 0, None))
+
+    def nearer(limit_NxN: jax.Array, side: str) -> tuple[jax.Array, jax.Array]:
+        """The number of negatives nearer than a limit, and the sum of their losses."""
+        count_NxN = search(sorted_NxN, jax.lax.stop_gradient(limit_NxN), side)
+        sum_NxN = jnp.take_along_axis(sum_NxM, count_NxN, axis=1)
+        return count_NxN, count_NxN * (distance_NxN + margin) - sum_NxN
+
+    violated_NxN, violated_loss_NxN = nearer(distance_NxN, "right")
+    active_NxN, loss_NxN = nearer(distance_NxN + margin, "left")
+    if semi_hard:
+        active_NxN, loss_NxN = active_NxN - violated_NxN, loss_NxN - violated_loss_NxN
+    count_NxN = jnp.broadcast_to(negative_NxN.sum(axis=1, keepdims=True), positive_NxN.shape)
+    sums = Triplets(loss_NxN, active_NxN, count_NxN - violated_NxN, count_NxN)
+    return Triplets(*(jnp.where(positive_NxN, x_NxN, 0.0) for x_NxN in sums))
+
+
+def batch_hard(
+    distance_NxN: jax.Array, artist_N: jax.Array, *, margin: float | None
+) -> tuple[jax.Array, jax.Array]:
+    """Triplet loss of each anchor's farthest positive and nearest negative: loss_N, valid_N.
+
+    max(0, max D(a, p) - min D(a, n) + m), or with no margin the soft log(1 + exp(max - min)).
+
+    Source: Hermans et al. 2017, In Defense of the Triplet Loss, https://arxiv.org/abs/1703.07737
+    """
+    positive_NxN, negative_NxN = relations(artist_N)
+    farthest_N = jnp.max(distance_NxN, axis=1, where=positive_NxN, initial=0.0)
+    nearest_N = jnp.min(distance_NxN, axis=1, where=negative_NxN, initial=jnp.inf)
+    gap_N = farthest_N - nearest_N
+    loss_N = jax.nn.softplus(gap_N) if margin is None else jax.nn.relu(gap_N + margin)
+    return loss_N, positive_NxN.any(axis=1) & negative_NxN.any(axis=1)
+
+
+def supervised_contrastive(
+    cosine_NxN: jax.Array, artist_N: jax.Array, *, scale: float
+) -> tuple[jax.Array, jax.Array]:
+    """Cross-entropy of finding an anchor's positives among all others: loss_N, valid_N.
+
+    Mean over positives p of -log(exp(s cos(a, p)) / sum of exp(s cos(a, j)) over j != a).
+
+    Args:
+      cosine_NxN: cosines between embeddings.
+      artist_N: artist numbers.
+      scale: s, one over the temperature.
+
+    Source: Khosla et al. 2020, Supervised Contrastive Learning, L_out in equation 2,
+    https://arxiv.org/abs/2004.11362
+    """
+    positive_NxN, _ = relations(artist_N)
+    logit_NxN = jnp.where(jnp.eye(len(artist_N), dtype=bool), -jnp.inf, scale * cosine_NxN)
+    loss_NxN = jax.nn.logsumexp(logit_NxN, axis=1, keepdims=True) - scale * cosine_NxN
+    loss_N = jnp.where(positive_NxN, loss_NxN, 0.0).sum(axis=1)
+    count_N = positive_NxN.sum(axis=1)
+    return loss_N / jnp.maximum(count_N, 1), count_N > 0
+
+
+def multi_similarity(cosine_NxN: jax.Array, artist_N: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Weighs pairs by how they compare with the anchor's others: loss_N, valid_N.
+
+    log(1 + sum of exp(-alpha (cos(a, p) - base))) / alpha
+    + log(1 + sum of exp(beta (cos(a, n) - base))) / beta,
+    over the positives p less similar than some negative plus epsilon, and the negatives n more
+    similar than some positive minus epsilon.
+
+    Source: Wang et al. 2019, Multi-Similarity Loss, https://arxiv.org/abs/1904.06627
+    """
+    positive_NxN, negative_NxN = relations(artist_N)
+    similar_Nx1 = jnp.max(cosine_NxN, axis=1, where=negative_NxN, initial=-jnp.inf, keepdims=True)
+    unlike_Nx1 = jnp.min(cosine_NxN, axis=1, where=positive_NxN, initial=jnp.inf, keepdims=True)
+    hard_positive_NxN = positive_NxN & (cosine_NxN < similar_Nx1 + EPSILON)
+    hard_negative_NxN = negative_NxN & (cosine_NxN > unlike_Nx1 - EPSILON)
+    pull_N = _log_one_plus_sum(ALPHA * (BASE - cosine_NxN), hard_positive_NxN) / ALPHA
+    push_N = _log_one_plus_sum(BETA * (cosine_NxN - BASE), hard_negative_NxN) / BETA
+    return pull_N + push_N, positive_NxN.any(axis=1) & negative_NxN.any(axis=1)
+
+
+def cosine_classifier(
+    cosine_NxA: jax.Array, artist_N: jax.Array, *, scale: float, margin: float
+) -> jax.Array:
+    """Cross-entropy of naming the artist by the nearest of A learned proxies: loss_N.
+
+    -log softmax over artists of s (cos(a, proxy) - m [proxy is the artist's]).
+
+    Args:
+      cosine_NxA: cosines between embeddings and proxies.
+      artist_N: artist numbers, below A.
+      scale: s.
+      margin: m; 0 is the plain normalized softmax.
+
+    Source: Wang et al. 2018, CosFace, https://arxiv.org/abs/1801.09414
+    """
+    own_NxA = artist_N[:, None] == jnp.arange(cosine_NxA.shape[1])[None, :]
+    logit_NxA = scale * jnp.where(own_NxA, cosine_NxA - margin, cosine_NxA)
+    return -jnp.where(own_NxA, jax.nn.log_softmax(logit_NxA, axis=1), 0.0).sum(axis=1)
+
+
+def _unit(x_NxD: jax.Array) -> jax.Array:
+    """Rows at length 1; a zero row stays zero, with gradient zero."""
+    norm_Nx1 = safe_sqrt(jnp.square(x_NxD).sum(axis=1, keepdims=True))
+    return x_NxD / jnp.where(norm_Nx1 > 0, norm_Nx1, 1.0)
+
+
+def _log_one_plus_sum(exponent_NxN: jax.Array, valid_NxN: jax.Array) -> jax.Array:
+    """log(1 + sum of exp over the valid ones), by row."""
+    masked_NxN = jnp.where(valid_NxN, exponent_NxN, -jnp.inf)
+    return jax.nn.logsumexp(jnp.pad(masked_NxN, ((0, 0), (0, 1))), axis=1)

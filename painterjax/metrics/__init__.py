@@ -1,0 +1,1 @@
+"""From embeddings to figures: triplets, pairs, retrieval, calibration, confidence intervals."""

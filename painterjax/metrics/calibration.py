@@ -1,0 +1,74 @@
+"""From distances to probabilities that two paintings are by one artist."""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from painterjax.metrics.pairs import Pairs
+
+CALIBRATION_STEPS = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """The probability of one artist by distance, where one and two are as likely beforehand.
+
+    p = 1 / (1 + exp(slope * distance - offset))
+    """
+
+    offset: float
+    slope: float
+
+    def probability(self, distance: npt.ArrayLike) -> np.ndarray:
+        """Maps distances to probabilities."""
+        return 1 / (1 + np.exp(np.clip(self.slope * np.asarray(distance) - self.offset, -80, 80)))
+
+    def error(self, pairs: Pairs) -> float:
+        """Returns the expected calibration error over ten bins of the probability."""
+        probability_B, share_B, weight_B = self.reliability(pairs)
+        return float(np.abs(probability_B - share_B) @ weight_B)
+
+    def reliability(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns, of those of ten bins of the probability that hold pairs, its mean, the share of
+        pairs by one artist, and the share of all pairs; both kinds of pairs weigh the same.
+        """
+        distance_M, same_M, different_M = _merged_shares(pairs)
+        probability_M, weight_M = self.probability(distance_M), same_M + different_M
+        bin_M = np.minimum((10 * probability_M).astype(int), 9)
+        weight_B, sum_B, same_B = (
+            np.bincount(bin_M, values_M, minlength=10)
+            for values_M in (weight_M, weight_M * probability_M, same_M)
+        )
+        is_full_B = weight_B > 0
+        weight_B, sum_B, same_B = weight_B[is_full_B], sum_B[is_full_B], same_B[is_full_B]
+        return sum_B / weight_B, same_B / weight_B, weight_B / 2
+
+
+def calibrate(pairs: Pairs) -> Calibration:
+    """Fits a Calibration by logistic regression, both kinds of pairs weighing the same.
+
+    Source: Platt 1999, Probabilistic Outputs for Support Vector Machines
+    """
+    from sklearn.linear_model import LogisticRegression  # Takes a second.
+
+    distance_K, same_K, different_K = _merged_shares(pairs)
+    mean = float(distance_K @ (same_K + different_K)) / 2
+    relative_Mx1 = np.tile(distance_K / mean, 2)[:, None]
+    is_same_M = np.repeat([True, False], len(distance_K))
+    weight_M = np.concatenate([same_K, different_K])
+    fit = LogisticRegression(C=1e10, tol=1e-7, max_iter=1000).fit(relative_Mx1, is_same_M, weight_M)
+    return Calibration(float(fit.intercept_[0]), -float(fit.coef_[0, 0]) / mean)
+
+
+def _merged_shares(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distances, and which shares of the pairs by one and by two artists lie there."""
+    seen_K = pairs.same_K + pairs.different_K > 0
+    share_2xK = np.stack([n_K[seen_K] / n_K.sum() for n_K in (pairs.same_K, pairs.different_K)])
+    weight_K = share_2xK.sum(axis=0)
+    # About as many pairs in each, so that a few far away leave no gap between all others.
+    merged_K = ((np.cumsum(weight_K) - weight_K / 2) * CALIBRATION_STEPS / 2).astype(int)
+    begin_M = np.flatnonzero(np.diff(merged_K, prepend=-1))
+    distance_M = np.add.reduceat(weight_K * pairs.middles()[seen_K], begin_M)
+    same_M, different_M = np.add.reduceat(share_2xK, begin_M, axis=1)
+    return distance_M / (same_M + different_M), same_M, different_M

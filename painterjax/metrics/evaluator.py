@@ -1,0 +1,133 @@
+"""Every figure of embeddings, with intervals."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from painterjax.common.errors import InputError
+from painterjax.data import sampling
+from painterjax.data.store import Split
+from painterjax.metrics import bootstrap, retrieval, triplets
+from painterjax.metrics import pairs as pair_metrics
+from painterjax.metrics.pairs import Pairs, count_pairs
+
+# The same tuples for every run on a store, whatever its own seed.
+TUPLE_SEED = 0
+REPLICATES = 1000  # of the bootstrap
+DISTANCE_BLOCK = 1024
+
+# A metric, the artist of each element, and the arrays of elements that it takes.
+Measurement = tuple[Callable[..., float], np.ndarray, tuple[np.ndarray, ...]]
+Figures = dict[str, dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """Embeddings, and how the paintings of their split compare by them.
+
+    Attributes:
+      emb_NxD: the embeddings.
+      artist_N: the artist of each.
+      ranked: painterjax.retrieval's figures of each painting.
+      pairs: painterjax.verification's counts of all pairs.
+    """
+
+    emb_NxD: np.ndarray
+    artist_N: np.ndarray
+    ranked: dict[str, np.ndarray]
+    pairs: Pairs
+
+
+def fixed_tuples(split: Split, sample: Callable[..., np.ndarray], *, count: int) -> np.ndarray:
+    """Returns row_BxT: the same `count` tuples of a split on every call."""
+    artists = sampling.artist_rows(split.artist_N)
+    return sample(artists, batch_size=count, seed=TUPLE_SEED, index=0)
+
+
+def fixed_triplets(split: Split, *, count: int) -> np.ndarray:
+    """Returns row_Tx3: the same `count` triplets of a split on every call."""
+    return fixed_tuples(split, sampling.triplets, count=count)
+
+
+def compare(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Compared:
+    """Ranks the paintings around each one and counts all pairs.
+
+    Raises:
+      InputError: a number is not finite.
+    """
+    bad_M = np.flatnonzero(~np.isfinite(emb_NxD).all(axis=1))
+    if len(bad_M):
+        raise InputError(
+            f"{len(bad_M)} of {len(emb_NxD)} vectors, the first that of painting {bad_M[0]}, hold"
+            " NaN or infinity: leave them out, or embed them anew"
+        )
+    ranked = retrieval.retrieval(emb_NxD, artist_N)
+    return Compared(emb_NxD, artist_N, ranked, count_pairs(emb_NxD, artist_N))
+
+
+def judge(compared: Compared, row_Tx3: np.ndarray) -> Figures:
+    """Returns every metric of embeddings with its interval by bootstrap over artists."""
+    measurements = _measurements(compared.emb_NxD, compared.artist_N, compared.ranked, row_Tx3)
+    figures = {
+        name: bootstrap.interval(metric, by_N, *values, replicates=REPLICATES, seed=TUPLE_SEED)
+        for name, (metric, by_N, values) in measurements.items()
+    }
+    pairs = pair_metrics.judge(compared.pairs, replicates=REPLICATES, seed=TUPLE_SEED)
+    return {**figures, **pairs}
+
+
+def judge_quickly(
+    emb_NxD: np.ndarray, artist_N: np.ndarray, row_Tx3: np.ndarray
+) -> dict[str, float]:
+    """Returns the metrics of triplets and of retrieval, each as one number."""
+    ranked = retrieval.retrieval(emb_NxD, artist_N)
+    measurements = _measurements(emb_NxD, artist_N, ranked, row_Tx3)
+    return {name: metric(*values) for name, (metric, _, values) in measurements.items()}
+
+
+def color_histograms(image_NxSxSxC: np.ndarray) -> np.ndarray:
+    """Returns the square root of each image's 8 x 8 x 8 color histogram: float32 N x 512.
+
+    Euclidean distance between these is sqrt(2) times Hellinger distance between the histograms.
+    """
+    histograms = []
+    for image_SxSxC in image_NxSxSxC:
+        bin_M = (image_SxSxC.reshape(-1, 3) >> 5).astype(np.int64) @ (64, 8, 1)
+        histograms.append(np.sqrt(np.bincount(bin_M, minlength=512) / len(bin_M)))
+    return np.array(histograms, np.float32)
+
+
+def _measurements(
+    emb_NxD: np.ndarray, artist_N: np.ndarray, ranked: dict[str, np.ndarray], row_Tx3: np.ndarray
+) -> dict[str, Measurement]:
+    anchor_T, positive_T, negative_T = row_Tx3.T
+    distances = (_distances(emb_NxD, anchor_T, other_T) for other_T in (positive_T, negative_T))
+    compared = (artist_N[anchor_T], tuple(distances))
+    counted_N = ~np.isnan(ranked["recall_at_1"])
+    return {
+        "triplet_accuracy": (triplets.triplet_accuracy, *compared),
+        "roc_auc": (triplets.roc_auc, *compared),
+        "mean_of_two_accuracy": (triplets.mean_of_two_accuracy, *compared),
+        **{
+            key: (_mean, artist_N[counted_N], (value_N[counted_N],))
+            for key, value_N in ranked.items()
+        },
+    }
+
+
+def _distances(emb_NxD: np.ndarray, first_T: np.ndarray, second_T: np.ndarray) -> np.ndarray:
+    """In float64, where squares of very long and of very short vectors have room."""
+    blocks = range(0, len(first_T), DISTANCE_BLOCK)
+    slices = [slice(start, start + DISTANCE_BLOCK) for start in blocks]
+    return np.concatenate(
+        [
+            np.linalg.norm(emb_NxD[first_T[s]].astype(np.float64) - emb_NxD[second_T[s]], axis=1)
+            for s in slices
+        ]
+    )
+
+
+def _mean(value_N: np.ndarray) -> float:
+    return float(value_N.mean(dtype=np.float64))

@@ -1,0 +1,1 @@
+"""From pixels to embeddings: augmentation, the network, and its use for inference."""

@@ -1,0 +1,63 @@
+"""A network with its arrays, ready to embed images."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from flax import nnx
+
+from painterjax.common.config import Config
+from painterjax.common.progress import Progress
+from painterjax.distributed import compilation
+from painterjax.model.build import PureDict, build_network, embed_step
+from painterjax.model.network import StyleNet
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedder:
+    """A network with its arrays, ready to embed.
+
+    Attributes:
+      network: the network without its arrays.
+      step: jitted; maps params, stats and image_BxSxSxC to emb_BxD.
+      params, stats: the network's parameters and BatchNorm statistics.
+      batch_size: images in a batch.
+      image_size: the side S of the images that it takes.
+    """
+
+    network: nnx.GraphDef[StyleNet]
+    step: Callable[[PureDict, PureDict, np.ndarray], jax.Array]
+    params: PureDict
+    stats: PureDict
+    batch_size: int
+    image_size: int
+
+    @property
+    def dim(self) -> int:
+        """The features D of an embedding."""
+        shape = (self.batch_size, self.image_size, self.image_size, 3)
+        image_BxSxSxC = jax.ShapeDtypeStruct(shape, np.uint8)
+        return jax.eval_shape(self.step, self.params, self.stats, image_BxSxSxC).shape[1]
+
+    def embed(self, image_NxSxSxC: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+        """Embeds any number N >= 1 of uint8 images: float32 N x D, on the host."""
+        count, parts = len(image_NxSxSxC), []
+        for start in range(0, count, self.batch_size):
+            # The last batch is filled up with copies of the last image.
+            row_B = np.minimum(np.arange(start, start + self.batch_size), count - 1)
+            parts.append(np.asarray(self.step(self.params, self.stats, image_NxSxSxC[row_B])))
+            if progress is not None:
+                progress.advance(min(self.batch_size, count - start))
+        return np.concatenate(parts)[:count]
+
+
+def untrained(config: Config, *, image_size: int) -> Embedder:
+    """Returns an embedder with the weights that training starts from."""
+    network, params, stats = build_network(config, image_size=image_size)
+    jitted_step = jax.jit(
+        functools.partial(embed_step, network=network),
+        compiler_options=compilation.options(config.model.dtype),
+    )
+    return Embedder(network, jitted_step, params, stats, config.eval.batch_size, image_size)

@@ -1,0 +1,213 @@
+"""The report's plots: each a matplotlib figure, legible on light and on dark ground."""
+
+import functools
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.ticker import MaxNLocator
+
+from painterjax.data.store import Split
+from painterjax.metrics.pairs import Pairs
+from painterjax.pages.html import Shown
+
+GRAY = "#7d7d7d"  # 4 to 1 against both white and black.
+BLUE, ORANGE = "#3d85c6", "#d9822b"
+BORDERS = {"": "none", "same": ORANGE, "other": BLUE}
+STYLE: Any = {
+    "axes.edgecolor": GRAY,
+    "axes.labelcolor": GRAY,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": GRAY,
+    "font.size": 10,
+    "legend.frameon": False,
+    "svg.hashsalt": "painterjax",  # The same figure twice is the same text.
+    "text.color": GRAY,
+    "xtick.color": GRAY,
+    "ytick.color": GRAY,
+}
+HISTOGRAM_BINS = 80
+MAP_INCHES = 9.0
+THUMBNAIL_INCHES = 0.22
+LABEL_INCHES = 0.18  # the height of a name on the map, and twice a letter's width
+NAMED_ARTISTS = 20  # on the map, as many as have colors of their own
+PICTURE_INCHES = 1.2
+
+
+def styled(plot: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draws a plot in STYLE."""
+
+    @functools.wraps(plot)
+    def drawn(*args: Any, **kwargs: Any) -> Figure:
+        with matplotlib.rc_context(STYLE):
+            return plot(*args, **kwargs)
+
+    return drawn
+
+
+def svg(figure: Figure) -> str:
+    """Returns a figure as an SVG element for a page, on no ground of its own."""
+    text = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+@styled
+def curve(records: list[dict[str, Any]], key: str, *, title: str) -> Figure:
+    """A figure of training and validation by step."""
+    figure, axis = _panel()
+    for split, color in (("train", BLUE), ("val", ORANGE)):
+        points = [(r["step"], r[key]) for r in records if r["split"] == split and key in r]
+        if points:
+            axis.plot(*zip(*points, strict=True), color=color, label=split, linewidth=1.5)
+    axis.set(xlabel="step")
+    _explain(axis, title=title)
+    return figure
+
+
+@styled
+def paintings_per_artist(count_A: np.ndarray, *, title: str) -> Figure:
+    """How many paintings each artist has, the most first."""
+    figure, axis = _panel()
+    axis.bar(np.arange(len(count_A)), np.sort(count_A)[::-1], width=1.0, color=BLUE)
+    axis.set(title=title, xlabel="artist", ylabel="paintings")
+    for each in (axis.xaxis, axis.yaxis):
+        each.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+@styled
+def roc(pairs: Pairs, *, roc_auc: float) -> Figure:
+    """The ROC curve over all pairs."""
+    figure, axis = _panel()
+    positive_K, negative_K = (
+        np.cumsum(count_K) / count_K.sum() for count_K in (pairs.same_K, pairs.different_K)
+    )
+    # A thousand points are as smooth as a million.
+    place_M = np.searchsorted(positive_K, np.linspace(0, 1, 1000), side="left")
+    place_M = np.minimum(place_M, len(positive_K) - 1)
+    x_M, y_M = ([0.0, *rate_K[place_M], 1.0] for rate_K in (negative_K, positive_K))
+    axis.plot(x_M, y_M, color=BLUE, linewidth=2, label=f"area {roc_auc:.3f}")
+    axis.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
+    axis.set(
+        xlabel="false positives: pairs by two artists", ylabel="true positives: pairs by one",
+        aspect="equal",
+    )  # fmt: skip
+    axis.legend(loc="lower right")
+    return figure
+
+
+@styled
+def distances(pairs: Pairs, *, threshold: float | None) -> Figure:
+    """How distances are spread, of pairs by one artist and by two."""
+    figure, axis = _panel()
+    seen = np.flatnonzero(pairs.same_K + pairs.different_K)
+    edge_B = np.linspace(0, pairs.end_E[seen[-1] + 1], HISTOGRAM_BINS + 1)
+    for count_K, color, label in (
+        (pairs.same_K, ORANGE, "one artist"),
+        (pairs.different_K, BLUE, "two artists"),
+    ):
+        share_B, _ = np.histogram(pairs.middles(), edge_B, weights=count_K / count_K.sum())
+        axis.stairs(share_B, edge_B, fill=True, alpha=0.5, color=color, label=label)
+    if threshold is not None:
+        axis.axvline(threshold, color=GRAY, linestyle=":", label="threshold of validation")
+    axis.set(xlabel="distance", ylabel="share of the pairs", yticks=[])
+    _explain(axis)
+    return figure
+
+
+@styled
+def scatter(
+    place_Nx2: np.ndarray, image_NxSxSxC: np.ndarray, artist_N: np.ndarray, artists: Sequence[str]
+) -> Figure:
+    """A map of paintings: thumbnails in frames, with colors and names of the artists of most."""
+    figure = Figure(figsize=(MAP_INCHES, MAP_INCHES), layout="constrained", dpi=200)
+    axis = figure.subplots()
+    count_A = np.bincount(artist_N)
+    named = np.argsort(-count_A, kind="stable")[: min(np.count_nonzero(count_A), NAMED_ARTISTS)]
+    palette = matplotlib.colormaps["tab20"](np.arange(NAMED_ARTISTS))
+    colors = {int(artist): tuple(color) for artist, color in zip(named, palette, strict=False)}
+    zoom = 72 * THUMBNAIL_INCHES / image_NxSxSxC.shape[1]
+    for place_2, image_SxSxC, artist in zip(place_Nx2, image_NxSxSxC, artist_N, strict=True):
+        frame = {"edgecolor": colors.get(int(artist), GRAY), "linewidth": 1.2}
+        box = OffsetImage(image_SxSxC, zoom=zoom)
+        axis.add_artist(AnnotationBbox(box, place_2, pad=0.0, bboxprops=frame))
+    axis.update_datalim(place_Nx2)
+    axis.autoscale_view()
+    middles = [np.median(place_Nx2[artist_N == artist], axis=0) for artist in colors]
+    sizes = [(LABEL_INCHES * (len(artists[artist]) / 2 + 1), LABEL_INCHES) for artist in colors]
+    units_2 = np.ptp([axis.get_xlim(), axis.get_ylim()], axis=1) / MAP_INCHES
+    places = _apart(np.array(middles), np.array(sizes) * units_2[None])
+    for (artist, color), (x, y) in zip(colors.items(), places, strict=True):
+        ground = {"facecolor": "white", "edgecolor": color, "alpha": 0.85, "boxstyle": "round"}
+        axis.text(
+            x, y, str(artists[artist]), bbox=ground, color="black", fontsize=7, ha="center",
+            va="center", zorder=10, parse_math=False,
+        )  # fmt: skip
+    axis.set_axis_off()
+    return figure
+
+
+def _apart(place_Mx2: np.ndarray, size_Mx2: np.ndarray) -> np.ndarray:
+    """Moves labels down, the upper ones first, until none lies upon another."""
+    moved_Mx2 = place_Mx2.copy()
+    done: list[int] = []
+    for label in np.argsort(-place_Mx2[:, 1], kind="stable").tolist():
+        while True:
+            gap_Mx2 = abs(moved_Mx2[done] - moved_Mx2[label][None])
+            needed_Mx2 = (size_Mx2[done] + size_Mx2[label][None]) / 2
+            hidden_M = (gap_Mx2 < needed_Mx2).all(axis=1)
+            if not hidden_M.any():
+                break
+            lowest = moved_Mx2[done][hidden_M, 1].min()
+            moved_Mx2[label, 1] = lowest - 1.01 * size_Mx2[label, 1]
+        done.append(label)
+    return moved_Mx2
+
+
+@styled
+def reliability(probability_B: np.ndarray, share_B: np.ndarray, weight_B: np.ndarray) -> Figure:
+    """How often pairs were by one artist that were said to be with a probability."""
+    figure, axis = _panel()
+    axis.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
+    axis.plot(probability_B, share_B, color=BLUE, linewidth=1.0)
+    axis.scatter(probability_B, share_B, s=400 * weight_B, color=BLUE)
+    axis.set(xlabel="probability of one artist", ylabel="share by one artist", aspect="equal")
+    return figure
+
+
+@styled
+def pictures(split: Split, rows: Sequence[Sequence[Shown]]) -> Figure:
+    """Rows of paintings, with the borders that the page has."""
+    across = max(len(row) for row in rows)
+    size = (PICTURE_INCHES * across, 1.2 * PICTURE_INCHES * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    axes_RxC = figure.subplots(len(rows), across, squeeze=False)
+    for axis in axes_RxC.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for axis_C, row in zip(axes_RxC, rows, strict=True):
+        for axis, shown in zip(axis_C, row, strict=False):
+            axis.imshow(split.image_NxSxSxC[shown.row])
+            axis.set_title(shown.caption, fontsize=8)
+            axis.spines["bottom"].set(visible=True, color=BORDERS[shown.kind], linewidth=4)
+    return figure
+
+
+def _panel() -> tuple[Figure, Any]:
+    figure = Figure(figsize=(5.0, 3.6), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _explain(axis: Any, *, title: str | None = None) -> None:
+    """Puts a legend above the plot, where it hides nothing."""
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(
+            loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, title=title, columnspacing=1.0
+        )

@@ -1,0 +1,86 @@
+"""Embeddings on disk: a .npz with the vectors, whose they are, and the run they come from."""
+
+import dataclasses
+import json
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from painterjax.common.errors import InputError
+from painterjax.data.catalog import PAINTING_COLUMNS, Painting
+
+# What Vectors.origin says at least, beside where the paintings were.
+ORIGIN = ("run", "step", "config_sha256")
+# What files raise that are something else, or damaged.
+UNREADABLE = (
+    AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Vectors:
+    """Embedded paintings.
+
+    Attributes:
+      emb_NxD: float32 embeddings.
+      paintings: what is known of each; the artist is "" where nobody says.
+      origin: the run, its step and config, and where the paintings were; as JSON.
+      sha256: of each painting's file; None where they have none of their own.
+    """
+
+    emb_NxD: np.ndarray
+    paintings: list[Painting]
+    origin: dict[str, Any]
+    sha256: list[str] | None = None
+
+
+def save(path: Path, vectors: Vectors) -> None:
+    """Writes all attributes, a column for each of a painting's; or nothing."""
+    columns = {
+        name: np.array([getattr(painting, name) for painting in vectors.paintings], np.str_)
+        for name in PAINTING_COLUMNS
+    }
+    arrays = {"emb_NxD": vectors.emb_NxD, "origin": np.array(json.dumps(vectors.origin)), **columns}
+    if vectors.sha256 is not None:
+        arrays["sha256"] = np.array(vectors.sha256, np.str_)
+    temporary = path.with_name(path.name + ".tmp")
+    with zipfile.ZipFile(temporary, "w") as archive:  # np.savez takes no array called "file".
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    temporary.replace(path)
+
+
+def read_origin(text: str) -> dict[str, Any]:
+    """Reads Vectors.origin from JSON; raises one of UNREADABLE where it does not say enough."""
+    origin = dict(json.loads(text))
+    places = ("images",) if "images" in origin else ("store", "split")
+    _ = [origin[name] for name in (*ORIGIN, *places)]
+    return origin
+
+
+def load(path: Path) -> Vectors:
+    """Reads what `save` wrote; raises InputError where it is something else."""
+    try:
+        # NumPy refuses pickles, which could hold programs.
+        with open(path, "rb") as file, np.load(file) as table:
+            columns = [table[name].tolist() for name in PAINTING_COLUMNS]
+            paintings = [Painting(*values) for values in zip(*columns, strict=True)]
+            origin = read_origin(str(table["origin"]))
+            sha256 = table["sha256"].tolist() if "sha256" in table.files else None
+            vectors = Vectors(table["emb_NxD"], paintings, origin, sha256)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path} cannot be read ({reason}): name one that can") from error
+    except UNREADABLE as error:  # NumPy's own words advise to load them.
+        raise InputError(f"{path} is no file of painterjax.embed: embed again") from error
+    shape, count = vectors.emb_NxD.shape, len(vectors.paintings)
+    is_table = len(shape) == 2 and shape[0] == count and shape[1] > 0
+    if vectors.emb_NxD.dtype != np.float32 or not is_table:
+        raise InputError(f"{path} has {count} paintings and vectors {shape}: embed again")
+    return vectors

@@ -1,0 +1,161 @@
+"""The papers of a run folder: which config, store and machine a run was begun with."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from painterjax.common import files
+from painterjax.common.config import Config, as_config, as_json, changes
+from painterjax.common.errors import InputError
+from painterjax.data import store
+
+PACKAGES = ("painterjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def check_same(run: Path, name: str, asked: dict[str, Any]) -> None:
+    """Raises InputError where a run was begun with another "config" or "dataset" than asked for."""
+    path = run / f"{name}.json"
+    if not path.exists():
+        return
+    changed = changes(_read_json(path), as_json(asked))
+    if changed:
+        differences = ", ".join(f"{key} was {was}, is {now}" for key, (was, now) in changed.items())
+        raise InputError(
+            f"{run} was begun with another {name} ({differences}):"
+            " repeat that, or choose another --workdir"
+        )
+
+
+def check_folder(run: Path) -> None:
+    """Raises InputError where a folder is no run and holds something else."""
+    if not run.is_dir() or (run / "config.json").exists():
+        return
+    # What a start that was killed at once leaves, and what systems put anywhere.
+    known = {run / "lock", run / "lost+found", *run.glob("config.json.*.tmp"), *run.glob(".*")}
+    others = {path.name for path in run.iterdir()} - {path.name for path in known}
+    if others:
+        raise InputError(
+            f"{run} holds {min(others)} and is no run: choose another --workdir, or bring back the"
+            " run's config.json"
+        )
+
+
+def begin(run: Path, config: Config, dataset: dict[str, Any]) -> None:
+    """Writes config.json (every key), dataset.json (the store's) and environment.json, once.
+
+    Raises:
+      InputError: another process has begun the run with another config or store.
+    """
+    check_same(run, "config", config.to_dict())
+    check_same(run, "dataset", dataset)
+    begun = {**environment(), "directory": str(Path.cwd())}
+    papers = {"config": config.to_dict(), "dataset": dataset, "environment": begun}
+    for name, paper in papers.items():
+        if not (run / f"{name}.json").exists():
+            files.write_json(run / f"{name}.json", paper)
+
+
+def read_config(run: Path) -> Config:
+    """Returns the config that a run was begun with; raises InputError where there is none."""
+    return as_config(_read_json(run / "config.json"))
+
+
+def read_dataset(run: Path) -> dict[str, Any]:
+    """Returns what a run knows of its store; raises InputError where there is no run."""
+    return _read_json(run / "dataset.json")
+
+
+def open_store_of(run: Path) -> store.Store:
+    """Opens the store that a run was begun with.
+
+    A relative path in its config leads there from here, or from where the training began.
+
+    Raises:
+      InputError: it is at neither place, or is another now.
+    """
+    given = Path(read_config(run).data.store)
+    places = list(dict.fromkeys([given, _directory(run) / given]))
+    found = [place for place in places if (place / "dataset.json").is_file()]
+    if not found:
+        raise InputError(
+            f"no store at {' nor at '.join(map(str, places))}: go to the folder that {given} is"
+            " seen from, or prepare it again"
+        )
+    dataset = read_dataset(run)
+    same = [place for place in found if _read_json(place / "dataset.json") == dataset]
+    opened = store.open_store((same or found)[0])
+    check_same(run, "dataset", opened.info)
+    return opened
+
+
+def _directory(run: Path) -> Path:
+    """Where the training began, as far as it is known."""
+    try:
+        return Path(files.read_json(run / "environment.json")["directory"])
+    except (KeyError, OSError, TypeError, ValueError):
+        return Path()
+
+
+def read_image_size(run: Path) -> int:
+    """Returns the side of a run's images; raises InputError where there is no run."""
+    size = read_dataset(run).get("image_size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise InputError(f"{run}/dataset.json is damaged (image_size is {size!r}): train again")
+    return size
+
+
+def environment() -> dict[str, Any]:
+    """Returns what ran: the versions of Python and packages, the hardware, and the commit.
+
+    A commit that ends in "+" was not all: tracked files had been changed since.
+    """
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "device": {"platform": device.platform, "kind": device.device_kind},
+        "devices": jax.device_count(),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit that this file is of, or None outside a clone."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40"]
+    try:
+        named = subprocess.run([*git, "--exclude=*", "--dirty=+"], capture_output=True, text=True)
+    except OSError:  # No git.
+        return None
+    return named.stdout.strip() or None
+
+
+def _processor() -> str:
+    """The processor's name; Linux keeps it where Python does not look."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # painterjax itself runs without being installed.
+        return None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return files.read_json(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise InputError(f"no run at {path.parent} ({error}): make one with train") from error

@@ -1,0 +1,1 @@
+"""One step and all steps: the jitted step, the optimizer, the trainer, validation."""

@@ -1,0 +1,173 @@
+"""From a config and a store to everything that a run needs."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from painterjax.common.config import Config
+from painterjax.common.errors import InputError
+from painterjax.common.memory import full_memory_explained
+from painterjax.data import pipeline
+from painterjax.data.store import Split
+from painterjax.distributed import compilation, processes, sharding
+from painterjax.losses import objectives
+from painterjax.losses.objectives import Proxies, Scalars
+from painterjax.model.augment import Augmentation
+from painterjax.model.build import build_network
+from painterjax.training.optimizer import adam, cosine_decay, piecewise_decay
+from painterjax.training.step import Recipe, TrainState, train_steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What the training loop takes.
+
+    Attributes:
+      mesh: the devices that share a batch.
+      step: the jitted train_steps.
+      state: what training starts from.
+      key: of the augmentation.
+      image_NxSxSxC: all training images, on every device; None where each batch brings its own.
+      source: draws the batches.
+      batches: what each dispatch takes, to the run's end.
+      plan: which steps those are.
+      images_per_step: how many images a batch has.
+    """
+
+    mesh: Mesh
+    step: Callable[..., tuple[TrainState, Scalars]]
+    state: TrainState
+    key: jax.Array
+    image_NxSxSxC: jax.Array | None
+    source: pipeline.BatchSource
+    batches: grain.DatasetIterator[pipeline.Batch]
+    plan: pipeline.Plan
+    images_per_step: int
+
+    def run(
+        self, state: TrainState, batch: pipeline.Batch, count: int
+    ) -> tuple[TrainState, Scalars]:
+        """Takes `count` steps: the last state and the scalars of each; `state` is donated."""
+        return self.step(*self.arguments(state, batch, count))
+
+    def arguments(self, state: TrainState, batch: pipeline.Batch, count: int) -> tuple[Any, ...]:
+        """Returns what `step` takes."""
+        image = batch["image"] if self.image_NxSxSxC is None else self.image_NxSxSxC
+        # A plain int would take a third of a millisecond to hand over.
+        return state, batch["row"], batch["artist"], image, self.key, np.int32(count)
+
+    def drive(
+        self, state: TrainState, *, after: int
+    ) -> Iterator[tuple[range, TrainState, Scalars, float]]:
+        """Trains behind step `after` to the run's end, a dispatch at a time.
+
+        Yields, as soon as the device has its orders: the steps taken, the state behind them, the
+        scalars of each, and for how many seconds there was no batch.
+        """
+        for dispatch in range(self.plan.dispatch_after(after), self.plan.num_dispatches):
+            steps = self.plan.steps(dispatch)
+            asked_s = time.perf_counter()
+            batch = next(self.batches)
+            wait_s = time.perf_counter() - asked_s
+            state, scalars = self.run(state, batch, len(steps))
+            yield steps, state, scalars, wait_s
+
+
+def objective(config: Config, name: str) -> objectives.Objective:
+    """Returns the objective called `name` with a config's margin, distance and tuple size."""
+    return objectives.build(
+        name=name,
+        margin=config.loss.margin,
+        distance=config.loss.distance,
+        scale=config.loss.scale,
+        paintings_per_artist=config.loss.paintings_per_artist,
+    )
+
+
+@full_memory_explained()
+def training(config: Config, split: Split) -> Training:
+    """Assembles what trains a config on a split; nothing has run yet but the initialization."""
+    goal = objective(config, config.loss.name)
+    plan = _plan(config, steps_per_epoch=goal.steps_per_epoch(len(split), config.batch_size))
+    learning_rate = schedule(config, plan)
+    optimizer = adam(learning_rate, weight_decay=config.optimizer.weight_decay)
+    image_size = config.augmentation.crop or split.image_NxSxSxC.shape[1]
+    graphdef, params, stats = build_network(config, image_size=image_size)
+    proxies = initial_proxies(config, num_artists=len(split.artists)) if goal.has_proxies else {}
+    mesh = sharding.of_all_devices()
+    recipe = Recipe(
+        network=graphdef,
+        objective=goal,
+        optimizer=optimizer,
+        schedule=learning_rate,
+        augmentation=Augmentation(**config.augmentation),
+        branches=goal.tuple_size if config.model.batch_norm == "branch" else 1,
+        mesh=mesh,
+    )
+    state = TrainState(
+        params, proxies, stats, optimizer.init((params, proxies)), jnp.zeros((), jnp.int32)
+    )
+    key = jax.random.key(config.seed)
+    # The writer's memory decides; another that has less says so itself.
+    with processes.together():
+        resident = pipeline.keep_on_device(config.data.residency, split)
+    resident = processes.share(resident)
+    source = pipeline.BatchSource(
+        split, goal.sample, config.batch_size, config.seed, resident, plan, mesh
+    )
+    return Training(
+        mesh=mesh,
+        step=jax.jit(
+            functools.partial(train_steps, recipe=recipe),
+            donate_argnums=0,
+            out_shardings=sharding.replicated(mesh),
+            compiler_options=compilation.options(config.model.dtype),
+        ),
+        # Arrays that are not bound to devices yet would compile the step a second time.
+        state=sharding.replicate(mesh, state),
+        key=jax.random.wrap_key_data(sharding.replicate(mesh, jax.random.key_data(key))),
+        image_NxSxSxC=sharding.replicate(mesh, split.image_NxSxSxC) if resident else None,
+        source=source,
+        batches=pipeline.batches(source),
+        plan=plan,
+        images_per_step=config.batch_size * goal.tuple_size,
+    )
+
+
+def _plan(config: Config, *, steps_per_epoch: int) -> pipeline.Plan:
+    if config.steps_per_dispatch > steps_per_epoch:
+        raise InputError(
+            f"steps_per_dispatch is {config.steps_per_dispatch}, but an epoch has only"
+            f" {steps_per_epoch} steps: lower it"
+        )
+    return pipeline.Plan(config.num_epochs, steps_per_epoch, config.steps_per_dispatch)
+
+
+def schedule(config: Config, plan: pipeline.Plan) -> optax.Schedule:
+    """Returns a config's learning rate by step."""
+    settings = config.optimizer
+    if settings.schedule == "cosine":
+        return cosine_decay(learning_rate=settings.learning_rate, num_steps=plan.num_steps)
+    return piecewise_decay(
+        learning_rate=settings.learning_rate,
+        milestones=settings.milestones,
+        decay=settings.decay,
+        steps_per_epoch=plan.steps_per_epoch,
+    )
+
+
+def initial_proxies(config: Config, *, num_artists: int) -> Proxies:
+    """Returns a random direction for each artist; it depends on `seed` alone."""
+    key = jax.random.fold_in(jax.random.key(config.seed), num_artists)
+    shape = (num_artists, config.model.embedding_dim)
+    return {"artist": jax.random.normal(key, shape) / math.sqrt(shape[1])}

@@ -1,0 +1,185 @@
+"""Decoding: every kind of image file becomes the right pixels, every broken one a named reason."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from painterjax.data import images
+
+SIDE = 64
+RED, GREEN, BLUE, WHITE = (220, 30, 40), (20, 160, 60), (30, 50, 200), (255, 255, 255)
+CORNERS = (RED, GREEN, BLUE, WHITE)  # upper left, upper right, lower left, lower right
+
+
+def _picture(side: int = SIDE) -> Image.Image:
+    """Four squares of different colors."""
+    image = Image.new("RGB", (side, side))
+    half = side // 2
+    for i, color in enumerate(CORNERS):
+        image.paste(color, (i % 2 * half, i // 2 * half, (i % 2 + 1) * half, (i // 2 + 1) * half))
+    return image
+
+
+def _saved(image: Image.Image, format: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def _corners(image_SxSxC: np.ndarray) -> np.ndarray:
+    """The pixels in the middle of the four squares: 4 x 3."""
+    near, far = len(image_SxSxC) // 4, 3 * len(image_SxSxC) // 4
+    return image_SxSxC[[near, near, far, far], [near, far, near, far]].astype(int)
+
+
+def _gray(colors) -> np.ndarray:
+    """ITU-R 601-2 luma, as Pillow and JPEG define it."""
+    return np.repeat(np.asarray(colors) @ (0.299, 0.587, 0.114), 3).reshape(-1, 3)
+
+
+def _transparent_picture() -> Image.Image:
+    """The picture with its upper left square wholly transparent."""
+    image = _picture().convert("RGBA")
+    image.paste((*RED, 0), (0, 0, SIDE // 2, SIDE // 2))
+    return image
+
+
+def _png_of_16_bits(color: tuple[int, int, int]) -> bytes:
+    """A PNG with 16 bits for each of RGB, which Pillow reads but does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    row = b"\0" + struct.pack(">HHH", *(257 * value for value in color)) * SIDE
+    header = struct.pack(">IIBBBBB", SIDE, SIDE, 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row * SIDE)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def _rotated(orientation: int) -> bytes:
+    """A JPEG whose stored pixels lie on their side, with the EXIF tag that puts them upright."""
+    turned = {3: 180, 6: 90, 8: 270}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return _saved(_picture().rotate(turned), "JPEG", quality=95, exif=exif)
+
+
+def _with_damaged_exif() -> bytes:
+    """A JPEG with a density, so that Pillow leaves its damaged EXIF alone until it is asked."""
+    data = b"Exif\0\0II*\0\xff\xff\xff\x7f"
+    return _saved(_picture(), "JPEG", quality=95, exif=data, dpi=(72, 72))
+
+
+FRAMES = [Image.new("RGB", (SIDE, SIDE), color) for color in (GREEN, BLUE)]
+GOOD = {
+    "jpeg": (_saved(_picture(), "JPEG", quality=95), CORNERS),
+    "progressive jpeg": (_saved(_picture(), "JPEG", quality=95, progressive=True), CORNERS),
+    "png": (_saved(_picture(), "PNG"), CORNERS),
+    "bmp": (_saved(_picture(), "BMP"), CORNERS),
+    "webp": (_saved(_picture(), "WEBP", lossless=True), CORNERS),
+    "tiff": (_saved(_picture(), "TIFF", compression="tiff_lzw"), CORNERS),
+    "jpeg 2000": (_saved(_picture(), "JPEG2000"), CORNERS),
+    "avif": (_saved(_picture(), "AVIF", quality=95), CORNERS),
+    "palette": (_saved(_picture().quantize(8), "PNG"), CORNERS),
+    "gif": (_saved(_picture().quantize(8), "GIF"), CORNERS),
+    "cmyk jpeg": (_saved(_picture().convert("CMYK"), "JPEG", quality=95), CORNERS),
+    "cmyk tiff": (_saved(_picture().convert("CMYK"), "TIFF"), CORNERS),
+    "greyscale": (_saved(_picture().convert("L"), "PNG"), _gray(CORNERS)),
+    "greyscale jpeg": (_saved(_picture().convert("L"), "JPEG", quality=95), _gray(CORNERS)),
+    "rgba": (_saved(_transparent_picture(), "PNG"), (WHITE, *CORNERS[1:])),
+    "grey and alpha": (
+        _saved(_transparent_picture().convert("LA"), "PNG"),
+        _gray((WHITE, *CORNERS[1:])),
+    ),
+    "transparent gif": (_saved(_transparent_picture(), "GIF"), (WHITE, *CORNERS[1:])),
+    "16-bit png": (_png_of_16_bits(RED), [RED] * 4),
+    "16-bit greyscale": (
+        _saved(Image.fromarray(np.full((SIDE, SIDE), 257 * 99, np.uint16)), "PNG"),
+        [(99, 99, 99)] * 4,
+    ),
+    "16-bit greyscale tiff": (
+        _saved(Image.fromarray(np.full((SIDE, SIDE), 257 * 99, np.uint16)), "TIFF"),
+        [(99, 99, 99)] * 4,
+    ),
+    "1-bit": (_saved(Image.new("1", (SIDE, SIDE), 1), "PNG"), [WHITE] * 4),
+    "animated gif": (
+        _saved(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
+        [GREEN] * 4,
+    ),
+    "animated webp": (
+        _saved(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:], lossless=True),
+        [GREEN] * 4,
+    ),
+    "several photographs": (
+        _saved(_picture(), "MPO", save_all=True, append_images=FRAMES[1:], quality=95),
+        CORNERS,
+    ),
+    "damaged exif": (_with_damaged_exif(), CORNERS),
+    "rotated by 180": (_rotated(3), CORNERS),
+    "rotated to the left": (_rotated(6), CORNERS),
+    "rotated to the right": (_rotated(8), CORNERS),
+}
+
+
+@pytest.mark.parametrize("kind", GOOD)
+@pytest.mark.parametrize("size", [32, 128])
+def test_every_kind_of_file_becomes_the_right_pixels(kind, size):
+    data, expected = GOOD[kind]
+    image_SxSxC = images.decode(data, size=size)
+    assert image_SxSxC.shape == (size, size, 3)
+    assert image_SxSxC.dtype == np.uint8
+    # JPEG, AVIF and the way through CMYK move a saturated color by some levels.
+    np.testing.assert_allclose(_corners(image_SxSxC), expected, atol=9)
+
+
+@pytest.mark.parametrize("shape", [(96, 64), (64, 96)])
+def test_the_center_is_cropped(shape):
+    image = Image.new("RGB", shape, RED)
+    left, top = (shape[0] - 64) // 2, (shape[1] - 64) // 2
+    image.paste(_picture(64), (left, top))
+    np.testing.assert_array_equal(
+        images.decode(_saved(image, "PNG"), size=64), np.asarray(_picture(64))
+    )
+
+
+def test_large_jpegs_decode_at_a_reduced_size_to_the_same_picture():
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8))
+    image = noise.resize((1536, 1536), Image.Resampling.BICUBIC)
+    reduced = images.decode(_saved(image, "JPEG", quality=95), size=64).astype(int)
+    whole = images.decode(_saved(image, "PNG"), size=64)
+    assert np.abs(reduced - whole).mean() < 2
+    assert whole.std() > 30
+
+
+BOMB = _saved(Image.new("1", (20_000, 20_000)), "PNG")
+HUGE_HEADER = _png_of_16_bits(RED)[:16] + struct.pack(">II", 10**6, 10**6) + b"\x08\x02\0\0\0"
+BAD = {
+    "empty": (b"", "empty file"),
+    "text": (b"This is a note about a painting.", "not an image that can be read"),
+    "html": (b"<!DOCTYPE html><html><body>404</body></html>" * 20, "not an image that can be read"),
+    "closed format": (_saved(_picture(), "EPS"), "not an image that can be read"),
+    "truncated jpeg": (GOOD["jpeg"][0][:700], "damaged image"),
+    "truncated png": (GOOD["png"][0][:150], "damaged image"),
+    "truncated header": (GOOD["jpeg"][0][:12], "not an image that can be read"),
+    "bomb": (BOMB, "more than 89478485 pixels"),
+    "absurd header": (HUGE_HEADER, "not an image that can be read|more than"),
+    "narrow": (_saved(Image.new("RGB", (31, 400)), "PNG"), "31 x 400 pixels: a side is below 32"),
+    "floating point": (
+        _saved(Image.fromarray(np.ones((SIDE, SIDE), np.float32)), "TIFF"),
+        "floating-point pixels have no agreed white",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_no_picture_is_refused_with_the_reason(kind):
+    data, reason = BAD[kind]
+    with pytest.raises(images.ImageError, match=reason):
+        images.decode(data, size=64)

@@ -1,0 +1,44 @@
+"""Where a split's images live: the share of free memory they may take, and what is free."""
+
+import os
+
+import jax
+import pytest
+
+from painterjax.common import memory
+from painterjax.common.errors import InputError
+from painterjax.data import pipeline
+
+
+@pytest.mark.parametrize(
+    ("residency", "needed", "resident"),
+    [("auto", 50, True), ("auto", 51, False), ("device", 100, True), ("host", 1, False)],
+)
+def test_images_live_on_the_device_where_half_of_its_memory_holds_them(
+    residency, needed, resident, split, monkeypatch
+):
+    monkeypatch.setattr(pipeline, "budget", lambda _: (needed, 100))
+    assert pipeline.keep_on_device(residency, split) == resident
+
+
+def test_images_that_do_not_fit_are_refused_where_the_device_is_asked_for(split, monkeypatch):
+    monkeypatch.setattr(pipeline, "budget", lambda _: (2000, 1999))
+    refusal = r"take 2,000 bytes, the device has 1,999 free: use --config.data.residency=host"
+    with pytest.raises(InputError, match=refusal):
+        pipeline.keep_on_device("device", split)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU has memory of its own")
+def test_the_page_cache_is_free_memory(split, tmp_path, monkeypatch):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 9000 kB\nMemFree:  100 kB\nMemAvailable:  8000 kB\n")
+    monkeypatch.setattr(memory, "MEMORY", meminfo)
+    free = 8000 * 1024 // jax.local_device_count()
+    assert pipeline.budget(split) == (split.image_NxSxSxC.nbytes, free)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU has memory of its own")
+def test_a_system_without_meminfo_is_asked_for_its_free_pages(split, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "MEMORY", tmp_path / "none")
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < pipeline.budget(split)[1] <= total // jax.local_device_count()

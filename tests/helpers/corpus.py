@@ -1,0 +1,359 @@
+"""Malformed input, built by code and the same for the same seed: images, tables, folders, JSON."""
+
+import functools
+import io
+import itertools
+import json
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from painterjax.data import synthetic
+
+SIDE = 64
+LENGTHS = (1, 2, 3, 4, 8, 12, 16, 24, 32, 64, 128, 256, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, -2, -1)
+ABSURD = (0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1)
+CLOSED = {"BLP": "P", "SPIDER": "F"} | dict.fromkeys(
+    ("DDS", "DIB", "EPS", "ICNS", "ICO", "PCX", "PDF", "QOI", "SGI", "TGA"), "RGB"
+)
+MAGIC = (b"8BPS\0\1", b"/* XPM */", b"#define im_width 64\n", b"\xd7\xcd\xc6\x9a", b"SIMPLE  =   T",
+         b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7\n", b"PK\3\4", b"\x7fELF",
+         b"\x80\4\x95cposix\nsystem\n", b"GRIB", b"\x89HDF\r\n\x1a\n", b"\0\0\1\xba")  # fmt: skip
+
+
+def images(count: int, *, seed: int = 0) -> Iterator[tuple[str, bytes]]:
+    """Yields `count` files with their names: whole ones, crafted ones, truncations, mutations."""
+    whole = pictures()
+    cases = itertools.chain(whole.items(), crafted(), truncated(whole))
+    yield from itertools.islice(
+        itertools.chain(cases, (mutated(whole, seed=seed, index=i) for i in itertools.count())),
+        count,
+    )
+
+
+@functools.cache
+def pictures() -> dict[str, bytes]:
+    """A picture in every format that Pillow writes, in the kinds that its reader tells apart."""
+    image = Image.fromarray(synthetic.paint(seed=0, artist=0, painting=0, size=SIDE))
+    alpha = image.convert("RGBA")
+    alpha.putalpha(image.convert("L"))
+    gray, palette, cmyk = image.convert("L"), image.quantize(16), image.convert("CMYK")
+    deep = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
+    frames = {"save_all": True, "append_images": [image.rotate(90), image.rotate(180)]}
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a picture"
+    kinds: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
+        "jpeg": (image, "JPEG", {"exif": exif, "comment": b"c"}),
+        "jpeg progressive": (image, "JPEG", {"progressive": True, "subsampling": 0}),
+        "jpeg gray": (gray, "JPEG", {"optimize": True}),
+        "jpeg cmyk": (cmyk, "JPEG", {}),
+        "mpo": (image, "MPO", frames),
+        "png": (image, "PNG", {"exif": exif}),
+        "png alpha": (alpha, "PNG", {}),
+        "png palette": (palette, "PNG", {"transparency": 3}),
+        "png 16 bits": (deep, "PNG", {}),
+        "png 1 bit": (image.convert("1"), "PNG", {}),
+        "png animated": (image, "PNG", frames),
+        "gif": (palette, "GIF", {"transparency": 3}),
+        "gif animated": (image, "GIF", {**frames, "disposal": 2}),
+        "bmp": (image, "BMP", {}),
+        "bmp palette": (palette, "BMP", {}),
+        "bmp alpha": (alpha, "BMP", {}),
+        "tiff": (image, "TIFF", {"exif": exif}),
+        "tiff float": (gray.convert("F"), "TIFF", {}),
+        "tiff 16 bits": (deep, "TIFF", {}),
+        "tiff pages": (image, "TIFF", frames),
+        "tiff group4": (image.convert("1"), "TIFF", {"compression": "group4"}),
+        "tiff cmyk": (cmyk, "TIFF", {"compression": "packbits"}),
+        "webp": (image, "WEBP", {"exif": exif}),
+        "webp lossless": (alpha, "WEBP", {"lossless": True}),
+        "webp animated": (image, "WEBP", frames),
+        "jpeg 2000": (image, "JPEG2000", {}),
+        "jpeg 2000 stream": (gray, "JPEG2000", {"no_jp2": True, "tile_size": (32, 32)}),
+        "avif": (image, "AVIF", {"exif": exif}),
+        "avif animated": (image, "AVIF", frames),
+        "ppm": (image, "PPM", {}),
+        "pgm": (deep, "PPM", {}),
+        "pbm": (image.convert("1"), "PPM", {}),
+        "pfm": (gray.convert("F"), "PPM", {}),
+        **{f"tiff {c}": (image, "TIFF", {"compression": c})
+           for c in ("jpeg", "tiff_adobe_deflate", "tiff_lzw", "lzma", "zstd")},
+        **{f"closed {f}": (image.convert(mode), f, {}) for f, mode in CLOSED.items()},
+    }  # fmt: skip
+    return {name: _saved(image, kind, **options) for name, (image, kind, options) in kinds.items()}
+
+
+def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    if "append_images" in options:
+        options["append_images"] = [frame.copy() for frame in options["append_images"]]
+    image.copy().save(file, kind, **options)  # Saving as JPEG leaves its options in an image.
+    return file.getvalue()
+
+
+def truncated(whole: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """Yields every picture at every class of lengths."""
+    for (name, data), length in itertools.product(whole.items(), LENGTHS):
+        end = int(length * len(data)) if isinstance(length, float) else length
+        if abs(end) < len(data):
+            yield f"{name}, cut at {length}", data[:end]
+
+
+def mutated(whole: dict[str, bytes], *, seed: int, index: int) -> tuple[str, bytes]:
+    """Returns mutation `index` of the pictures."""
+    rng = np.random.default_rng((seed, index))
+    names = list(whole)
+    name = names[index % len(names)]
+    how = list(MUTATIONS)[index // len(names) % len(MUTATIONS)]
+    data = bytearray(whole[name])
+    if how == "spliced":
+        data = data[: len(data) // 2] + whole[names[rng.integers(len(names))]]
+    else:
+        MUTATIONS[how](data, rng)
+    return f"{name}, {how} {index}", bytes(data)
+
+
+def _flip(data: bytearray, rng: np.random.Generator, *, count: int, end: int | None = None) -> None:
+    for place in rng.integers(min(len(data), end or len(data)), size=count):
+        data[place] ^= 1 << rng.integers(8)
+
+
+def _stomp(data: bytearray, rng: np.random.Generator) -> None:
+    """Absurd numbers where a header may have sizes, counts and offsets."""
+    for place in rng.integers(max(1, min(len(data), 512) - 4), size=2):
+        order, width = rng.choice((">", "<")), rng.choice(("H", "I"))
+        value = int(rng.choice(ABSURD)) % 2 ** (16 if width == "H" else 32)
+        struct.pack_into(order + width, data, place, value)
+
+
+def _overwrite(data: bytearray, rng: np.random.Generator, value: int | None) -> None:
+    start = int(rng.integers(len(data)))
+    end = min(len(data), start + int(rng.integers(1, 200)))
+    noise = rng.bytes(end - start)
+    data[start:end] = noise if value is None else bytes([value]) * (end - start)
+
+
+def _move(data: bytearray, rng: np.random.Generator, copies: int) -> None:
+    start = int(rng.integers(len(data)))
+    end = min(len(data), start + int(rng.integers(1, 200)))
+    data[start:end] = data[start:end] * copies
+
+
+MUTATIONS: dict[str, Callable[[bytearray, np.random.Generator], None]] = {
+    "one bit": functools.partial(_flip, count=1),
+    "bits": functools.partial(_flip, count=16),
+    "header bits": functools.partial(_flip, count=3, end=64),
+    "absurd numbers": _stomp,
+    "zeros": lambda data, rng: _overwrite(data, rng, 0),
+    "ones": lambda data, rng: _overwrite(data, rng, 255),
+    "noise": lambda data, rng: _overwrite(data, rng, None),
+    "removed": lambda data, rng: _move(data, rng, 0),
+    "repeated": lambda data, rng: _move(data, rng, 50),
+    "spliced": lambda data, rng: None,
+}
+
+
+def crafted() -> Iterator[tuple[str, bytes]]:
+    """Yields what no accident makes: bombs, absurd headers, deep metadata, and no images."""
+    yield "empty", b""
+    yield "noise", np.random.default_rng(0).bytes(4096)
+    yield "zeros", bytes(4096)
+    for magic in MAGIC:
+        yield f"begins {magic[:8]!r}", magic + bytes(500)
+    for width, height in ((0, 0), (0, 64), (31, 31), (1, 10**6), (20_000, 20_000), (10**9, 10**9)):
+        yield from _sized(width, height)
+    side = 9_400  # Just within the limit of pixels, and as little data as there can be.
+    yield "bomb png", _png(side, side, zlib.compress(bytes((1 + 3 * side) * side), 9), kind=2)
+    yield "bomb 1 bit", _saved(Image.new("1", (side, side)), "PNG")
+    yield "bomb gif", _saved(Image.new("P", (side, side)), "GIF")
+    yield "bomb jpeg", _saved(Image.new("L", (side, side)), "JPEG", progressive=True)
+    yield "bomb tiff", _saved(Image.new("RGBA", (side, side)), "TIFF", compression="zstd")
+    yield "bomb webp", _saved(Image.new("RGB", (8000, 8000)), "WEBP", method=0)
+    yield "bomb jpeg 2000", _saved(Image.new("L", (4000, 4000)), "JPEG2000")
+    yield "many scans", many_scans(4000, 20_000)
+    yield from _deep_metadata()
+
+
+def _sized(width: int, height: int) -> Iterator[tuple[str, bytes]]:
+    """Headers alone that say a size, with some data."""
+    size, body = f"{width} x {height}", zlib.compress(bytes(1000))
+    yield f"png {size}", _png(width, height, body)
+    yield f"ppm {size}", f"P6 {width} {height} 255\n".encode() + bytes(1000)
+    yield f"plain ppm {size}", f"P3 {width} {height} 255\n".encode() + b"1 " * 1000
+    bmp = struct.pack("<IiiHHIIiiII", 40, width, -height, 1, 24, 0, 0, 1, 1, 0, 0)
+    yield f"bmp {size}", b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + bmp + bytes(1000)
+    narrow = struct.pack("<HH", width % 2**16, height % 2**16)
+    yield f"gif {size}", b"GIF89a" + narrow + bytes(3) + b"," + bytes(4) + narrow + bytes(200)
+    yield f"tiff {size}", _tiff([(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8),
+                                 (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8),
+                                 (278, 4, 1, height), (279, 4, 1, 2**31)])  # fmt: skip
+
+
+def _tiff(tags: list[tuple[int, int, int, int]], *, next_ifd: int = 0, tags_said: int = 0) -> bytes:
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    count = struct.pack("<H", tags_said or len(tags))
+    return b"II*\0" + struct.pack("<I", 8) + count + entries + struct.pack("<I", next_ifd)
+
+
+def _png(width: int, height: int, body: bytes, *extra: bytes, kind: int = 0) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
+    chunks = [_chunk(b"IHDR", header), *extra, _chunk(b"IDAT", body), _chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def many_scans(side: int, scans: int) -> bytes:
+    """A progressive JPEG that refines nothing, again and again."""
+    data = _saved(Image.new("L", (side, side)), "JPEG", progressive=True)
+    start = data.rindex(b"\xff\xda")  # The last scan, which refines what is zero.
+    return data[:start] + data[start:-2] * scans + data[-2:]
+
+
+def _deep_metadata() -> Iterator[tuple[str, bytes]]:
+    body = zlib.compress(bytes(65 * SIDE))
+    text = b"note\0\0" + zlib.compress(bytes(2**26), 9)
+    yield "png text bomb", _png(SIDE, SIDE, body, _chunk(b"zTXt", text))
+    yield "png texts", _png(SIDE, SIDE, body, *[_chunk(b"tEXt", b"k\0v")] * 50_000)
+    profile = b"icc\0\0" + zlib.compress(bytes(2**26), 9)
+    yield "png profile bomb", _png(SIDE, SIDE, body, _chunk(b"iCCP", profile))
+    deep_xml = b"<x>" * 20_000
+    image = Image.fromarray(synthetic.paint(seed=0, artist=0, painting=0, size=SIDE))
+    yield "deep xmp", _saved(image, "PNG", pnginfo=None, exif=b"Exif\0\0" + deep_xml)
+    jpeg = _saved(image, "JPEG")
+    segment = b"\xff\xe1" + struct.pack(">H", 65_535) + b"http://ns.adobe.com/xap/1.0/\0"
+    yield "xmp segments", jpeg[:2] + (segment + deep_xml[: 65_533 - 29]) * 300 + jpeg[2:]
+    yield "comments", jpeg[:2] + b"\xff\xfe\0\2" * 200_000 + jpeg[2:]
+    circle = _tiff([(0x8769, 4, 1, 8), (0x0112, 3, 1, 6)], next_ifd=8)
+    exif = b"\xff\xe1" + struct.pack(">H", len(circle) + 8) + b"Exif\0\0" + circle
+    yield "exif in a circle", jpeg[:2] + exif + jpeg[2:]
+    tags = [(256, 3, 1, SIDE), (257, 3, 1, SIDE), (259, 3, 1, 1), (273, 4, 1, 8)]
+    yield "tiff in a circle", _tiff(tags, next_ifd=8)
+    yield "tiff of many tags", _tiff(tags, tags_said=65_535) + bytes(12 * 65_535)
+    yield "tiff of long tags", _tiff([*tags, *((t, 5, 2**32 - 1, 8) for t in range(300, 400))])
+    boxes = b"\0\0\0\0meta\0\0\0\0" * 20_000
+    yield "avif of boxes", b"\0\0\0\x14ftypavif\0\0\0\0avif" + boxes
+    jp2 = b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 \0\0\0\0jp2 "
+    yield "jpeg 2000 of boxes", jp2 + b"\0\0\0\0jp2h" * 20_000
+    yield "webp of chunks", b"RIFF\xff\xff\xff\xffWEBP" + b"EXIF\xff\xff\xff\xff" * 20_000
+    frame = b"!\xf9\4\0\0\0\0\0," + struct.pack("<HHHHB", 0, 0, 65_535, 65_535, 0) + b"\2\0"
+    head = b"GIF89a" + struct.pack("<HHBBB", SIDE, SIDE, 0x80, 0, 0) + bytes(6)
+    yield "gif of large frames", head + frame * 1000 + b";"
+
+
+def tables() -> dict[str, bytes]:
+    """CSV files for `prepare csv` beside a folder with the pictures 0.png to 3.png."""
+    head = b"file,artist\n"
+    rows = b"0.png,a\n1.png,a\n2.png,b\n3.png,b\n"
+    climbing = ("../outside.png", "../../outside.png", "x/../../outside.png", "/etc/passwd",
+                "//0.png", ".", "..", "", " ", "~/0.png", "C:\\0.png", "fifo", "link", "circle",
+                "x" * 5000, "a\0b", "0.png/1.png")  # fmt: skip
+    return {
+        "good": head + rows,
+        **{f"climbing {file[:20]!r}": head + rows + f'"{file}",c\n'.encode() for file in climbing},
+        "latin-1": "file,artist\n0.png,Cézanne\n".encode("latin-1"),
+        "utf-16": (head + rows).decode().encode("utf-16"),
+        "utf-8 mark": b"\xef\xbb\xbf" + head + rows,
+        "overlong utf-8": head + b"\xc0\xaf,a\n",
+        "surrogates": head + b"\xed\xa0\x80,a\n",
+        "open quote": head + rows + b'"never closed,a\n',
+        "quotes": head + b'"a"b"c","d""\n',
+        "NULs": head + rows + b"\0\0\0,\0\n",
+        "all NULs": bytes(10_000),
+        "huge field": head + b"x" * 200_000 + b",a\n",
+        "huge header": b"c" * 200_000 + b",file,artist\n",
+        "huge artist": head + rows.replace(b"a\n", b"a" * 100_000 + b"\n"),
+        "many columns": b",".join([b"file", b"artist", *[b"c"] * 50_000]) + b"\n",
+        "duplicate columns": b"file,artist,artist\n0.png,a,b\n1.png,a,b\n",
+        "duplicate rows": head + rows * 3,
+        "no rows": head,
+        "no header": b"",
+        "blank lines": b"\n\n\n" + head + rows,
+        "only newlines": b"\n" * 10_000,
+        "carriage returns": (head + rows).replace(b"\n", b"\r"),
+        "short row": head + b"0.png\n",
+        "long row": head + b"0.png,a,b,c\n",
+        "controls": head + rows + b"\x1b[2J\x07,a\n",
+        "lines in names": head + b'"0.png\n1.png","a\r\nb"\n' + rows,
+        "no artist": head + b"0.png,\n1.png,\n",
+        "a picture": _saved(Image.new("RGB", (SIDE, SIDE)), "PNG"),
+        "html": b"<!DOCTYPE html><html>404</html>",
+        "semicolons": (head + rows).replace(b",", b";"),
+        "formulas": head + rows + b"=HYPERLINK(1),+1\n",
+    }
+
+
+def fill(folder: Path, data: dict[str, bytes]) -> None:
+    """Makes artists' folders of a few good pictures, files of `data`, and all that is no file.
+
+    There are links in circles and out of the folder, a pipe, a sparse file of a terabyte, deep and
+    long names, and names that are no text.
+    """
+    for artist, painting in np.ndindex(3, 3):
+        path = folder / f"artist {artist}" / f"{painting}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = synthetic.paint(seed=0, artist=artist, painting=painting, size=SIDE)
+        Image.fromarray(pixels).save(path)
+    bad = folder / "bad"
+    bad.mkdir()
+    for i, content in enumerate(data.values()):
+        (bad / f"{i:05}.jpg").write_bytes(content)
+    (bad / "circle").symlink_to(folder)
+    (bad / "itself.jpg").symlink_to("itself.jpg")
+    (bad / "nowhere.jpg").symlink_to("nowhere/at/all.jpg")
+    (folder / "circle").symlink_to(folder)
+    os.mkfifo(bad / "pipe.jpg")
+    (bad / "link to a pipe.jpg").symlink_to("pipe.jpg")
+    with open(bad / "huge.jpg", "wb") as file:
+        file.truncate(2**40)
+    (folder / Path(*["deep"] * 200)).mkdir(parents=True)
+    for name in ("\x1b[2J\n.jpg", "x" * 250 + ".jpg", "..jpg", "‮gpj.exe.jpg", "=1+1,\";'.jpg"):
+        (bad / name).write_bytes(b"no picture")
+    with open(os.fsencode(bad) + b"/\xff\xfe.jpg", "wb") as file:
+        file.write(b"no picture")
+
+
+WRONG = (None, True, False, -1, 0, 1.5, -0.5, float("nan"), float("inf"), 10**30, "", "x", "\0",
+         b"x", [], (), (1, 2, 3), ("a",), (0.5, "b"), {}, {"x": 1}, [[1]])  # fmt: skip
+
+
+def json_damages(text: str, count: int, *, seed: int = 0) -> Iterator[tuple[str, bytes]]:
+    """Yields `count` damages of a JSON object's text: of its bytes, and of its values' types."""
+    yield from ((f"is {data[:20]!r}", data) for data in (
+        b"", b"null", b"[]", b"3", b'"x"', b"{}", b"NaN", b"\xff\xfe", b"{" * 10, bytes(100),
+        b"[" * 100_000, b'{"a":' * 100_000, b"9" * 10_000, text.encode("utf-16"),
+    ))  # fmt: skip
+    value, wrong = json.loads(text), [w for w in WRONG if not isinstance(w, bytes)]
+    for path in _paths(value):
+        yield f"without {'.'.join(path)}", json.dumps(_with(value, path)).encode()
+        for each in wrong:
+            yield f"{'.'.join(path)} is {each!r}", json.dumps(_with(value, path, each)).encode()
+    for i in range(count):
+        data, rng = bytearray(text.encode()), np.random.default_rng((seed, i))
+        how = list(MUTATIONS)[i % (len(MUTATIONS) - 1)]
+        MUTATIONS[how](data, rng)
+        yield f"{how} {i}", bytes(data)
+
+
+def _paths(value: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for key, inner in value.items():
+        yield (key,)
+        if isinstance(inner, dict):
+            yield from ((key, *rest) for rest in _paths(inner))
+
+
+def _with(value: dict[str, Any], path: tuple[str, ...], *new: Any) -> dict[str, Any]:
+    """A copy with another value at a path; without a new value, without the key."""
+    first, *rest = path
+    if rest:
+        return {**value, first: _with(value[first], tuple(rest), *new)}
+    others = {key: inner for key, inner in value.items() if key != first}
+    return {**others, first: new[0]} if new else others

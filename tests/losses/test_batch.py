@@ -1,0 +1,315 @@
+"""In-batch losses against plain loops, and against pytorch-metric-learning's."""
+
+import functools
+import itertools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from painterjax.losses import batch as batch_losses
+from painterjax.losses import objectives
+from painterjax.losses import tuples as tuple_losses
+
+SEEDS = range(4)
+MARGIN, SCALE = 0.3, 8.0
+
+
+def _batch(seed: int, *, count: int = 12, dim: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Random embeddings by artists of different sizes; one artist may have a single painting."""
+    rng = np.random.default_rng(seed)
+    emb_NxD = rng.normal(size=(count, dim)).astype(np.float32)
+    return emb_NxD, rng.integers(0, 4, count).astype(np.int32)
+
+
+def _loss(name: str, *, scale: float = SCALE) -> Callable[..., objectives.Scalars]:
+    """The loss `name` as training calls it; proxies are the last argument."""
+    goal = objectives.build(
+        name=name, margin=MARGIN, distance="euclidean", scale=scale, paintings_per_artist=1
+    )
+
+    def scalars(emb_NxD: Any, artist_N: Any, proxy_AxD: Any = None) -> objectives.Scalars:
+        batch = jnp.asarray(emb_NxD)[None], jnp.asarray(artist_N)[None]
+        return goal.scalars(*batch, {} if proxy_AxD is None else {"artist": proxy_AxD})
+
+    return scalars
+
+
+def _distance(emb_NxD: np.ndarray, i: int, j: int) -> float:
+    return float(np.linalg.norm(emb_NxD[i].astype(float) - emb_NxD[j]))
+
+
+def _cosine_table(emb_NxD: np.ndarray) -> np.ndarray:
+    unit_NxD = emb_NxD.astype(float) / np.linalg.norm(emb_NxD.astype(float), axis=1)[:, None]
+    return unit_NxD @ unit_NxD.T
+
+
+def _triplets(artist_N: np.ndarray) -> list[tuple[int, int, int]]:
+    return [
+        (a, p, n)
+        for a, p, n in itertools.product(range(len(artist_N)), repeat=3)
+        if a != p and artist_N[a] == artist_N[p] and artist_N[a] != artist_N[n]
+    ]
+
+
+def _loop_batch_all(emb_NxD, artist_N, *, semi_hard: bool = False) -> float:
+    values = []
+    for a, p, n in _triplets(artist_N):
+        positive, negative = _distance(emb_NxD, a, p), _distance(emb_NxD, a, n)
+        if positive - negative + MARGIN > 0 and (negative > positive or not semi_hard):
+            values.append(positive - negative + MARGIN)
+    return float(np.mean(values))
+
+
+def _loop_batch_hard(emb_NxD, artist_N, *, soft: bool = False) -> float:
+    values = []
+    for anchor in sorted({a for a, _, _ in _triplets(artist_N)}):
+        mine = [(p, n) for a, p, n in _triplets(artist_N) if a == anchor]
+        gap = max(_distance(emb_NxD, anchor, p) for p, _ in mine)
+        gap -= min(_distance(emb_NxD, anchor, n) for _, n in mine)
+        values.append(np.log1p(np.exp(gap)) if soft else max(0.0, gap + MARGIN))
+    return float(np.mean(values))
+
+
+def _loop_supervised_contrastive(emb_NxD, artist_N) -> float:
+    cosine, rows, values = _cosine_table(emb_NxD), range(len(artist_N)), []
+    for a in rows:
+        positives = [p for p in rows if p != a and artist_N[p] == artist_N[a]]
+        others = sum(np.exp(SCALE * cosine[a, j]) for j in rows if j != a)
+        if positives:
+            terms = [-np.log(np.exp(SCALE * cosine[a, p]) / others) for p in positives]
+            values.append(np.mean(terms))
+    return float(np.mean(values))
+
+
+def _loop_multi_similarity(emb_NxD, artist_N) -> float:
+    cosine, rows, values = _cosine_table(emb_NxD), range(len(artist_N)), []
+    for a in rows:
+        positives = [cosine[a, p] for p in rows if p != a and artist_N[p] == artist_N[a]]
+        negatives = [cosine[a, n] for n in rows if artist_N[n] != artist_N[a]]
+        if not positives or not negatives:
+            continue
+        pulled = [s for s in positives if s < max(negatives) + 0.1]
+        pushed = [s for s in negatives if s > min(positives) - 0.1]
+        pull = np.log1p(sum(np.exp(-2 * (s - 0.5)) for s in pulled)) / 2
+        values.append(pull + np.log1p(sum(np.exp(50 * (s - 0.5)) for s in pushed)) / 50)
+    return float(np.mean(values))
+
+
+LOOPS = {
+    "batch_all": _loop_batch_all,
+    "semi_hard": functools.partial(_loop_batch_all, semi_hard=True),
+    "batch_hard": _loop_batch_hard,
+    "batch_hard_soft": functools.partial(_loop_batch_hard, soft=True),
+    "supervised_contrastive": _loop_supervised_contrastive,
+    "multi_similarity": _loop_multi_similarity,
+}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loss_is_that_of_plain_loops(name, seed):
+    emb_NxD, artist_N = _batch(seed)
+    expected = LOOPS[name](emb_NxD, artist_N)
+    assert expected > 0
+    assert abs(expected - MARGIN) > 1e-3
+    np.testing.assert_allclose(_loss(name)(emb_NxD, artist_N)["loss"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_accuracy_and_active_fraction_count_triplets(seed):
+    emb_NxD, artist_N = _batch(seed)
+    gaps = [_distance(emb_NxD, a, n) - _distance(emb_NxD, a, p) for a, p, n in _triplets(artist_N)]
+    scalars = _loss("batch_all")(emb_NxD, artist_N)
+    assert scalars["accuracy"] == pytest.approx(np.mean([gap > 0 for gap in gaps]))
+    assert scalars["active_fraction"] == pytest.approx(np.mean([gap < MARGIN for gap in gaps]))
+
+
+@pytest.mark.parametrize("name", ["batch_all", "semi_hard"])
+def test_more_triplets_than_an_int32_counts(name):
+    """Of 3.1 thousand million a third are active, those of the two artists 0.1 apart."""
+    emb_NxD = np.array([[0], [0.1], [1]], np.float32).repeat(800, axis=0)
+    artist_N = np.arange(3).repeat(800)
+    goal = objectives.build(
+        name=name, margin=MARGIN, distance="euclidean", scale=SCALE, paintings_per_artist=800
+    )
+    scalars = jax.jit(goal.scalars)(emb_NxD.reshape(3, 800, 1), artist_N.reshape(3, 800), {})
+    assert scalars["loss"] == pytest.approx(MARGIN - 0.1, rel=0.01)
+    assert scalars["active_fraction"] == pytest.approx(1 / 3)
+    assert scalars["accuracy"] == pytest.approx(1)
+
+
+def test_single_paintings_by_each_artist_log_no_accuracy():
+    goal = objectives.build(
+        name="cosine_classifier", margin=0.0, distance="euclidean", scale=16.0,
+        paintings_per_artist=1,
+    )  # fmt: skip
+    emb_NxD, artist_N = _batch(0)
+    proxies = {"artist": jnp.asarray(np.eye(4, 5, dtype=np.float32))}
+    scalars = goal.scalars(jnp.asarray(emb_NxD)[:, None], jnp.asarray(artist_N)[:, None], proxies)
+    assert scalars.keys() == {"loss", "artist_accuracy", "negative_distance"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_cosine_classifier_is_a_loop_over_artists(seed):
+    emb_NxD, artist_N = _batch(seed)
+    proxy_AxD = np.random.default_rng(seed).normal(size=(4, 5)).astype(np.float32)
+    cosine = _cosine_table(np.concatenate([emb_NxD, proxy_AxD]))[:12, 12:]
+    values = []
+    for a, artist in enumerate(artist_N):
+        logits = [SCALE * (cosine[a, i] - MARGIN * (i == artist)) for i in range(4)]
+        values.append(np.log(np.exp(logits).sum()) - logits[artist])
+    ours = _loss("cosine_classifier")(emb_NxD, artist_N, jnp.asarray(proxy_AxD))
+    np.testing.assert_allclose(ours["loss"], np.mean(values), rtol=1e-5)
+    assert ours["artist_accuracy"] == pytest.approx((cosine.argmax(axis=1) == artist_N).mean())
+
+
+def _theirs(name: str, proxy_AxD: np.ndarray) -> Callable[..., Any]:
+    """pytorch-metric-learning's loss of the same name, on embeddings and labels."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # It imports with deprecated names.
+        distances = pytest.importorskip("pytorch_metric_learning.distances")
+        from pytorch_metric_learning import losses, miners, reducers
+    euclidean = distances.LpDistance(normalize_embeddings=False)
+    triplet = losses.TripletMarginLoss(
+        margin=MARGIN, distance=euclidean, reducer=reducers.AvgNonZeroReducer()
+    )
+    if name == "batch_all":
+        return triplet
+    if name == "semi_hard":
+        miner = miners.TripletMarginMiner(
+            margin=MARGIN, type_of_triplets="semihard", distance=euclidean
+        )
+        return lambda emb, artist: triplet(emb, artist, miner(emb, artist))
+    if name.startswith("batch_hard"):
+        miner = miners.BatchHardMiner(distance=euclidean)
+        smooth = name.endswith("soft")
+        hard = losses.TripletMarginLoss(
+            margin=0 if smooth else MARGIN,
+            distance=euclidean,
+            smooth_loss=smooth,
+            reducer=reducers.MeanReducer(),
+        )
+        return lambda emb, artist: hard(emb, artist, miner(emb, artist))
+    if name == "supervised_contrastive":
+        return losses.SupConLoss(temperature=1 / SCALE)
+    if name == "multi_similarity":
+        miner = miners.MultiSimilarityMiner(epsilon=0.1)
+        multi = losses.MultiSimilarityLoss(alpha=2, beta=50, base=0.5)
+        return lambda emb, artist: multi(emb, artist, miner(emb, artist))
+    their_classifier: Any = losses.CosFaceLoss  # Its scale is annotated as a whole number.
+    classifier = their_classifier(*proxy_AxD.shape, margin=MARGIN, scale=SCALE)
+    classifier.W.data = torch.from_numpy(proxy_AxD.T.copy())
+    return classifier
+
+
+@pytest.mark.parametrize("name", objectives.BATCH_LOSSES)
+def test_losses_and_gradients_are_pytorch_metric_learning_s(name, torch):
+    emb_NxD, _ = _batch(0)
+    artist_N = np.repeat(np.arange(4, dtype=np.int32), 3)  # They count lone paintings differently.
+    proxy_AxD = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    emb = torch.from_numpy(emb_NxD).requires_grad_()
+    theirs = _theirs(name, proxy_AxD)(emb, torch.from_numpy(artist_N).long())
+    theirs.backward()
+    theirs = theirs.detach()
+
+    def ours(emb_NxD: jax.Array) -> jax.Array:
+        return _loss(name)(emb_NxD, artist_N, jnp.asarray(proxy_AxD))["loss"]
+
+    value, grad_NxD = jax.value_and_grad(ours)(jnp.asarray(emb_NxD))
+    assert float(theirs) > 0
+    np.testing.assert_allclose(value, float(theirs), rtol=1e-5)
+    np.testing.assert_allclose(grad_NxD, emb.grad.numpy(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", objectives.BATCH_LOSSES)
+@pytest.mark.parametrize(
+    "artists", [[0, 0, 1, 1], [0, 0, 0, 0], [0, 1, 2, 3]], ids=["usual", "one", "all different"]
+)
+@pytest.mark.parametrize("equal", ["all", "zero", "two"])
+def test_gradients_are_finite(name, artists, equal):
+    """With equal embeddings, with zero ones, with no positive, with no negative."""
+    emb_NxD = jnp.asarray(_batch(0, count=4)[0])
+    emb_NxD = {
+        "all": jnp.broadcast_to(emb_NxD[:1], emb_NxD.shape),
+        "zero": jnp.zeros_like(emb_NxD),
+        "two": emb_NxD.at[1].set(emb_NxD[0]),
+    }[equal]
+    proxy_AxD = jnp.ones((4, 5))
+
+    def loss(emb_NxD: jax.Array) -> jax.Array:
+        return _loss(name)(emb_NxD, np.array(artists), proxy_AxD)["loss"]
+
+    value, grad_NxD = jax.jit(jax.value_and_grad(loss))(emb_NxD)
+    assert jnp.isfinite(value)
+    assert jnp.isfinite(grad_NxD).all()
+    nothing = len(set(artists)) != 2 and name not in ("cosine_classifier", "supervised_contrastive")
+    if nothing:  # Neither a positive nor a negative: there is nothing to learn.
+        assert value == 0
+
+
+def test_equal_embeddings_cost_the_margin_or_log_two():
+    emb_NxD, artist_N = np.ones((4, 3), np.float32), np.array([0, 0, 1, 1])
+    assert _loss("batch_all")(emb_NxD, artist_N)["loss"] == pytest.approx(MARGIN)
+    assert _loss("batch_hard")(emb_NxD, artist_N)["loss"] == pytest.approx(MARGIN)
+    assert _loss("batch_hard_soft")(emb_NxD, artist_N)["loss"] == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize("name", objectives.BATCH_LOSSES)
+def test_memory_grows_with_the_square_of_the_batch(name):
+    """Twice the batch takes four times the memory, not eight, forward and backward."""
+
+    def temporary_bytes(count: int) -> int:
+        def loss(emb_NxD: jax.Array) -> jax.Array:
+            return _loss(name)(emb_NxD, np.arange(count) // 4, jnp.ones((count, 8)))["loss"]
+
+        emb = jax.ShapeDtypeStruct((count, 8), jnp.float32)
+        analysis: Any = jax.jit(jax.grad(loss)).lower(emb).compile().memory_analysis()
+        return analysis.temp_size_in_bytes
+
+    assert temporary_bytes(512) < 5 * temporary_bytes(256)
+
+
+def test_pairwise_distances_of_near_duplicates_far_from_the_origin():
+    emb_NxD = np.random.default_rng(0).normal(size=(4, 16)).astype(np.float32) + 100
+    emb_NxD[1] = emb_NxD[0] + 1e-2
+    expected_NxN = np.linalg.norm(emb_NxD[:, None].astype(float) - emb_NxD[None], axis=2)
+    ours_NxN = batch_losses.pairwise_euclidean(jnp.asarray(emb_NxD))
+    np.testing.assert_allclose(ours_NxN, expected_NxN, rtol=1e-3)
+
+
+def test_pairwise_distances_are_as_right_as_they_say_at_the_reference_s_scale():
+    """2,048 numbers at a length of 32; half of the rows are a known share of it from another."""
+    rng = np.random.default_rng(0)
+    row_NxD, step_NxD = rng.normal(size=(2, 120, 2048))
+    row_NxD *= 32 / np.linalg.norm(row_NxD, axis=1, keepdims=True)
+    share_N = np.repeat([1e-4, 1 / 700, 1e-2], 40)
+    step_NxD *= (32 * share_N / np.linalg.norm(step_NxD, axis=1))[:, None]
+    emb_NxD = np.concatenate([row_NxD, row_NxD + step_NxD]).astype(np.float32)
+    longest = np.linalg.norm(emb_NxD - emb_NxD.mean(axis=0), axis=1).max()
+    expected_N = np.linalg.norm(emb_NxD[:120].astype(float) - emb_NxD[120:], axis=1)
+    ours_N = np.diagonal(batch_losses.pairwise_euclidean(jnp.asarray(emb_NxD)), 120).astype(float)
+    assert np.abs(ours_N**2 - expected_N**2).max() < longest**2 / 2**19
+    np.testing.assert_allclose(ours_N[80:], expected_N[80:], rtol=0.01)
+    assert (ours_N[40:] > 0).all()
+    assert (ours_N[:40] == 0).any()  # So the floor is worth saying.
+
+
+def test_masked_mean_of_nothing_is_zero():
+    assert tuple_losses.masked_mean(jnp.array([1.0, jnp.inf]), jnp.array([False, False])) == 0
+
+
+def test_masked_mean_of_more_than_an_int32_counts():
+    def mean(value: jax.Array, valid: jax.Array) -> jax.Array:
+        table = (46_400, 46_400)
+        return tuple_losses.masked_mean(
+            jnp.broadcast_to(value, table), jnp.broadcast_to(valid, table)
+        )
+
+    assert jax.jit(mean)(jnp.float32(2), jnp.bool_(True)) == pytest.approx(2)

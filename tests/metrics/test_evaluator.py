@@ -1,0 +1,72 @@
+"""Judging vectors of any origin: what is refused, and figures by artist, style and century."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from painterjax.common.errors import InputError
+from painterjax.metrics import breakdown, evaluator
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused_by_its_row(value):
+    emb_NxD = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    emb_NxD[5, 1] = value
+    with pytest.raises(InputError, match="1 of 8 vectors, the first that of painting 5, hold NaN"):
+        evaluator.compare(emb_NxD, np.repeat([0, 1], 4))
+
+
+@pytest.mark.parametrize("scale", ["1e25", "1e-25"])
+def test_figures_do_not_depend_on_the_scale(split, scale):
+    rng = np.random.default_rng(0)
+    emb_NxD = rng.normal(size=(6, 4))[split.artist_N] + rng.normal(size=(len(split), 4))
+    row_Tx3 = evaluator.fixed_triplets(split, count=200)
+    expected, found = (
+        evaluator.judge(evaluator.compare(vectors_NxD.astype(np.float32), split.artist_N), row_Tx3)
+        for vectors_NxD in (emb_NxD, emb_NxD * float(scale))
+    )
+    assert found.keys() == expected.keys()
+    for metric, figure in found.items():
+        assert figure["value"] != 1
+        assert figure["value"] == pytest.approx(expected[metric]["value"], abs=1e-3)
+
+
+def test_two_artists_have_no_interval_and_three_have(split):
+    emb_NxD = np.random.default_rng(0).normal(size=(18, 4)).astype(np.float32)
+    for artists in (2, 3):
+        few = dataclasses.replace(split, artist_N=split.artist_N[: 6 * artists])
+        compared = evaluator.compare(emb_NxD[: 6 * artists], few.artist_N)
+        figures = evaluator.judge(compared, evaluator.fixed_triplets(few, count=50))
+        for figure in figures.values():
+            assert (figure["low"] is None) == (figure["high"] is None) == (artists == 2)
+        figure = figures["pair_roc_auc"]
+        assert artists == 2 or figure["low"] < figure["high"]
+
+
+def test_figures_of_a_group_are_those_of_its_pairs_by_loops(split, monkeypatch):
+    monkeypatch.setattr(breakdown, "ROWS_AT_ONCE", 16)  # 36 paintings: the last block is not full.
+    rng = np.random.default_rng(3)
+    emb_NxD = rng.normal(size=(6, 4))[split.artist_N] + rng.normal(size=(len(split), 4))
+    emb_NxD = emb_NxD.astype(np.float32)
+    paintings = [
+        dataclasses.replace(painting, style="wide" if row % 3 else "narrow", date="1889")
+        for row, painting in enumerate(split.paintings)
+    ]
+    styled = dataclasses.replace(split, paintings=paintings)
+    compared = evaluator.compare(emb_NxD, split.artist_N)
+    found = breakdown.by_group(compared, styled)
+    assert [group["name"] for group in found["artist"]] == split.artists
+    assert [group["name"] for group in found["style"]] == ["narrow", "wide"]
+    assert [group["paintings"] for group in found["century"]] == [36]
+    assert found["century"][0]["map_at_r"] == pytest.approx(compared.ranked["map_at_r"].mean())
+    rows = {name: [6 * i + j for j in range(6)] for i, name in enumerate(split.artists)}
+    rows |= {"narrow": range(0, 36, 3), "wide": [row for row in range(36) if row % 3]}
+    for group in [*found["artist"], *found["style"]]:
+        pairs = [(i, j) for i in rows[group["name"]] for j in range(36) if i != j]
+        is_same_P = [split.artist_N[i] == split.artist_N[j] for i, j in pairs]
+        nearness_P = [-np.linalg.norm(emb_NxD[i] - emb_NxD[j]) for i, j in pairs]
+        expected = roc_auc_score(is_same_P, nearness_P)
+        assert 0.55 < expected < 1
+        assert group["pair_roc_auc"] == pytest.approx(expected, abs=0.004)

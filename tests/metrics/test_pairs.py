@@ -1,0 +1,226 @@
+"""All pairs against scikit-learn, plain loops, and an embedding whose answer is known."""
+
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from painterjax.metrics import histogram, pairs
+from painterjax.metrics.calibration import Calibration, calibrate
+from painterjax.metrics.pairs import (
+    METRICS,
+    Pairs,
+    at_threshold,
+    best_threshold,
+    count_pairs,
+    equal_error_rate,
+    judge,
+    pair_roc_auc,
+    true_positive_rate,
+)
+
+
+def _collection(seed: int, count_A, dim: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings around their artists' centers."""
+    rng = np.random.default_rng(seed)
+    artist_N = np.repeat(np.arange(len(count_A)), count_A)
+    centers = rng.normal(size=(len(count_A), dim))
+    noise_NxD = rng.normal(size=(len(artist_N), dim))
+    return (centers[artist_N] + noise_NxD).astype(np.float32), artist_N
+
+
+def _by_loops(emb_NxD: np.ndarray, artist_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every pair's distance, and whether it is by one artist."""
+    pairs = list(itertools.combinations(range(len(emb_NxD)), 2))
+    distance_P = [float(np.linalg.norm(emb_NxD[i].astype(float) - emb_NxD[j])) for i, j in pairs]
+    return np.array(distance_P), np.array([artist_N[i] == artist_N[j] for i, j in pairs])
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def case(request) -> tuple[Pairs, np.ndarray, np.ndarray]:
+    """Counts of a collection, and its pairs by loops."""
+    count_A = np.random.default_rng(request.param).integers(1, 12, 30)
+    emb_NxD, artist_N = _collection(request.param, count_A)
+    return count_pairs(emb_NxD, artist_N), *_by_loops(emb_NxD, artist_N)
+
+
+def test_every_pair_is_counted_once(case):
+    pairs, distance_P, is_same_P = case
+    assert pairs.same_K.sum() == pairs.same_GxJ.sum() == is_same_P.sum()
+    assert pairs.different_K.sum() == pairs.different_GxGxJ.sum() == (~is_same_P).sum()
+    mean = pairs.middles() @ pairs.same_K / pairs.same_K.sum()
+    assert mean == pytest.approx(distance_P[is_same_P].mean(), rel=1e-5)
+
+
+def test_roc_auc_is_scikit_learn_s(case):
+    pairs, distance_P, is_same_P = case
+    expected = roc_auc_score(is_same_P, -distance_P)
+    assert 0.6 < expected < 0.95
+    assert pair_roc_auc(pairs.same_K, pairs.different_K) == pytest.approx(expected, abs=1e-6)
+
+
+def test_rates_are_scikit_learn_s(case):
+    pairs, distance_P, is_same_P = case
+    counts = pairs.same_K, pairs.different_K
+    negative_K, positive_K, _ = roc_curve(is_same_P, -distance_P, drop_intermediate=False)
+    for rate in (0.001, 0.01, 0.1, 0.5):
+        expected = np.interp(rate, negative_K, positive_K)
+        ours = true_positive_rate(*counts, false_positive_rate=rate)
+        assert ours == pytest.approx(expected, abs=2 / is_same_P.sum())
+    crossing = np.argmin(np.abs(negative_K - (1 - positive_K)))
+    assert equal_error_rate(*counts) == pytest.approx(negative_K[crossing], abs=0.01)
+
+
+def test_the_best_threshold_is_that_of_a_search(case):
+    pairs, distance_P, is_same_P = case
+    at = at_threshold(pairs, best_threshold(pairs))
+
+    def accuracy(threshold: float) -> float:
+        within_P = distance_P < threshold
+        return (within_P[is_same_P].mean() + (~within_P)[~is_same_P].mean()) / 2
+
+    best = max(accuracy(threshold) for threshold in distance_P)
+    pair = 1 / is_same_P.sum()  # may round into the next step
+    assert at["balanced_accuracy"] == pytest.approx(best, abs=pair)
+    assert at["balanced_accuracy"] == pytest.approx(accuracy(at["distance"]), abs=pair)
+
+
+def test_more_paintings_than_a_tile_and_more_artists_than_groups(monkeypatch):
+    emb_NxD, artist_N = _collection(3, [2, 3] * 20)
+    whole = count_pairs(emb_NxD, artist_N)
+    monkeypatch.setattr(pairs, "TILE", 32)  # 100 paintings: the last tile is not full.
+    monkeypatch.setattr(pairs, "GROUPS", 16)
+    tiled = count_pairs(emb_NxD, artist_N)
+    assert len(tiled.same_GxJ) == 16
+    assert tiled.different_GxGxJ.sum() == whole.different_K.sum()
+    # Products of other shapes round in another way: a pair may fall into the next step.
+    for metric in METRICS.values():
+        expected = metric(whole.same_K, whole.different_K)
+        assert metric(tiled.same_K, tiled.different_K) == pytest.approx(expected, abs=1e-5)
+
+
+def test_intervals_are_those_of_drawing_artists_again_and_again():
+    emb_NxD, artist_N = _collection(0, [6] * 12)
+    figures = judge(count_pairs(emb_NxD, artist_N), replicates=400, seed=0)
+    distance_P, is_same_P = _by_loops(emb_NxD, artist_N)
+    first_P, second_P = np.array(list(itertools.combinations(artist_N, 2))).T
+    rng, draws = np.random.default_rng(1), []
+    for _ in range(400):
+        drawn_A = np.bincount(rng.integers(12, size=12), minlength=12)
+        weight_P = np.where(is_same_P, drawn_A[first_P], drawn_A[first_P] * drawn_A[second_P])
+        draws.append(roc_auc_score(is_same_P, -distance_P, sample_weight=weight_P))
+    low, high = np.percentile(draws, [2.5, 97.5])
+    ours = figures["pair_roc_auc"]
+    assert ours["low"] == pytest.approx(low, abs=0.15 * (high - low))
+    assert ours["high"] == pytest.approx(high, abs=0.15 * (high - low))
+    assert low < ours["value"] < high
+
+
+def test_intervals_of_rates_near_0_and_1_lie_between_these():
+    # Undoing what merging the steps changed would take one of these below 0.
+    pairs = count_pairs(*_collection(1, [8] * 4))
+    for figure in judge(pairs, replicates=50, seed=0).values():
+        assert 0 <= figure["low"] <= figure["high"] <= 1
+
+
+def test_calibration_finds_the_odds_that_pairs_were_drawn_by():
+    """Distances spread evenly; whether a pair is by one artist is drawn from known odds."""
+    rng = np.random.default_rng(0)
+    truth = Calibration(offset=3.0, slope=4.0)
+    distance_P = rng.uniform(0, 2, 400_000)
+    is_same_P = rng.random(len(distance_P)) < truth.probability(distance_P)
+    step_P = (distance_P / 2.0 * histogram.STEPS).astype(int)
+    same_K, different_K = (
+        np.bincount(step_P[is_P], minlength=histogram.STEPS) for is_P in (is_same_P, ~is_same_P)
+    )
+    nothing = np.zeros(0)
+    end_E = np.linspace(0, 2, histogram.STEPS + 1)
+    pairs = Pairs(same_K, different_K, end_E, nothing, nothing)
+    found = calibrate(pairs)
+    # Both kinds weigh the same, whatever their numbers: that moves the offset alone.
+    odds = np.log((~is_same_P).sum() / is_same_P.sum())
+    assert found.slope == pytest.approx(4.0, rel=0.02)
+    assert found.offset == pytest.approx(3.0 + odds, rel=0.02)
+    assert found.error(pairs) < 0.01
+    assert Calibration(offset=0.0, slope=4.0).error(pairs) > 0.2
+
+
+def test_equal_embeddings_are_a_coin_s_toss():
+    pairs = count_pairs(np.ones((6, 3), np.float32), np.array([0, 0, 0, 1, 1, 1]))
+    assert pair_roc_auc(pairs.same_K, pairs.different_K) == 0.5
+    assert equal_error_rate(pairs.same_K, pairs.different_K) == 0.5
+
+
+def test_a_collection_of_millions_of_pairs_takes_bounded_memory():
+    """5,000 paintings, 12.5 million pairs: arrays of all of them would take hundreds of MB."""
+    import tracemalloc
+
+    emb_NxD, artist_N = _collection(0, [50] * 100, dim=16)
+    tracemalloc.start()
+    pairs = count_pairs(emb_NxD, artist_N)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert pairs.same_K.sum() + pairs.different_K.sum() == 5000 * 4999 // 2
+    assert peak < 250e6
+
+
+def test_far_and_near_distances_have_probabilities_too():
+    calibration = Calibration(offset=4.0, slope=1000.0)
+    probability_2 = calibration.probability(np.array([0.0, 1e6], np.float32))
+    assert probability_2[0] == pytest.approx(1 / (1 + np.exp(-4)))
+    assert 0 <= probability_2[1] < 1e-30
+
+
+def _moved(emb_NxD: np.ndarray, how: str) -> np.ndarray:
+    """A collection that is hard for float32."""
+    moved_NxD = emb_NxD.copy()
+    if how == "one far out":
+        moved_NxD[7] = 1e5
+    elif how == "half of them far out":
+        moved_NxD[: len(emb_NxD) // 2] += np.float32(1e4)
+    elif how == "far from the origin":
+        moved_NxD += np.float32(1e4)
+    elif how == "one at 1e25":
+        moved_NxD[7] = 1e25
+    else:
+        moved_NxD *= np.float32(how)
+    return moved_NxD
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["one far out", "half of them far out", "far from the origin", "one at 1e25", "1e25", "1e-25"],
+)
+def test_vectors_far_out_and_of_any_scale_are_judged_as_scikit_learn_does(how):
+    emb_NxD, artist_N = _collection(4, [10] * 12)
+    emb_NxD = _moved(emb_NxD, how)
+    pairs = count_pairs(emb_NxD, artist_N)
+    distance_P, is_same_P = _by_loops(emb_NxD, artist_N)
+    expected = roc_auc_score(is_same_P, -distance_P)
+    assert 0.55 < expected < 0.99
+    counts = pairs.same_K, pairs.different_K
+    assert pair_roc_auc(*counts) == pytest.approx(expected, abs=2e-6)
+    nearest = int(counts[0].nonzero()[0][0])
+    assert pairs.middles()[nearest] == pytest.approx(distance_P[is_same_P].min(), rel=1e-4)
+
+
+def test_one_vector_far_out_leaves_the_calibration_of_the_others_as_it_is():
+    emb_NxD, artist_N = _collection(4, [10] * 12)
+    expected = calibrate(count_pairs(emb_NxD, artist_N))
+    # By an artist of its own, so that only pairs by two artists are far apart.
+    emb_NxD = np.concatenate([emb_NxD, np.full((1, 6), 1e5, np.float32)])
+    pairs = count_pairs(emb_NxD, np.append(artist_N, 12))
+    found = calibrate(pairs)
+    assert found.slope == pytest.approx(expected.slope, rel=0.1)
+    assert found.offset == pytest.approx(expected.offset, rel=0.1)
+    assert found.error(pairs) < 0.05
+
+
+def test_copies_far_from_the_median_are_at_no_distance():
+    rng = np.random.default_rng(0)
+    emb_NxD = np.repeat(rng.normal(scale=1e3, size=(8, 300)).astype(np.float32), 5, axis=0)
+    artist_N = np.arange(40) // 10
+    pairs = count_pairs(emb_NxD, artist_N)
+    assert pairs.same_K[0] == 8 * 10
+    assert pairs.different_K[0] == 0

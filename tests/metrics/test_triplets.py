@@ -1,0 +1,53 @@
+"""Metrics against scikit-learn, plain loops and tables checked by hand."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from painterjax.metrics import bootstrap, triplets
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_roc_auc_is_scikit_learn_s(seed):
+    rng = np.random.default_rng(seed)
+    # Rounded, so that many distances are equal.
+    positive_T, negative_T = rng.normal(0, 1, 300).round(1), rng.normal(0.7, 1, 200).round(1)
+    label = np.repeat((1, 0), (300, 200))
+    expected = roc_auc_score(label, -np.concatenate([positive_T, negative_T]))
+    assert 0.6 < expected < 0.8
+    assert triplets.roc_auc(positive_T, negative_T) == pytest.approx(expected, abs=1e-12)
+
+
+def test_triplet_metrics_on_a_table_checked_by_hand():
+    positive_T = np.array([1.0, 4.0, 2.0, 2.0, 5.0])
+    negative_T = np.array([2.0, 3.0, 2.0, 9.0, 1.0])
+    assert triplets.triplet_accuracy(positive_T, negative_T) == 2 / 5
+    # Sums of two: 5 < 5 is wrong, 4 < 11 is right, and the last alone, 5 < 1, is wrong.
+    assert triplets.mean_of_two_accuracy(positive_T, negative_T) == pytest.approx(1 / 3)
+
+
+def test_interval_holds_the_value_and_narrows_with_more_artists():
+    widths = []
+    for artists in (20, 2000):
+        rng = np.random.default_rng(0)
+        artist_N = np.repeat(np.arange(artists), 4)
+        value_N = (rng.normal(size=artists)[artist_N] + rng.normal(size=4 * artists)).round(3)
+        interval = bootstrap.interval(
+            lambda x: float(x.mean()), artist_N, value_N, replicates=500, seed=0
+        )
+        low, value, high = (interval[key] or 0.0 for key in ("low", "value", "high"))
+        assert low < value < high
+        widths.append(high - low)
+    # The standard error of a mean of 2000 artists: sqrt((1 + 1 / 4) / 2000), 1.96 to each side.
+    assert widths[1] == pytest.approx(2 * 1.96 * (1.25 / 2000) ** 0.5, rel=0.1)
+    assert widths[0] > 5 * widths[1]
+
+
+def test_interval_depends_on_its_seed_alone():
+    emb_N, artist_N = np.arange(12.0) % 5, np.repeat(np.arange(4), 3)
+    draw = [
+        bootstrap.interval(lambda x: float(x.mean()), artist_N, emb_N, replicates=50, seed=seed)
+        for seed in (0, 0, 1)
+    ]
+    assert draw[0] == draw[1]
+    assert draw[0] != draw[2]

@@ -1,0 +1,108 @@
+"""Augmentation against PyTorch's grid_sample and torchvision's conventions, and its ranges."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from painterjax.data import synthetic
+from painterjax.model import augment
+from painterjax.model.augment import Augmentation
+
+REFERENCE = Augmentation(shift=0.2, scale=(1.0, 1.2), rotation=180.0, flips=True)
+NOTHING = Augmentation()
+
+
+def _paintings(count: int, size: int = 48) -> np.ndarray:
+    return np.stack(
+        [synthetic.paint(seed=0, artist=i, painting=0, size=size) for i in range(count)]
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_warp_is_pytorch_s_grid_sample(seed, torch):
+    image_NxSxSxC = augment.normalize(jnp.asarray(_paintings(6)))
+    matrix_Nx2x3 = augment.random_affine(jax.random.key(seed), 6, REFERENCE)
+    ours = jax.vmap(augment.warp)(image_NxSxSxC, matrix_Nx2x3)
+    grid = torch.nn.functional.affine_grid(
+        torch.from_numpy(np.array(matrix_Nx2x3)), [6, 3, 48, 48], align_corners=False
+    )
+    theirs = torch.nn.functional.grid_sample(
+        torch.from_numpy(np.array(image_NxSxSxC)).permute(0, 3, 1, 2),
+        grid,
+        padding_mode="reflection",
+        align_corners=False,
+    )
+    # Where a place falls on a pixel's edge, rounding may choose the neighbor.
+    np.testing.assert_allclose(ours, theirs.permute(0, 2, 3, 1).numpy(), atol=1e-3)
+    assert np.abs(ours - image_NxSxSxC).mean() > 0.05
+
+
+def test_affine_maps_keep_to_their_ranges_and_use_them():
+    matrix_Nx2x3 = np.asarray(augment.random_affine(jax.random.key(0), 4000, REFERENCE))
+    scale_N = 1 / np.linalg.norm(matrix_Nx2x3[:, 0, :2], axis=1)
+    angle_N = np.rad2deg(np.arctan2(matrix_Nx2x3[:, 1, 0], matrix_Nx2x3[:, 0, 0]))
+    shift_Nx2 = matrix_Nx2x3[:, :, 2] / 2  # coordinates run from -1 to 1
+    for value, low, high in ((scale_N, 1, 1.2), (angle_N, 0, 180), (shift_Nx2, -0.2, 0.2)):
+        margin = 0.01 * (high - low)
+        assert low - margin / 100 <= value.min() < low + margin
+        assert high - margin < value.max() <= high + margin / 100
+
+
+def test_pixels_become_minus_one_to_one():
+    pixels = jnp.array([0, 51, 255], jnp.uint8).reshape(1, 1, 1, 3)
+    np.testing.assert_allclose(augment.normalize(pixels).ravel(), [-1, -0.6, 1], atol=1e-6)
+
+
+def test_nothing_changes_nothing():
+    image_NxSxSxC = jnp.asarray(_paintings(2))
+    ours = augment.augment(image_NxSxSxC, jax.random.key(0), NOTHING)
+    np.testing.assert_array_equal(ours, augment.normalize(image_NxSxSxC))
+
+
+def test_flips_are_the_four_mirrorings_equally_often():
+    image_SxSxC = augment.normalize(jnp.asarray(_paintings(1)[0]))
+    flipped = augment.flip(jnp.tile(image_SxSxC, (400, 1, 1, 1)), jax.random.key(0))
+    mirrored = [image_SxSxC[::v, ::h] for v in (1, -1) for h in (1, -1)]
+    seen = [sum(np.array_equal(f, m) for f in np.asarray(flipped)) for m in mirrored]
+    assert sum(seen) == 400
+    assert min(seen) > 70
+
+
+def test_augmentation_depends_on_its_key_alone():
+    image_NxSxSxC = jnp.asarray(_paintings(2))
+    ours = [augment.augment(image_NxSxSxC, jax.random.key(k), REFERENCE) for k in (0, 0, 1)]
+    np.testing.assert_array_equal(ours[0], ours[1])
+    assert np.abs(ours[0] - ours[2]).mean() > 0.05
+
+
+def test_a_crop_is_a_square_of_the_image_anywhere_in_it():
+    image_SxSxC = jnp.asarray(np.arange(9 * 9 * 3, dtype=np.uint8).reshape(9, 9, 3))
+    images = jnp.tile(image_SxSxC, (400, 1, 1, 1))
+    crop_NxSxSxC = np.asarray(augment.random_crop(images, jax.random.key(0), side=7))
+    corners = [(v, h) for v in range(3) for h in range(3)]
+    squares = [np.asarray(image_SxSxC)[v : v + 7, h : h + 7] for v, h in corners]
+    seen = [sum(np.array_equal(crop, square) for crop in crop_NxSxSxC) for square in squares]
+    assert sum(seen) == 400
+    assert min(seen) > 20
+
+
+def test_colors_keep_to_their_ranges_and_use_them():
+    image_NxSxSxC = augment.normalize(jnp.asarray(_paintings(1, size=8)))
+    images = jnp.tile(image_NxSxSxC, (2000, 1, 1, 1))
+
+    def recolored(**settings: Any) -> np.ndarray:
+        return np.asarray(augment.recolor(images, jax.random.key(0), Augmentation(**settings)))
+
+    gain_N = recolored(contrast=0.3).std(axis=(1, 2, 3)) / np.asarray(images[0]).std()
+    shift_N = (recolored(brightness=0.2) - images).mean(axis=(1, 2, 3))
+    tint_NxC = (recolored(tint=0.1) - images).mean(axis=(1, 2))
+    for value, low, high in ((gain_N, 0.7, 1.3), (shift_N, -0.2, 0.2), (tint_NxC, -0.1, 0.1)):
+        margin = 0.01 * (high - low)
+        assert low - margin / 100 <= value.min() < low + margin
+        assert high - margin < value.max() <= high + margin / 100
+    assert np.abs(tint_NxC[:, 0] - tint_NxC[:, 1]).mean() > 0.03
+    mean_N = recolored(contrast=0.3).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(mean_N, np.full(2000, images[0].mean()), atol=1e-5)

@@ -1,0 +1,149 @@
+"""The comparison of recipes: the reference in PyTorch, throughput.py, and its experiments."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import experiments, learning
+from painterjax.data import store, synthetic
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    "--config.batch_size=8",
+    "--config.model.widths=(8, 8, 8, 8, 8)",
+    "--config.eval.triplets=100",
+    "--config.num_epochs=2",  # The last of two equal options wins.
+]
+
+
+@pytest.fixture(scope="module")
+def compared(torch, tmp_path_factory) -> Path:
+    """What benchmarks.learning leaves behind on few and small paintings."""
+    folder = tmp_path_factory.mktemp("learning")
+    for artist, painting in np.ndindex(12, 20):
+        path = folder / "paintings" / f"Artist {artist}" / f"{painting}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(synthetic.paint(seed=0, artist=artist, painting=painting, size=32)).save(
+            path
+        )
+    _run("learning", "--images", folder / "paintings", "--data", folder, "--seeds", 1,
+         "--minutes", 0.01, "--json", folder / "learning.json", *SMALL)  # fmt: skip
+    return folder
+
+
+def _run(module: str, *arguments: object) -> None:
+    argv = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_all_systems_are_judged_on_the_same_artists(compared):
+    result = json.loads((compared / "learning.json").read_text())
+    (row,) = result["seeds"]
+    systems = [row[name] for name in ("reference", "throughput", "throughput_fifth")]
+    stores = [store.open_store(compared / f"paintings-{size}-1") for size in (64, 80)]
+    assert len({tuple(each.splits["test"].artists) for each in stores}) == 1
+    assert all(0 < system["roc_auc"]["value"] < 1 for system in systems)
+    assert 0.01 < row["reference"]["minutes"] < 1  # A step more than was asked for.
+    assert row["throughput"]["epochs"] == row["throughput_fifth"]["epochs"] == 2
+    assert result["mean"]["reference"]["roc_auc"] == row["reference"]["roc_auc"]["value"]
+
+
+def test_no_training_begins_with_what_another_compiled(tmp_path, monkeypatch):
+    def train(command, *, env, check):
+        step = Path(env["JAX_COMPILATION_CACHE_DIR"], "step")
+        assert not any(step.parent.iterdir())
+        step.touch()
+        workdir = Path(command[command.index("--workdir") + 1])
+        workdir.mkdir()
+        (workdir / "config.json").write_text('{"num_epochs": 1}')
+        (workdir / "evaluation.json").write_text('{"test": {}}')
+
+    monkeypatch.setattr(subprocess, "run", train)
+    for name in ("throughput", "throughput-fifth"):
+        trained = learning.train(tmp_path / "store", tmp_path / name, [], seed=0, epochs=1)
+        assert trained["epochs"] == 1
+
+
+class Sized(NamedTuple):
+    """Of a store the size of its images."""
+
+    image_size: int
+
+
+@pytest.mark.parametrize("script", [learning, experiments], ids=["learning", "experiments"])
+@pytest.mark.parametrize(
+    ("mistake", "reason"),
+    [
+        ("--config.batch_sice=8", "unknown key .*batch_sice"),
+        ("--config.batch_size=0", "batch_size is 0: must be above 0"),
+        ("--json=none/x.json", "--json is 'none/x.json': its folder does not exist"),
+        ("--data={}/runs", "runs/throughput(-1)? exists: remove it, or name another --data"),
+    ],
+)
+def test_what_cannot_end_well_is_refused_before_anything_starts(
+    script, mistake, reason, tmp_path, monkeypatch, capsys
+):
+    for name in ("throughput", "throughput-1"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    monkeypatch.setattr(experiments, "open_store", lambda _: Sized(80))
+    argv = [f"--data={tmp_path}", f"--json={tmp_path}/x.json", mistake.format(tmp_path)]
+    argv += ["--images=none"] if script is learning else ["--store=none"]
+    assert re.search(reason, _refusal(script, argv, monkeypatch, capsys))
+
+
+def _refusal(script: ModuleType, argv: list[str], monkeypatch, capsys) -> str:
+    """The last line that a script ends with when nothing has started."""
+    monkeypatch.setattr(sys, "argv", [script.__name__, *argv])
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("something started"))
+    with pytest.raises(SystemExit, match="2"):
+        script.main()
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_experiments_take_the_store_that_they_are_for(tmp_path, monkeypatch, capsys):
+    argv = ["--store=none", f"--data={tmp_path}", f"--json={tmp_path}/x.json"]
+    monkeypatch.setattr(experiments, "open_store", lambda _: Sized(80))
+    refusal = _refusal(experiments, [*argv, "--names", "short", "whole"], monkeypatch, capsys)
+    assert refusal.endswith("--store has images of 80 pixels: whole needs 64")
+    monkeypatch.setattr(experiments, "open_store", lambda _: Sized(256))
+    refusal = _refusal(experiments, argv, monkeypatch, capsys)
+    assert refusal.endswith("--store has images of 256 pixels: throughput needs 80")
+    run = []
+    monkeypatch.setattr(experiments, "run", lambda name, *_: run.append(name))
+    for size, whole in ((80, False), (64, True)):
+        run.clear()
+        monkeypatch.setattr(experiments, "open_store", lambda _, size=size: Sized(size))
+        monkeypatch.setattr(sys, "argv", ["experiments", *argv])
+        experiments.main()
+        assert run == [name for name in experiments.EXPERIMENTS if ("whole" in name) == whole]
+
+
+def test_what_was_tried_is_what_the_command_tries():
+    lines = (ROOT / "docs" / "results" / "throughput-experiments.jsonl").read_text().splitlines()
+    assert lines
+    for line in map(json.loads, lines):
+        assert line["changed"] == json.loads(json.dumps(experiments.EXPERIMENTS[line["name"]]))
+        figures = line["artists_never_seen"]
+        row = f"| `{line['name']}` | {figures['roc_auc']:.3f} | {figures['recall_at_1']:.3f} |"
+        assert row in (ROOT / "docs" / "performance.md").read_text()
+
+
+def test_an_experiment_is_a_line_of_json(compared):
+    lines = compared / "experiments.jsonl"
+    _run("experiments", "--names", "short", "--store", compared / "paintings-80-1",
+         "--data", compared / "runs", "--json", lines, *SMALL)  # fmt: skip
+    (line,) = map(json.loads, lines.read_text().splitlines())
+    assert line["changed"] == experiments.EXPERIMENTS["short"]
+    assert (line["config"]["num_epochs"], line["config"]["batch_size"]) == (2, 8)
+    judged = json.loads((compared / "runs" / "short" / "evaluation.json").read_text())["test"]
+    for key, value in line["artists_never_seen"].items():
+        assert value == pytest.approx(judged[key]["value"], abs=1e-4)

@@ -1,0 +1,199 @@
+"""The training step: ten steps against PyTorch's, one golden step, one compilation."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from configs import default, quickstart, throughput
+from painterjax.losses import objectives
+from painterjax.model.augment import normalize
+from painterjax.training import trainer
+from painterjax.training.step import TrainState
+
+STEPS = 10
+
+
+def _ten_steps(config, split, dtype: str) -> tuple[list[float], TrainState]:
+    """Losses of ten steps and the last state, all computed in `dtype`."""
+    config.model.dtype = dtype
+    with jax.enable_x64(dtype == "float64"):
+        training = trainer.training(config, split)
+        # Fresh networks are float32, so that both precisions start from the same weights.
+        state = jax.tree.map(lambda x: x.astype(dtype) if x.ndim else x, training.state)
+        losses = []
+        for _ in range(STEPS):
+            state, scalars = training.run(state, next(training.batches), 1)
+            losses.append(float(scalars["loss"][0]))
+        training.batches.close()
+        return losses, jax.tree.map(np.asarray, state)
+
+
+def _ten_pytorch_steps(config, split, dtype: str) -> tuple[list[float], dict[str, Any]]:
+    """The same ten steps by PyTorch: losses and the last state."""
+    import torch
+
+    from benchmarks import pytorch_reference
+
+    training = trainer.training(config, split)
+    network = pytorch_reference.StyleNet(image_size=32)
+    network.load_painterjax(training.state.params, training.state.stats)
+    network.to(getattr(torch, dtype))
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.optimizer.learning_rate)
+    pairs = config.loss.name == "contrastive"
+    losses = []
+    for _ in range(STEPS):
+        batch = jax.tree.map(np.asarray, next(training.batches))
+        # By painterjax, so that both start from the same bits.
+        image_BxTxSxSxC = jax.jit(normalize)(split.image_NxSxSxC[batch["row"][0]])
+        image_TxBxCxSxS = torch.from_numpy(np.array(image_BxTxSxSxC)).permute(1, 0, 4, 2, 3)
+        branches = list(image_TxBxCxSxS.to(getattr(torch, dtype)))
+        different_B = torch.from_numpy(batch["artist"][0, :, 0] != batch["artist"][0, :, 1])
+        losses.append(
+            pytorch_reference.train_step(
+                network, optimizer, branches, different_B if pairs else None, margin=2.0
+            ).item()
+        )
+    training.batches.close()
+    return losses, network.state_dict()
+
+
+def _error(ours: Any, theirs: Any) -> float:
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+
+
+@pytest.mark.parametrize("loss", ["triplet", "contrastive"])
+def test_ten_steps_follow_pytorch(config, split, loss, torch):
+    """In float64 the two agree to rounding; in float32 ours strays no further than PyTorch's.
+
+    Adam divides each gradient by its own size, so that a rounding error in a gradient near 0 turns
+    into a whole step: ten steps in float32 lie percents apart in any two orders of summation,
+    which says nothing. In float64 the same growth starts from 1e-16.
+    """
+    from benchmarks import pytorch_reference
+
+    config.loss.name = loss
+    true_losses, true_state = _ten_pytorch_steps(config, split, "float64")
+    losses, state = _ten_steps(config, split, "float64")
+    assert len(set(losses)) == STEPS
+    np.testing.assert_allclose(losses, true_losses, rtol=1e-6)
+    for name, array in pytorch_reference.from_painterjax(state.params, state.stats).items():
+        assert _error(array, true_state[name]) < 1e-6, name
+
+    low_losses, low_state = _ten_steps(config, split, "float32")
+    their_low_losses, their_low_state = _ten_pytorch_steps(config, split, "float32")
+    assert low_losses[0] == pytest.approx(true_losses[0], rel=1e-5)
+    assert _error(low_losses, true_losses) < 3 * _error(their_low_losses, true_losses)
+    low = pytorch_reference.from_painterjax(low_state.params, low_state.stats)
+    for name, array in low.items():
+        assert _error(array, true_state[name]) < 3 * _error(their_low_state[name], true_state[name])
+
+
+def _first_steps(config, split, count: int) -> tuple[list[dict[str, float]], int]:
+    """Scalars of the first steps, and how often the step was compiled."""
+    training = trainer.training(config, split)
+    state, scalars, dispatch = training.state, [], 0
+    while len(scalars) < count:
+        steps = len(training.plan.steps(dispatch))
+        state, values = training.run(state, next(training.batches), steps)
+        scalars += [{k: float(value[i]) for k, value in values.items()} for i in range(steps)]
+        dispatch += 1
+    training.batches.close()
+    jitted_step: Any = training.step
+    return scalars, jitted_step._cache_size()
+
+
+def test_golden_step(config, split):
+    """Update these numbers only with a change that is meant to change training, and say so."""
+    config.augmentation = default.get_config().augmentation
+    scalars, _ = _first_steps(config, split, 3)
+    golden = {
+        "loss": 2.27847,
+        "accuracy": 0.5,
+        "positive_distance": 18.9241,
+        "negative_distance": 18.6456,
+        "active_fraction": 1.0,
+        "embedding_spread": 13.1784,
+        "embedding_norm": 32.3056,
+        "gradient_norm": 604.405,
+        "learning_rate": 1e-4,
+    }
+    assert scalars[0] == pytest.approx(golden, rel=1e-3)
+    # Adam turns the rounding of another machine into a percent within two steps.
+    assert [values["loss"] for values in scalars[1:]] == pytest.approx([1.786, 1.386], rel=2e-2)
+
+
+@pytest.fixture
+def small(config) -> Any:
+    """The same recipe with a network that compiles in no time."""
+    config.model.widths, config.model.depths = (8, 16), (1, 1)
+    return config
+
+
+@pytest.mark.parametrize("residency", ["device", "host"])
+@pytest.mark.parametrize("loss", ["triplet", "contrastive", "batch_all", "cosine_classifier"])
+def test_a_run_compiles_its_step_once(small, split, loss, residency):
+    config = small
+    config.loss.name, config.data.residency = loss, residency
+    scalars, compilations = _first_steps(config, split, 3)
+    assert compilations == 1
+    assert len({values["loss"] for values in scalars}) == 3
+
+
+@pytest.mark.parametrize("loss", ["batch_all", "cosine_classifier"])
+def test_steps_in_one_dispatch_are_the_same_steps(small, split, loss):
+    """Nine steps an epoch: two dispatches of four, and one of which a single step counts.
+
+    In float64, where ten steps do not blow a rounding error up to percents.
+    """
+    config = small
+    config.augmentation = default.get_config().augmentation
+    config.loss.name, config.batch_size, config.loss.paintings_per_artist = loss, 2, 2
+    config.model.dtype = "float64"
+    runs = []
+    with jax.enable_x64(True):
+        for config.steps_per_dispatch in (1, 4):
+            scalars, compilations = _first_steps(config, split, 18)
+            assert compilations == 1
+            runs.append(scalars)
+    for alone, together in zip(*runs, strict=True):
+        assert together == pytest.approx(alone, rel=1e-6)
+
+
+@pytest.mark.parametrize("recipe", [quickstart, throughput])
+def test_a_recipe_s_first_steps_are_no_collapse(recipe, split):
+    """In as many steps batch-hard collapses at a high learning rate."""
+    config = recipe.get_config()
+    config.model.widths, config.model.depths, config.batch_size = (8, 16), (1, 1), 6
+    config.augmentation.crop = min(config.augmentation.crop, 24)
+    scalars, _ = _first_steps(config, split, 20)
+    assert [values for values in scalars if objectives.collapse_warning(values)] == []
+
+
+def test_both_residencies_give_the_same_numbers(small, split):
+    config = small
+    config.augmentation = default.get_config().augmentation
+    runs = []
+    for residency in ("device", "host"):
+        config.data.residency = residency
+        runs.append(_first_steps(config, split, 3)[0])
+    assert runs[0] == runs[1]
+
+
+def test_learning_rate_drops_at_the_milestones(small, split):
+    config = small
+    config.optimizer.milestones = (1,)
+    config.num_epochs, config.batch_size = 2, 18  # two steps an epoch
+    scalars, _ = _first_steps(config, split, 4)
+    rates = [values["learning_rate"] for values in scalars]
+    assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5])
+
+
+def test_batch_norm_over_the_branch_or_the_batch_differ(small, split):
+    config = small
+    losses = []
+    for config.model.batch_norm in ("branch", "batch"):
+        losses.append(_first_steps(config, split, 1)[0][0]["loss"])
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
