@@ -1,8 +1,6 @@
 """Builds a store from a listed source: decode once, clean, split by artist, write whole."""
 
-import argparse
 import dataclasses
-import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
