@@ -30,7 +30,7 @@ def build(source: sources.Source, output: Path, *, plan: dict[str, Any], workers
         _check_finished(output, plan)
         return _clear(partial, plan)
     if not shards.begun(partial):
-        files.begin(partial, plan)
+        files.begin_work(partial, plan)
     with files.claimed(partial):
         _finish(source, partial, output, plan=plan, workers=workers)
 

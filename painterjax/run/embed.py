@@ -199,7 +199,7 @@ def _begin(output: Path, origin: dict[str, Any]) -> Path:
     partial = output.with_name(output.name + ".partial")
     if (partial / "plan.json").exists():
         _check_same_run(partial, files.read_plan(partial), origin)
-    files.begin(partial, {name: origin[name] for name in ("step", "config_sha256")})
+    files.begin_work(partial, {name: origin[name] for name in ("step", "config_sha256")})
     return partial
 
 
