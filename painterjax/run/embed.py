@@ -152,15 +152,15 @@ def _embed_new(
 ) -> tuple[embeddings.Vectors, dict[str, str]]:
     """Embeds what is neither `there` nor in `partial`; returns all, and what is rejected."""
     row_bytes = 4 * embedder.dim
-    before = records.recovered(partial, bytes_per_image=row_bytes)
+    before = records.recover(partial, record_bytes=row_bytes)
     known = there.keys() | {(fate["file"], fate["sha256"]) for fate in before if "sha256" in fate}
     sha256 = _unchanged(source, directory, known)
     left = [painting for painting in source.paintings if painting.file not in sha256]
     done = [catalog.Painting(fate["file"], "") for fate in before]
     fates = records.decode_all(
-        dataclasses.replace(source, paintings=done + left), partial, size=embedder.image_size,
-        workers=workers, what="embed",
-        keeping=records.Keeping(embedder.embed, row_bytes, embedder.batch_size),
+        dataclasses.replace(source, paintings=done + left), partial,
+        records.RecordFormat(embedder.image_size, embedder.embed, row_bytes, embedder.batch_size),
+        workers=workers, label="embed",
     )  # fmt: skip
     emb_RxD = np.fromfile(partial / records.RECORDS, np.float32).reshape(-1, embedder.dim)
     kept = [(fate["file"], fate["sha256"]) for fate in fates if "sha256" in fate]
