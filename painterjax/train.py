@@ -35,6 +35,7 @@ from painterjax.losses.objectives import Scalars
 from painterjax.run import config_checks, evaluation, metrics_log, tensorboard
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import BEST_BY, Checkpoints
+from painterjax.run.load import load_run
 from painterjax.training import trainer, validation
 from painterjax.training.step import TrainState
 
@@ -93,7 +94,7 @@ def train(config: Config, run: Path) -> None:
     with processes.together():
         signals.raise_if_asked()
         if processes.is_writer():
-            evaluation.evaluate(run)
+            evaluation.evaluate(load_run(run))
             print(f"run: {run}")
     processes.part()
 

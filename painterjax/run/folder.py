@@ -109,6 +109,15 @@ def read_image_size(run: Path) -> int:
     return size
 
 
+def read_evaluation(run: Path, *, step: int) -> dict[str, Any]:
+    """Returns evaluation.json; empty where it is missing, damaged, or of another step."""
+    try:
+        evaluation = files.read_json(run / "evaluation.json")
+    except (OSError, ValueError):
+        return {}
+    return evaluation if evaluation.get("step") == step else {}
+
+
 def environment() -> dict[str, Any]:
     """Returns what ran: the versions of Python and packages, the hardware, and the commit.
 
