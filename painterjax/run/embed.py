@@ -67,7 +67,7 @@ def compute_embeddings(run: Run, name: str, *, work: Path | None = None) -> Vect
     verify(run.store.path)
     with Progress(f"embed {name}", total=len(split), unit="painting") as progress:
         if work is None:
-            emb_NxD = run.embedder.embed(split.image_NxSxSxC, progress)
+            emb_NxD = run.embedder.embed(split.image_NxSxSxC, progress.advance)
         else:
             path = work / f"{name}.f32"
             emb_NxD = _embed_resumably(run.embedder, split.image_NxSxSxC, path, progress)
@@ -145,7 +145,7 @@ def _embed_resumably(
         progress.advance(done)
         for start in range(done, len(image_NxSxSxC), length):
             image_BxSxSxC = image_NxSxSxC[start : start + length]
-            file.write(embedder.embed(image_BxSxSxC, progress).tobytes())
+            file.write(embedder.embed(image_BxSxSxC, progress.advance).tobytes())
             file.flush()
     return np.fromfile(path, np.float32).reshape(-1, embedder.dim)
 
