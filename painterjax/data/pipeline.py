@@ -6,20 +6,17 @@ arithmetic, but gathers only the images of its own.
 """
 
 import dataclasses
-import os
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 import grain
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from painterjax.common import memory
 from painterjax.common.errors import InputError
 from painterjax.data import sampling
 from painterjax.data.store import Split
-from painterjax.common import memory
 from painterjax.distributed import sharding
 
 RESIDENCIES = ("auto", "device", "host")
@@ -108,9 +105,7 @@ class BatchSource:
         steps = self.plan.steps(dispatch)
         row_LxBxT = np.stack(
             [
-                self.sample(
-                    artists, batch_size=self.batch_size, seed=self.seed, index=step - 1
-                )
+                self.sample(artists, batch_size=self.batch_size, seed=self.seed, index=step - 1)
                 for step in steps
             ]
         )
@@ -197,5 +192,3 @@ def budget(split: Split) -> tuple[int, int]:
     if stats:
         return split.image_NxSxSxC.nbytes, stats["bytes_limit"] - stats["bytes_in_use"]
     return split.image_NxSxSxC.nbytes, memory.free_memory() // jax.local_device_count()
-
-

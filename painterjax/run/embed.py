@@ -128,7 +128,7 @@ def _partial_folder(run: Run, output: Path):
     partial = output.with_name(output.name + ".partial")
     if (partial / "plan.json").exists():
         run.check_same_network(str(partial), files.read_plan(partial))
-    files.begin(partial, {key: run.origin[key] for key in NETWORK})
+    files.begin_work(partial, {key: run.origin[key] for key in NETWORK})
     with files.claimed(partial):
         yield partial
     shutil.rmtree(partial)

@@ -56,7 +56,7 @@ def export(run: Path, output: Path) -> None:
         "config": run_folder.read_config(run).to_dict(),
     }
     partial = output.with_name(output.name + ".partial")
-    files.begin(partial, origin)
+    files.begin_work(partial, origin)
     with files.claimed(partial):
         folder = partial / "whole"
         shutil.rmtree(folder, ignore_errors=True)

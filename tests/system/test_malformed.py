@@ -163,8 +163,7 @@ def test_a_wrong_value_of_any_type_is_refused_for_every_key():
                 accepted += 1
                 assert not isinstance(wrong, bytes | dict) and wrong is not None, (key, wrong)
             except InputError as refusal:
-                group = key.split(".")[0]
-                assert group in str(refusal) or "margin" in str(refusal), (key, refusal)
+                assert key in str(refusal), wrong
     assert 10 < accepted < 60
 
 
