@@ -276,29 +276,50 @@ def test_memory_grows_with_the_square_of_the_batch(name):
     assert temporary_bytes(512) < 5 * temporary_bytes(256)
 
 
-def test_pairwise_distances_of_near_duplicates_far_from_the_origin():
-    emb_NxD = np.random.default_rng(0).normal(size=(4, 16)).astype(np.float32) + 100
-    emb_NxD[1] = emb_NxD[0] + 1e-2
-    expected_NxN = np.linalg.norm(emb_NxD[:, None].astype(float) - emb_NxD[None], axis=2)
-    ours_NxN = batch_losses.pairwise_euclidean(jnp.asarray(emb_NxD))
-    np.testing.assert_allclose(ours_NxN, expected_NxN, rtol=1e-3)
-
-
-def test_pairwise_distances_are_as_right_as_they_say_at_the_reference_s_scale():
-    """2,048 numbers at a length of 32; half of the rows are a known share of it from another."""
+def _rows(dim: int) -> np.ndarray:
+    """Rows around 0, some near each other; TF32 and bfloat16 round all their numbers down."""
     rng = np.random.default_rng(0)
-    row_NxD, step_NxD = rng.normal(size=(2, 120, 2048))
-    row_NxD *= 32 / np.linalg.norm(row_NxD, axis=1, keepdims=True)
-    share_N = np.repeat([1e-4, 1 / 700, 1e-2], 40)
-    step_NxD *= (32 * share_N / np.linalg.norm(step_NxD, axis=1))[:, None]
-    emb_NxD = np.concatenate([row_NxD, row_NxD + step_NxD]).astype(np.float32)
-    longest = np.linalg.norm(emb_NxD - emb_NxD.mean(axis=0), axis=1).max()
-    expected_N = np.linalg.norm(emb_NxD[:120].astype(float) - emb_NxD[120:], axis=1)
-    ours_N = np.diagonal(batch_losses.pairwise_euclidean(jnp.asarray(emb_NxD)), 120).astype(float)
-    assert np.abs(ours_N**2 - expected_N**2).max() < longest**2 / 2**19
-    np.testing.assert_allclose(ours_N[80:], expected_N[80:], rtol=0.01)
-    assert (ours_N[40:] > 0).all()
-    assert (ours_N[:40] == 0).any()  # So the floor is worth saying.
+    sign_NxD = rng.choice([-1, 1], (8, dim))
+    parts = []
+    for flipped in (0, 0, 1, dim // 16, dim // 2):
+        part_NxD = sign_NxD * (1 + rng.uniform(0.4, 0.49, sign_NxD.shape) / 2**10)
+        part_NxD[:, :flipped] *= -1
+        parts += [part_NxD, -part_NxD]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _share_of_the_bound(emb_NxD: np.ndarray) -> float:
+    """The largest error of a squared distance, as a share of the bound in the docstring."""
+    true_NxD = emb_NxD.astype(float)
+    expected_NxN = np.square(true_NxD[:, None] - true_NxD[None]).sum(axis=2)
+    ours_NxN = np.asarray(batch_losses.pairwise_euclidean(jnp.asarray(emb_NxD)), float) ** 2
+    longest = np.linalg.norm(true_NxD - true_NxD.mean(axis=0, keepdims=True), axis=1).max()
+    bound = (4 * emb_NxD.shape[1] + 22) * longest**2 / 2**24
+    return np.abs(ours_NxN - expected_NxN).max() / bound
+
+
+@pytest.mark.parametrize("dim", [3, 64, 2048])
+def test_errors_of_pairwise_distances_are_within_their_bound(dim):
+    assert _share_of_the_bound(_rows(dim)) <= 1
+
+
+@pytest.mark.parametrize("fraction_bits", [10, 7], ids=["TF32", "bfloat16"])
+@pytest.mark.parametrize("dim", [3, 64, 2048])
+def test_a_product_in_low_precision_would_exceed_the_bound(dim, fraction_bits, monkeypatch):
+    product = jnp.matmul
+
+    def rounded(*factors: jax.Array, precision: str) -> jax.Array:
+        assert precision == "highest"
+        return product(*(jax.lax.reduce_precision(x, 8, fraction_bits) for x in factors))
+
+    monkeypatch.setattr(jnp, "matmul", rounded)
+    assert _share_of_the_bound(_rows(dim)) > 1
+
+
+def test_errors_of_pairwise_distances_do_not_grow_with_a_common_offset():
+    emb_NxD = np.random.default_rng(0).normal(size=(4, 16)) + 100
+    emb_NxD[1] = emb_NxD[0] + 1e-2
+    assert _share_of_the_bound(emb_NxD.astype(np.float32)) <= 1
 
 
 def test_masked_mean_of_nothing_is_zero():

@@ -23,16 +23,16 @@ def test_adam_and_its_schedules_are_pytorch_s(schedule, weight_decay, torch):
         {"params": [weight], "weight_decay": decay}
         for weight, decay in zip(weights, (weight_decay, 0.0), strict=True)
     ]
-    adam = torch.optim.AdamW(groups, lr=0.1)
+    their_adam = torch.optim.AdamW(groups, lr=0.1)
     if schedule == "piecewise":
         ours = piecewise_decay(
             learning_rate=0.1, milestones=(1, 3), decay=0.5, steps_per_epoch=STEPS_PER_EPOCH
         )
         milestones = [epoch * STEPS_PER_EPOCH for epoch in (1, 3)]
-        theirs = lr_scheduler.MultiStepLR(adam, milestones, gamma=0.5)
+        theirs = lr_scheduler.MultiStepLR(their_adam, milestones, gamma=0.5)
     else:
         ours = cosine_decay(learning_rate=0.1, num_steps=STEPS)
-        theirs = lr_scheduler.CosineAnnealingLR(adam, STEPS)
+        theirs = lr_scheduler.CosineAnnealingLR(their_adam, STEPS)
     optimizer = adam(ours, weight_decay=weight_decay)
     params: Any = [jnp.ones((5, 2)), jnp.ones(5)]
     state, rng = optimizer.init(params), np.random.default_rng(0)
@@ -43,7 +43,7 @@ def test_adam_and_its_schedules_are_pytorch_s(schedule, weight_decay, torch):
         params = optax.apply_updates(params, updates)
         for weight, grad in zip(weights, grads, strict=True):
             weight.grad = torch.from_numpy(grad)
-        adam.step()
+        their_adam.step()
         theirs.step()
         for ours_array, weight in zip(params, weights, strict=True):
             expected = weight.detach().numpy()
