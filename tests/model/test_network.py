@@ -12,7 +12,6 @@ from flax import nnx
 from painterjax.model.build import split_network
 from painterjax.model.network import StyleNet
 
-
 # Rounding changes a sum of K terms by about sqrt(K) / 2^24 of it. The layers have 28,000 terms in
 # all, which makes 1e-5; and ten times that, as the layers behind may magnify it.
 RTOL = 1e-4
