@@ -2,9 +2,7 @@
 
 import argparse
 import errno
-import functools
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -82,7 +80,7 @@ def run(
     A user's mistake or a failing disk ends in one line and status 2, a diverged training in one
     line and status 1, Ctrl-C and SIGTERM in one line and status 130 and 143.
     """
-    signals.watch(functools.partial(_leave, command))
+    signals.watch(f"painterjax.{command}")
     try:
         main(sys.argv[1:])
         status = 0
@@ -93,7 +91,7 @@ def run(
     except DivergedError as error:
         status = _say(DIVERGED, f"painterjax.{command}: {error}")
     except signals.Stopped as stopped:
-        _say_stopped(command, stopped.number)
+        signals.say_stopped(stopped.number)
         status = SIGNALED + stopped.number
     except Exception:
         traceback.print_exc()
@@ -122,17 +120,6 @@ def _can_be_read(name: str) -> bool:
 def _say(status: int, line: str) -> int:
     print(line, file=sys.stderr)
     return status
-
-
-def _leave(command: str, number: int) -> NoReturn:
-    """Ends the process in whatever it is busy with."""
-    _say_stopped(command, number)
-    os._exit(SIGNALED + number)
-
-
-def _say_stopped(command: str, number: int) -> None:
-    word = signals.WORDS[signal.Signals(number)]
-    print(f"\npainterjax.{command}: {word}; run it again to continue", file=sys.stderr, flush=True)
 
 
 def config_and_options(

@@ -12,8 +12,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 5.0  # A compiler may hold the main thread for longer.
@@ -28,55 +29,45 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
-class _Received:
-    """The first signal, or 0, and whether a loop reads it by itself."""
+class _State:
+    """The first signal, or 0; whether a loop reads it by itself; the name in messages."""
 
     number = 0
     is_deferred = False
+    command = "painterjax"
 
 
 def received() -> int:
     """Returns the number of the first signal, or 0."""
-    return _Received.number
+    return _State.number
 
 
 def raise_if_received() -> None:
     """Raises Stopped where a signal was received."""
-    if _Received.number:
-        raise Stopped(_Received.number)
+    if _State.number:
+        raise Stopped(_State.number)
 
 
 def exit_at_signals() -> None:
-    """Makes both signals end the process in one line, until `watch` takes over.
-
-    For the seconds in which a command imports what it needs.
-    """
+    """Makes both signals end the process in one line while a command imports what it needs."""
+    _State.command = started_module() or "painterjax"
     for number in SIGNALS:
-        signal.signal(number, _exit)
-
-
-def _exit(number: int, _frame: FrameType | None) -> None:
-    word = WORDS[signal.Signals(number)]
-    print(f"\n{started_module()}: {word}; run it again to continue", file=sys.stderr, flush=True)
-    os._exit(128 + number)
+        signal.signal(number, lambda number, _: _exit(number))
 
 
 def started_module() -> str:
-    """Returns the module that `python -m` runs, as in painterjax.train; else "painterjax"."""
+    """Returns the module that `python -m` runs, as in painterjax.train, or ""."""
     words = itertools.pairwise(sys.orig_argv)
-    return next((name for flag, name in words if flag == "-m"), "painterjax")
+    return next((name for flag, name in words if flag == "-m"), "")
 
 
-def watch(leave: Callable[[int], None]) -> None:
-    """Handles both signals from here on.
-
-    Args:
-      leave: ends the process at once; called from another thread.
-    """
+def watch(command: str) -> None:
+    """Handles both signals from here on, in the name of a command."""
+    _State.command = command
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(reader, leave), daemon=True).start()
+    threading.Thread(target=_watch, args=(reader,), daemon=True).start()
     handle()
 
 
@@ -89,34 +80,45 @@ def handle() -> None:
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
     """Lets the block finish: a signal only sets the flag, and raises Stopped at the block's end."""
-    before, _Received.is_deferred = _Received.is_deferred, True
+    before, _State.is_deferred = _State.is_deferred, True
     try:
         yield
     finally:
-        _Received.is_deferred = before
+        _State.is_deferred = before
     raise_if_received()
 
 
+def say_stopped(number: int) -> None:
+    """Prints the line with which a command ends at a signal."""
+    word = WORDS[signal.Signals(number)]
+    print(f"\n{_State.command}: {word}; run it again to continue", file=sys.stderr, flush=True)
+
+
+def _exit(number: int) -> NoReturn:
+    say_stopped(number)
+    os._exit(128 + number)
+
+
 def _receive(number: int, _frame: FrameType | None) -> None:
-    if not _Received.number:
-        _Received.number = number
-        if not _Received.is_deferred:
+    if not _State.number:
+        _State.number = number
+        if not _State.is_deferred:
             raise Stopped(number)
 
 
-def _watch(reader: int, leave: Callable[[int], None]) -> None:
+def _watch(reader: int) -> None:
     """Sees signals at once, also while the main thread is in C++."""
     first = os.read(reader, 1)[0]
-    threading.Thread(target=_leave_after_grace, args=(first, leave), daemon=True).start()
+    threading.Thread(target=_exit_after_grace, args=(first,), daemon=True).start()
     while os.read(reader, 1)[0] != signal.SIGINT:
         pass
-    leave(signal.SIGINT)
+    _exit(signal.SIGINT)
 
 
-def _leave_after_grace(number: int, leave: Callable[[int], None]) -> None:
+def _exit_after_grace(number: int) -> None:
     since_s = time.monotonic()
     while time.monotonic() - since_s < GRACE_S:
         time.sleep(0.1)
-        if _Received.is_deferred:
+        if _State.is_deferred:
             since_s = time.monotonic()
-    leave(number)
+    _exit(number)

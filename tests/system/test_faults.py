@@ -71,7 +71,7 @@ def told_once() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in signals.SIGNALS}
     signals.handle()
     yield
-    signals._Received.number = 0
+    signals._State.number = 0
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -123,7 +123,7 @@ def test_told_to_stop_it_saves_where_it_is_and_goes_on_to_the_same_bits(
 
 
 def _stops(argv: list[str], run: Path, number: int, *, step: int) -> None:
-    signals._Received.number = 0
+    signals._State.number = 0
     began_s = time.monotonic()
     with pytest.raises(signals.Stopped) as stopped:
         train.main(argv)
@@ -131,7 +131,7 @@ def _stops(argv: list[str], run: Path, number: int, *, step: int) -> None:
     assert stopped.value.number == number
     with contextlib.closing(Checkpoints(run)) as checkpoints:
         assert checkpoints.latest_step == step
-    signals._Received.number = 0
+    signals._State.number = 0
 
 
 # Commands that are busy for a minute: in Python, where they may not be stopped; in C; and where

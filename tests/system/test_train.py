@@ -401,7 +401,7 @@ def test_what_cannot_be_read_and_what_not_written_have_remedies_of_their_own(
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / name))
 
     monkeypatch.setattr(os, "access", lambda *_: readable)
-    monkeypatch.setattr(signals, "heed", lambda _: None)
+    monkeypatch.setattr(signals, "watch", lambda _: None)
     with pytest.raises(SystemExit, match="2"):
         cli.run(refuse, "train")
     assert capsys.readouterr().err.endswith(f"{name}': {remedy}\n")
