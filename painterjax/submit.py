@@ -22,6 +22,7 @@ from painterjax.distributed import compilation
 from painterjax.run import embed as run_embed
 from painterjax.run import submission
 from painterjax.run.evaluation import needed_calibration
+from painterjax.run.load import load_run
 
 
 def main(argv: list[str]) -> None:
@@ -33,8 +34,8 @@ def main(argv: list[str]) -> None:
     names = submission.image_names(args.pairs)
     submission.check_images(names, args.images)
     embedded_path = args.output.with_name(args.output.name + ".npz")
-    embedded, rejected = run_embed.embed_images(
-        args.run, args.images, embedded_path, workers=args.workers
+    embedded, rejected = run_embed.embed_folder(
+        load_run(args.run), args.images, embedded_path, workers=args.workers
     )
     reasons = {Path(file).name: reason for file, reason in rejected.items()}
     missing = {

@@ -16,11 +16,10 @@ from ml_collections import config_dict, config_flags
 
 from painterjax.common import files, signals
 from painterjax.common.config import find_recipe, recipe_folder
-from painterjax.common.errors import DivergedError, InputError, PeerError
+from painterjax.common.errors import DivergedError, InputError
 
 FAILED = DIVERGED = 1
 USAGE_ERROR = 2
-PEER_DIED = 3
 SIGNALED = 128  # plus the signal's number, as shells have it
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -81,10 +80,9 @@ def run(
     """Runs a command's `main` on the process's arguments and exits, by `leave`, with its status.
 
     A user's mistake or a failing disk ends in one line and status 2, a diverged training in one
-    and status 1, a process whose training lost another in one and status 3, Ctrl-C and SIGTERM in
-    one and status 130 and 143.
+    line and status 1, Ctrl-C and SIGTERM in one line and status 130 and 143.
     """
-    signals.heed(functools.partial(_leave, command))
+    signals.watch(functools.partial(_leave, command))
     try:
         main(sys.argv[1:])
         status = 0
@@ -94,8 +92,6 @@ def run(
         status = _say(USAGE_ERROR, f"painterjax.{command}: error: {reason(error)}")
     except DivergedError as error:
         status = _say(DIVERGED, f"painterjax.{command}: {error}")
-    except PeerError as error:
-        status = _say(PEER_DIED, f"painterjax.{command}: {error}")
     except signals.Stopped as stopped:
         _say_stopped(command, stopped.number)
         status = SIGNALED + stopped.number
@@ -136,7 +132,7 @@ def _leave(command: str, number: int) -> NoReturn:
 
 def _say_stopped(command: str, number: int) -> None:
     word = signals.WORDS[signal.Signals(number)]
-    print(f"\npainterjax.{command}: {word}; run it again to go on", file=sys.stderr, flush=True)
+    print(f"\npainterjax.{command}: {word}; run it again to continue", file=sys.stderr, flush=True)
 
 
 def config_and_options(

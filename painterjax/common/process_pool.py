@@ -29,7 +29,7 @@ def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: i
     others = multiprocessing.active_children()
     # An exception from a signal within the executor can lock it for ever.
     with (
-        signals.held(),
+        signals.deferred(),
         concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool,
     ):
         try:
@@ -40,7 +40,7 @@ def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: i
             while flight:
                 yield _result(flight.popleft())
         except concurrent.futures.process.BrokenProcessPool as error:
-            signals.raise_if_asked()  # Some supervisors send SIGTERM to workers as well.
+            signals.raise_if_received()  # Some supervisors send SIGTERM to workers as well.
             raise InputError("a worker died, perhaps of memory: use fewer --workers") from error
         except MemoryError as error:
             _end(pool, others)
@@ -63,8 +63,8 @@ def _submit(
 
 def _result(future: concurrent.futures.Future) -> Any:
     while not concurrent.futures.wait([future], timeout=0.1).done:
-        signals.raise_if_asked()
-    signals.raise_if_asked()
+        signals.raise_if_received()
+    signals.raise_if_received()
     return future.result()
 
 

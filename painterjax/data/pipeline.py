@@ -118,6 +118,23 @@ class BatchSource:
         row_LxBxT = np.concatenate([row_LxBxT, *[row_LxBxT[-1:]] * padding])
         return {"row": row_LxBxT.astype(np.int32), "artist": self.split.artist_N[row_LxBxT]}
 
+    def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns the shapes, types and shardings of what each dispatch takes on the device."""
+        batch = self.rows(sampling.artist_rows(self.split.artist_N), 0)
+        count, shapes = batch["row"][0].size, {key: array.shape for key, array in batch.items()}
+        if not self.resident:
+            shapes["image"] = (len(batch["row"]), count, *self.split.image_NxSxSxC.shape[1:])
+        types = {"row": np.int32, "artist": np.int32, "image": np.uint8}
+        return {
+            key: jax.ShapeDtypeStruct(shape, types[key], sharding=self._shardings[key])
+            for key, shape in shapes.items()
+        }
+
+    @property
+    def _shardings(self) -> dict[str, jax.sharding.Sharding]:
+        whole, shared = sharding.replicated(self.mesh), sharding.split_along(self.mesh, 1)
+        return {"row": whole, "artist": whole, "image": shared}
+
     def with_images(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Adds the steps' images that go to this process's devices, branch by branch."""
         row_LxTxB = batch["row"].swapaxes(1, 2)
@@ -127,10 +144,8 @@ class BatchSource:
 
     def place(self, batch: dict[str, np.ndarray]) -> Batch:
         """Gives row numbers and artists to every device, and images to the one they go to."""
-        whole, shared = sharding.replicated(self.mesh), sharding.split_along(self.mesh, 1)
-        shardings = {"row": whole, "artist": whole, "image": shared}
         return {
-            key: jax.make_array_from_process_local_data(shardings[key], array)
+            key: jax.make_array_from_process_local_data(self._shardings[key], array)
             for key, array in batch.items()
         }
 

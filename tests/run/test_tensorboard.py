@@ -26,7 +26,7 @@ def opened(run) -> store.Store:
 def test_tuples_are_the_first_of_the_training_as_augmented(config, split):
     """Without augmentation the sheet holds the very pixels, anchor, positive, negative a row."""
     config.model.update(widths=(8,), depths=(1,), embedding_dim=8)
-    training = trainer.training(config, split)
+    training = trainer.build(config, split)
     training.batches.close()
     title, sheet_HxWxC = tensorboard.tuples(config, training)
     assert title == "train/anchor_positive_negative"
@@ -47,7 +47,7 @@ def test_tuples_are_the_first_of_the_training_as_augmented(config, split):
 def test_a_batch_of_artists_shows_triplets_of_them(config, split):
     config.loss.name = "batch_all"
     config.model.update(widths=(8,), depths=(1,), embedding_dim=8)
-    training = trainer.training(config, split)
+    training = trainer.build(config, split)
     training.batches.close()
     title, sheet_HxWxC = tensorboard.tuples(config, training)
     assert title == "train/anchor_positive_negative"

@@ -25,10 +25,10 @@ from painterjax.data import store
 from painterjax.losses import objectives
 from painterjax.metrics import evaluator
 from painterjax.model.embedder import untrained
-from painterjax.run import embed as run_embed
 from painterjax.run import evaluation, speed
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import Checkpoints
+from painterjax.run.load import load_run
 from painterjax.training import trainer
 from tests.helpers.runs import assert_same, events, last_state, records
 from tests.helpers.tiny import ROOT, STEPS_PER_EPOCH, STORE, TINY
@@ -458,17 +458,15 @@ def test_a_dispatch_beyond_an_epoch_is_refused_before_any_work(tiny_store, tmp_p
 
 def test_evaluation_is_scikit_learn_s(run):
     evaluation = json.loads((run / "evaluation.json").read_text())
-    config = run_folder.read_config(run)
-    opened = store.open_store(config.data.store)
-    start = untrained(config, image_size=opened.image_size)
-    best, step = run_embed.trained(run, start)
-    assert step == evaluation["step"]
+    opened = load_run(run)
+    start = untrained(opened.config, image_size=opened.store.image_size)
+    assert opened.step == evaluation["step"]
     for name in ("val", "test"):
-        split = opened.splits[name]
+        split = opened.store.splits[name]
         anchor_T, positive_T, negative_T = evaluator.fixed_triplets(split, count=200).T
         images = split.image_NxSxSxC
         for key, emb_NxD in {
-            None: best.embed(images),
+            None: opened.embedder.embed(images),
             "untrained": start.embed(images),
             "color_histogram": evaluator.color_histograms(images),
         }.items():

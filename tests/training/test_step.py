@@ -19,7 +19,7 @@ def _ten_steps(config, split, dtype: str) -> tuple[list[float], TrainState]:
     """Losses of ten steps and the last state, all computed in `dtype`."""
     config.model.dtype = dtype
     with jax.enable_x64(dtype == "float64"):
-        training = trainer.training(config, split)
+        training = trainer.build(config, split)
         # Fresh networks are float32, so that both precisions start from the same weights.
         state = jax.tree.map(lambda x: x.astype(dtype) if x.ndim else x, training.state)
         losses = []
@@ -36,7 +36,7 @@ def _ten_pytorch_steps(config, split, dtype: str) -> tuple[list[float], dict[str
 
     from benchmarks import pytorch_reference
 
-    training = trainer.training(config, split)
+    training = trainer.build(config, split)
     network = pytorch_reference.StyleNet(image_size=32)
     network.load_painterjax(training.state.params, training.state.stats)
     network.to(getattr(torch, dtype))
@@ -93,7 +93,7 @@ def test_ten_steps_follow_pytorch(config, split, loss, torch):
 
 def _first_steps(config, split, count: int) -> tuple[list[dict[str, float]], int]:
     """Scalars of the first steps, and how often the step was compiled."""
-    training = trainer.training(config, split)
+    training = trainer.build(config, split)
     state, scalars, dispatch = training.state, [], 0
     while len(scalars) < count:
         steps = len(training.plan.steps(dispatch))
