@@ -54,7 +54,7 @@ def _help(module: str, words: list[str]) -> str:
     source = words[:1] if module == "painterjax.prepare" else []
     with contextlib.redirect_stdout(io.StringIO()) as said, pytest.raises(SystemExit):
         importlib.import_module(module).main([*source, "--help"])
-    return said.getvalue() + "--distributed"  # Which train's --help leaves out.
+    return said.getvalue()
 
 
 def test_every_flag_key_and_recipe_exists():
