@@ -442,7 +442,7 @@ def styled(run, tmp_path_factory) -> Iterator[str]:
     )
     (data / "paintings.csv").write_text(text)
     info = json.loads((data / "dataset.json").read_text())
-    store.seal(data, {key: value for key, value in info.items() if key != "sha256"})
+    store.write_info(data, {key: value for key, value in info.items() if key != "sha256"})
     shutil.copy(data / "dataset.json", copy)
     config.data.store = str(data)
     (copy / "config.json").write_text(json.dumps(config.to_dict()))

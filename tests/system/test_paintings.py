@@ -10,7 +10,7 @@ import painterjax
 from painterjax import embed, evaluate, export, prepare, report, search, submit, train
 from painterjax.pages import gallery
 
-pytestmark = pytest.mark.paintings
+pytestmark = [pytest.mark.paintings, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

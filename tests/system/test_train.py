@@ -105,6 +105,7 @@ def classifier_run(tiny_store, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_proxies_and_dispatches_of_several_steps_continue_as_well(
     classifier_run, tiny_store, tmp_path
 ):
@@ -215,6 +216,7 @@ def test_evaluation_leaves_a_save_that_is_under_way_alone(run):
     under_way.rmdir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
 )
@@ -305,6 +307,7 @@ def test_a_broken_recipe_is_refused_in_one_line(recipe, tiny_store, tmp_path):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.slow
 def test_a_collapse_is_said_once_at_its_step_with_advice(tiny_store, tmp_path, capsys):
     """Batch-hard at a high learning rate, as it is met most often."""
     overrides = [
@@ -326,6 +329,7 @@ def test_a_collapse_is_said_once_at_its_step_with_advice(tiny_store, tmp_path, c
     assert found[-1]["loss"] == pytest.approx(2.0, rel=0.05)  # the margin
 
 
+@pytest.mark.slow
 def test_the_second_start_finds_its_step_compiled(run, tiny_store, tmp_path, monkeypatch):
     """Its cache has no new entry; the first start's has."""
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
