@@ -1,4 +1,4 @@
-"""Recipes: every key is used, every used key is declared, and the reference is the reference."""
+"""Recipes: every key is used, declared and checked, and the reference is the reference."""
 
 import importlib
 import re
@@ -8,64 +8,98 @@ import pytest
 
 from configs import default
 from painterjax.common.config import flatten
+from painterjax.common.errors import InputError
 from painterjax.run import config_checks
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+KEYS = flatten(default.get_config().to_dict())
 
 
-def _keys() -> dict[str, object]:
-    return flatten(default.get_config().to_dict())
-
-
-def _used() -> set[str]:
-    """Dotted names behind `config.` in the package: keys, or groups that are passed whole."""
+def test_every_key_is_used_and_every_used_key_is_declared():
     text = "\n".join(path.read_text() for path in (ROOT / "painterjax").rglob("*.py"))
     code = re.sub(r'"""(?s:.*?)"""', "", text)
-    others = {"to_dict", "lock", "json"}  # methods of a ConfigDict, and config.json
-    return set(re.findall(r"(?<!jax\.)\bconfig\.([a-z_]+(?:\.[a-z_]+)*)", code)) - others
+    # Dotted names after `config.`: keys, or groups that are passed whole.
+    used = set(re.findall(r"(?<!jax\.)\bconfig\.([a-z_]+(?:\.[a-z_]+)*)", code))
+    used -= {"to_dict", "lock", "json"}  # Methods of a ConfigDict, and config.json.
+    assert [k for k in KEYS if not any(k == u or k.startswith(f"{u}.") for u in used)] == []
+    assert used <= {*KEYS, *default.get_config()}
 
 
-def test_every_key_is_used():
-    groups = _used()
-    dead = [k for k in _keys() if not any(k == u or k.startswith(f"{u}.") for u in groups)]
-    assert dead == []
-
-
-def test_every_used_key_is_declared():
-    declared = [*_keys(), *default.get_config()]
-    assert sorted(_used() - set(declared)) == []
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        *config_checks.POSITIVE,
-        *config_checks.NOT_NEGATIVE,
-        *config_checks.WHOLE_NUMBERS,
-        *config_checks.CHOICES,
-    ],
-)
-def test_every_checked_key_is_declared(key):
-    assert key in _keys()
+def test_every_key_has_a_rule_and_every_rule_a_key():
+    assert config_checks.RULES.keys() == KEYS.keys()
+    assert len(KEYS) > 30
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_has_just_the_default_s_keys_and_types(recipe):
+def test_a_recipe_has_just_the_default_s_keys_and_types_and_names_its_command(recipe):
     module = importlib.import_module(f"configs.{recipe}")
+    assert recipe == "default" or f"--config configs/{recipe}.py --workdir runs/" in (
+        module.__doc__ or ""
+    )
     keys = flatten(module.get_config().to_dict())
-    expected = _keys()
-    assert keys.keys() == expected.keys()
-    assert [k for k in keys if type(keys[k]) is not type(expected[k])] == []
+    assert keys.keys() == KEYS.keys()
+    assert [key for key in keys if type(keys[key]) is not type(KEYS[key])] == []
+    config_checks.check_keys(module.get_config())
     config_checks.check(module.get_config(), image_size=64)
     with pytest.raises(AttributeError):
         module.get_config().epochs = 3
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_s_docstring_names_its_command(recipe):
-    doc = importlib.import_module(f"configs.{recipe}").__doc__ or ""
-    assert recipe == "default" or f"--config configs/{recipe}.py --workdir runs/" in doc
+def _with(**changes):
+    """The default recipe with `model__head="dense"` for `model.head`, and so on."""
+    config = default.get_config()
+    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    return config
+
+
+IN_BATCH = {"loss__name": "batch_all"}
+PROXIES = {"loss__name": "cosine_classifier", "loss__margin": 0.2}
+STATISTICS = {"model__head": "statistics", "loss__margin": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({"model__widths": (2**31 - 1,) * 5}, r"model\.widths .*2147483647.* 65536"),
+        ({"model__depths": (2**31 - 1,) * 5}, r"model\.depths .*2147483647.* 1000"),
+        ({"eval__triplets": 2**31 - 1}, r"eval\.triplets .*2147483647.* 10000000"),
+        ({"optimizer__milestones": (2**31 - 1,)}, r"optimizer\.milestones .*2147483647.* 100000"),
+        ({"model__depths": (1,)}, r"model\.widths .*model\.depths \(1,\)"),
+        ({"model__widths": (), "model__depths": ()}, r"model\.widths"),
+        ({"model__widths": (8,) * 7, "model__depths": (1,) * 7}, r"model\.widths .* 128.* 64"),
+        ({**STATISTICS, "augmentation__crop": 80}, r"augmentation\.crop is 80.* 64"),
+        ({**STATISTICS, "augmentation__crop": 24}, r"augmentation\.crop is 24.* 16"),
+        ({**STATISTICS, "augmentation__crop": 48}, None),
+        ({"augmentation__crop": 32}, r"augmentation\.crop is 32.*model\.head"),
+        ({**IN_BATCH, "batch_size": 1}, r"batch_size is 1.* 2 artists"),
+        ({**IN_BATCH, "loss__paintings_per_artist": 1}, r"loss\.paintings_per_artist 1.* 2 p"),
+        ({**PROXIES, "loss__paintings_per_artist": 1}, None),
+        ({**PROXIES, "loss__margin": 1.0}, r"loss\.margin is 1\.0.* below 1"),
+        ({**PROXIES, "loss__margin": 0.0}, None),
+        ({"loss__margin": 0.0}, r"loss\.margin is 0\.0.* above 0"),
+        ({**STATISTICS, "loss__margin": 2.0}, r"loss\.margin is 2\.0.* 2: lower"),
+        ({"loss__name": "batch_hard_soft", "loss__margin": 0.0}, None),
+        ({"log_every_steps": 3}, r"checkpoint_every_steps is 1000, log_every_steps 3"),
+        ({"steps_per_dispatch": 4}, r"log_every_steps is 50, steps_per_dispatch 4"),
+    ],
+)
+def test_keys_that_do_not_agree_are_refused_by_name_and_value(changes, refused):
+    if refused is None:
+        config_checks.check(_with(**changes), image_size=64)
+        return
+    with pytest.raises(InputError, match=refused):
+        config_checks.check(_with(**changes), image_size=64)
+
+
+def test_missing_and_unknown_keys_are_refused_by_name():
+    config = default.get_config().unlock()
+    del config.loss.margin
+    with pytest.raises(InputError, match=r"lacks loss\.margin"):
+        config_checks.check_keys(config)
+    config.loss.margin, config.loss.old = 2.0, 1
+    with pytest.raises(InputError, match=r"unknown loss\.old"):
+        config_checks.check_keys(config)
 
 
 def test_the_reference_is_the_reference():

@@ -282,7 +282,7 @@ def test_a_store_begun_otherwise_is_not_mixed_up(tmp_path):
     partial = tmp_path / "store.partial"
     partial.mkdir()
     (partial / "plan.json").write_text(json.dumps({"source": "folder", "image_size": 64}))
-    with pytest.raises(InputError, match=r"begun otherwise \(source was folder, is synthetic"):
+    with pytest.raises(InputError, match=r"other options \(source was folder, is synthetic"):
         prepare.main([*SYNTHETIC, "--output", str(tmp_path / "store")])
 
 
@@ -338,16 +338,16 @@ def _shard(output: Path, shard: str, *more: str) -> list[str]:
 def test_shards_of_other_plans_are_not_mixed_up(tmp_path):
     output, partial = tmp_path / "store", tmp_path / "store.partial"
     prepare.main(_shard(output, "1/3"))
-    with pytest.raises(InputError, match=r"begun otherwise \(shards was 3, is 4\)"):
+    with pytest.raises(InputError, match=r"other options \(shards was 3, is 4\)"):
         prepare.main(_shard(output, "2/4"))
-    with pytest.raises(InputError, match=r"begun otherwise \(seed was 0, is 1, listing_sha256"):
+    with pytest.raises(InputError, match=r"other options \(seed was 0, is 1, listing_sha256"):
         prepare.main(_shard(output, "2/3", "--seed", "1", "--artists", "4"))
     # Of two that begin at once neither sees the other.
     prepare.main(_shard(tmp_path / "other", "2/3", "--seed", "1"))
     (tmp_path / "other.partial" / "shard-2-of-3").rename(partial / "shard-2-of-3")
-    with pytest.raises(InputError, match=r"begun otherwise \(seed was 1, is 0\)"):
+    with pytest.raises(InputError, match=r"other options \(seed was 1, is 0\)"):
         prepare.main(_shard(output, "3/3"))
-    with pytest.raises(InputError, match=r"begun otherwise \(seed was 1, is 0\)"):
+    with pytest.raises(InputError, match=r"other options \(seed was 1, is 0\)"):
         prepare.main(_shard(output, "3/3")[:-2])
     shutil.rmtree(partial / "shard-2-of-3")
     with pytest.raises(InputError, match=r"2 of the 3 shards .* with --shard 2/3, 3/3 first"):
@@ -357,7 +357,7 @@ def test_shards_of_other_plans_are_not_mixed_up(tmp_path):
 @pytest.mark.usefixtures("no_workers")
 def test_a_shard_keeps_out_of_a_folder_that_is_another_s(tmp_path):
     output, partial = tmp_path / "store", tmp_path / "store.partial"
-    files.begin(partial, {"source": "synthetic"})
+    files.begin_work(partial, {"source": "synthetic"})
     with pytest.raises(InputError, match="begun without --shard: repeat that or delete it"):
         prepare.main(_shard(output, "1/2"))
     (partial / "plan.json").rename(partial / "letter.txt")

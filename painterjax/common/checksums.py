@@ -2,7 +2,7 @@
 
     cd runs/quickstart/checkpoints/120 && sha256sum --check SHA256SUMS
 
-A folder is sealed when it is whole, so that one without SHA256SUMS is one that was cut short.
+SHA256SUMS is written last: a folder without it is incomplete.
 """
 
 import hashlib
@@ -20,19 +20,21 @@ def sha256(path: Path) -> str:
 
 
 def seal(folder: Path) -> None:
-    """Writes SHA256SUMS: a line for each file at any depth."""
+    """Writes SHA256SUMS, with one line for each file at any depth."""
     files.write_text(folder / NAME, _text(_digests(folder)))
 
 
 def is_sealed(folder: Path) -> bool:
-    """Returns whether a folder has its SHA256SUMS."""
+    """Returns whether a folder has a SHA256SUMS."""
     return (folder / NAME).is_file()
 
 
 def damage(folder: Path) -> dict[str, str]:
-    """Returns what is wrong with each file of a sealed folder: it is missing, new or changed.
+    """Compares a sealed folder with its SHA256SUMS.
 
-    Empty where every byte is as it was sealed.
+    Returns:
+      What is wrong by file name ("is missing", "is new" or "has changed"); empty for an intact
+      folder.
 
     Raises:
       OSError: a file cannot be read.

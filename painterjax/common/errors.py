@@ -9,13 +9,9 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        # Names of files may hold line ends, and orders to a terminal.
+        # File names may hold line ends and terminal escape codes.
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
-class PeerError(RuntimeError):
-    """Another process of the same training died."""
-
-
 class DivergedError(ArithmeticError):
-    """Training came to a loss or gradient that is not finite."""
+    """The loss or a gradient became infinite or NaN."""

@@ -1,4 +1,4 @@
-"""Files that survive a bad moment: written whole or not at all, by one process at a time."""
+"""Files that survive kills and power cuts: atomic writes, plans to resume by, and locks."""
 
 import contextlib
 import fcntl
@@ -13,17 +13,22 @@ from painterjax.common.errors import InputError
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Writes a JSON file that a kill cannot leave half written."""
+    """Writes a JSON file as `write_text` does."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Returns a JSON file's object; raises ValueError where it holds none, and OSError."""
+    """Reads the object in a JSON file.
+
+    Raises:
+      ValueError: the file holds something else.
+      OSError: the file cannot be read.
+    """
     return json_object(path.read_bytes())
 
 
 def json_object(data: bytes) -> dict[str, Any]:
-    """Returns the object that UTF-8 text of JSON is of; raises ValueError where it is of none."""
+    """Parses an object from UTF-8 JSON text; raises ValueError where the text is anything else."""
     try:
         value = json.loads(data.decode())
     except RecursionError as error:
@@ -34,9 +39,9 @@ def json_object(data: bytes) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file that neither a kill nor a loss of power can leave half written.
+    """Writes a text file atomically, as `replacing` does.
 
-    A pipe, a device or a link is written to as it is.
+    Writes straight into a pipe, a device or the target of a link: replacing would remove those.
     """
     if not is_replaced(path):
         path.write_text(text, encoding="utf-8")
@@ -47,10 +52,11 @@ def write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a new path beside `path`, whose file takes its place when the block ends well.
+    """Yields a temporary path; the file written there replaces `path` when the block succeeds.
 
-    The new file is on the disk before it is renamed, so that neither a kill nor a loss of power
-    leaves half of it; no two processes share a temporary name.
+    The new file is synced to disk before the rename, so a kill or a power cut leaves the old file
+    or the new one, never a part. When the block raises, the old file stays and the temporary one
+    is removed. Temporary names are random, so concurrent writers do not collide.
     """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -65,19 +71,19 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def is_replaced(path: Path) -> bool:
-    """Returns whether `write_text` puts a new file in the place of what is at a path."""
+    """Returns whether `write_text` replaces what is at `path`, instead of writing into it."""
     return not path.is_symlink() and (path.is_file() or not path.exists())
 
 
 def rename(path: Path, target: Path) -> None:
-    """Renames a folder, whose files are on the disk, for good."""
+    """Renames a folder whose files are synced already, and syncs the rename itself."""
     _sync_folder(path)
     path.rename(target)
     _sync_folder(target.parent)
 
 
 def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # Some file systems sync no folders.
+    with contextlib.suppress(OSError):  # Some file systems cannot sync folders.
         _sync(folder)
 
 
@@ -89,25 +95,27 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def begin(partial: Path, plan: dict[str, Any]) -> None:
-    """Makes the folder of work in progress, or checks that it was begun with the same plan.
+def begin_work(partial: Path, plan: dict[str, Any]) -> None:
+    """Creates a folder for work in progress with its plan.json, or checks an existing one.
 
     Raises:
-      InputError: it was begun with another plan, or holds other files.
+      InputError: the work was started with another plan, or the folder holds other files.
     """
     path = partial / "plan.json"
     if path.exists():
         if changes := plan_changes(partial, plan):
-            raise InputError(f"{partial} was begun otherwise ({changes}): repeat that or delete it")
+            raise InputError(
+                f"{partial} was started with other options ({changes}): repeat those or delete it"
+            )
         return
     partial.mkdir(parents=True, exist_ok=True)
     if set(partial.iterdir()) - {*partial.glob("plan.json.*.tmp"), partial / "lock"}:
-        raise InputError(f"{partial} is needed and holds other files: move it or delete it")
+        raise InputError(f"{partial} holds other files: move it or delete it")
     write_json(path, plan)
 
 
 def read_plan(partial: Path) -> dict[str, Any]:
-    """Returns the plan that a folder of work in progress was begun with."""
+    """Reads the plan.json of a folder for work in progress."""
     path = partial / "plan.json"
     try:
         return read_json(path)
@@ -116,28 +124,28 @@ def read_plan(partial: Path) -> dict[str, Any]:
 
 
 def plan_changes(partial: Path, plan: dict[str, Any]) -> str:
-    """Says where `plan` is not the one that `partial` was begun with; "" where it is."""
-    begun = read_plan(partial)
-    changed = [key for key in plan if begun.get(key) != plan[key]]
-    return ", ".join(f"{key} was {begun.get(key)}, is {plan[key]}" for key in changed)
+    """Describes how `plan` differs from the plan.json in `partial`; "" where it does not."""
+    earlier = read_plan(partial)
+    changed = [key for key in plan if earlier.get(key) != plan[key]]
+    return ", ".join(f"{key} was {earlier.get(key)}, is {plan[key]}" for key in changed)
 
 
 @contextlib.contextmanager
 def claimed(folder: Path, *, shared: bool = False) -> Iterator[None]:
-    """Keeps a folder from a second process; the claim ends with the process, however it ends.
+    """Locks a folder against other processes; the lock ends with the process, even by a kill.
 
     Args:
-      folder: what is claimed.
-      shared: keeps it only from those whose claim is not shared.
+      folder: the folder to lock.
+      shared: whether other processes may hold a shared lock at the same time.
 
     Raises:
-      InputError: another process works in the folder.
+      InputError: another process holds the lock.
     """
-    with open(folder / "lock", "w+") as file:  # NFS shares no lock on what cannot be read.
+    with open(folder / "lock", "w+") as file:  # NFS locks only files that can be read.
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(f"another process works in {folder}: wait until it ends") from error
         except OSError:
-            pass  # Some file systems of clusters have no locks.
+            pass  # Some cluster file systems have no locks.
         yield

@@ -1,4 +1,4 @@
-"""Memory of the host: how much is free, and what to do where it is full."""
+"""Host memory: how much is free, and what to lower when it runs out."""
 
 import contextlib
 import os
@@ -10,12 +10,12 @@ import jax
 
 from painterjax.common.errors import InputError
 
-MEMORY = Path("/proc/meminfo")  # Linux has it.
+MEMINFO = Path("/proc/meminfo")  # On Linux only.
 
 
 def free_memory() -> int:
-    """Bytes that a program can get of this machine, those of the page cache with them."""
-    text = MEMORY.read_text() if MEMORY.exists() else ""
+    """Returns how many bytes this machine has free, the page cache included."""
+    text = MEMINFO.read_text() if MEMINFO.exists() else ""
     if available := re.search(r"MemAvailable: *(\d+) kB", text):
         return 1024 * int(available[1])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
@@ -23,7 +23,7 @@ def free_memory() -> int:
 
 @contextlib.contextmanager
 def full_memory_explained() -> Iterator[None]:
-    """Turns an exhausted memory into an InputError that says what to lower."""
+    """Turns an out-of-memory error into an InputError that says which settings to lower."""
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:

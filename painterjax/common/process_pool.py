@@ -1,4 +1,4 @@
-"""A map over worker processes: in order, in bounded memory, safe to interrupt."""
+"""A map over worker processes: ordered, in bounded memory, safe to interrupt."""
 
 import collections
 import concurrent.futures.process
@@ -13,7 +13,7 @@ from typing import Any
 from painterjax.common import signals
 from painterjax.common.errors import InputError
 
-AHEAD = 4  # Items in flight per worker; what bounds the memory.
+AHEAD = 4  # Items submitted ahead per worker; this bounds the memory.
 
 
 def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator:
@@ -21,15 +21,16 @@ def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: i
 
     Raises:
       InputError: a worker died, or ran out of memory.
-      Stopped: the process was told to stop; what was yielded is whole.
+      Stopped: the process got SIGINT or SIGTERM.
     """
-    # Spawned workers start clean; forked ones would copy the locks of threads that run here.
+    # A forked worker would inherit locks held by this process's other threads; a spawned one does
+    # not.
     context = multiprocessing.get_context("spawn")
     flight = collections.deque()
     others = multiprocessing.active_children()
-    # An exception from a signal within the executor can lock it for ever.
+    # An exception that a signal raises inside the executor can deadlock it.
     with (
-        signals.held(),
+        signals.deferred(),
         concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool,
     ):
         try:
@@ -40,7 +41,7 @@ def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: i
             while flight:
                 yield _result(flight.popleft())
         except concurrent.futures.process.BrokenProcessPool as error:
-            signals.raise_if_asked()  # Some supervisors send SIGTERM to workers as well.
+            signals.raise_if_received()  # Some supervisors send SIGTERM to workers as well.
             raise InputError("a worker died, perhaps of memory: use fewer --workers") from error
         except MemoryError as error:
             _end(pool, others)
@@ -53,7 +54,7 @@ def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: i
 def _submit(
     pool: concurrent.futures.Executor, function: Callable[[Any], Any], item: Any
 ) -> concurrent.futures.Future:
-    # A worker that starts here inherits the mask: a terminal sends Ctrl-C to it as well.
+    # A terminal sends Ctrl-C to the workers too; one that starts here inherits the mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return pool.submit(function, item)
@@ -63,13 +64,13 @@ def _submit(
 
 def _result(future: concurrent.futures.Future) -> Any:
     while not concurrent.futures.wait([future], timeout=0.1).done:
-        signals.raise_if_asked()
-    signals.raise_if_asked()
+        signals.raise_if_received()
+    signals.raise_if_received()
     return future.result()
 
 
 def _end(pool: concurrent.futures.Executor, others: list[BaseProcess]) -> None:
-    """Ends the workers, and not the `others`, whatever they are at: importing takes seconds."""
+    """Kills the workers but no other child: one that still imports takes seconds to end itself."""
     pool.shutdown(wait=False, cancel_futures=True)
     for process in multiprocessing.active_children():
         if process not in others:
@@ -77,12 +78,12 @@ def _end(pool: concurrent.futures.Executor, others: list[BaseProcess]) -> None:
 
 
 def _start_worker() -> None:
-    """Lets a worker end when its parent was killed; it would wait for work for ever."""
+    """Makes a worker exit when its parent is killed; otherwise it would wait for work forever."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
-    assert parent is not None, "runs in a worker"
+    assert parent is not None, "this runs in a worker"
     parent.join()
     os._exit(1)

@@ -18,7 +18,7 @@ class Progress:
         self._shown: dict[str, str] = {}
         self._bar = None
         if sys.stderr.isatty():
-            # On a terminal that does not tell its size tqdm by itself shows nothing.
+            # On a terminal of unknown size tqdm alone prints nothing.
             columns, lines = shutil.get_terminal_size()
             self._bar = tqdm.tqdm(
                 desc=description, total=total, unit=" " + unit, initial=done,
@@ -31,6 +31,10 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the bar, or prints a last line."""
         if self._bar is not None:
             self._bar.close()
         else:
@@ -45,7 +49,7 @@ class Progress:
             self._print_line()
 
     def show(self, description: str, **values: str) -> None:
-        """Sets the description and the values shown behind the bar."""
+        """Sets the description and the values shown after the bar."""
         self.description, self._shown = description, values
         if self._bar is not None:
             self._bar.set_description(description, refresh=False)

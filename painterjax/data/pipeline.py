@@ -6,20 +6,17 @@ arithmetic, but gathers only the images of its own.
 """
 
 import dataclasses
-import os
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 import grain
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from painterjax.common import memory
 from painterjax.common.errors import InputError
 from painterjax.data import sampling
 from painterjax.data.store import Split
-from painterjax.common import memory
 from painterjax.distributed import sharding
 
 RESIDENCIES = ("auto", "device", "host")
@@ -108,15 +105,30 @@ class BatchSource:
         steps = self.plan.steps(dispatch)
         row_LxBxT = np.stack(
             [
-                self.sample(
-                    artists, batch_size=self.batch_size, seed=self.seed, index=step - 1
-                )
+                self.sample(artists, batch_size=self.batch_size, seed=self.seed, index=step - 1)
                 for step in steps
             ]
         )
         padding = self.plan.steps_per_dispatch - len(steps)
         row_LxBxT = np.concatenate([row_LxBxT, *[row_LxBxT[-1:]] * padding])
         return {"row": row_LxBxT.astype(np.int32), "artist": self.split.artist_N[row_LxBxT]}
+
+    def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns the shapes, types and shardings of what each dispatch takes on the device."""
+        batch = self.rows(sampling.artist_rows(self.split.artist_N), 0)
+        count, shapes = batch["row"][0].size, {key: array.shape for key, array in batch.items()}
+        if not self.resident:
+            shapes["image"] = (len(batch["row"]), count, *self.split.image_NxSxSxC.shape[1:])
+        types = {"row": np.int32, "artist": np.int32, "image": np.uint8}
+        return {
+            key: jax.ShapeDtypeStruct(shape, types[key], sharding=self._shardings[key])
+            for key, shape in shapes.items()
+        }
+
+    @property
+    def _shardings(self) -> dict[str, jax.sharding.Sharding]:
+        whole, shared = sharding.replicated(self.mesh), sharding.split_along(self.mesh, 1)
+        return {"row": whole, "artist": whole, "image": shared}
 
     def with_images(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Adds the steps' images that go to this process's devices, branch by branch."""
@@ -127,10 +139,8 @@ class BatchSource:
 
     def place(self, batch: dict[str, np.ndarray]) -> Batch:
         """Gives row numbers and artists to every device, and images to the one they go to."""
-        whole, shared = sharding.replicated(self.mesh), sharding.split_along(self.mesh, 1)
-        shardings = {"row": whole, "artist": whole, "image": shared}
         return {
-            key: jax.make_array_from_process_local_data(shardings[key], array)
+            key: jax.make_array_from_process_local_data(self._shardings[key], array)
             for key, array in batch.items()
         }
 
@@ -182,5 +192,3 @@ def budget(split: Split) -> tuple[int, int]:
     if stats:
         return split.image_NxSxSxC.nbytes, stats["bytes_limit"] - stats["bytes_in_use"]
     return split.image_NxSxSxC.nbytes, memory.free_memory() // jax.local_device_count()
-
-

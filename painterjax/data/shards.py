@@ -77,11 +77,11 @@ def claimed(shard: Shard, partial: Path, plan: dict[str, Any]) -> Iterator[Path]
         raise InputError(f"{partial} was begun without --shard: repeat that or delete it")
     known = {other.folder(partial) for other in begun(partial)}
     if set(partial.iterdir()) - known - {partial / "lock", partial / "store"}:
-        raise InputError(f"{partial} is needed and holds other files: move it or delete it")
+        raise InputError(f"{partial} holds other files: move it or delete it")
     _check_plans(partial, plan)
     folder = shard.folder(partial)
     with files.claimed(partial, shared=True):
-        files.begin(folder, plan)
+        files.begin_work(folder, plan)
         with files.claimed(folder):
             yield folder
 
@@ -112,4 +112,4 @@ def _check_plans(partial: Path, plan: dict[str, Any]) -> None:
         # A kill, or a process that begins just now, leaves a folder without a plan.
         changes = files.plan_changes(folder, plan) if (folder / "plan.json").exists() else ""
         if changes:
-            raise InputError(f"{partial} was begun otherwise ({changes}): repeat that or delete it")
+            raise InputError(f"{partial} has other options ({changes}): repeat those or delete it")

@@ -1,8 +1,6 @@
 """Builds a store from a listed source: decode once, clean, split by artist, write whole."""
 
-import argparse
 import dataclasses
-import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +30,7 @@ def build(source: sources.Source, output: Path, *, plan: dict[str, Any], workers
         _check_finished(output, plan)
         return _clear(partial, plan)
     if not shards.begun(partial):
-        files.begin(partial, plan)
+        files.begin_work(partial, plan)
     with files.claimed(partial):
         _finish(source, partial, output, plan=plan, workers=workers)
 

@@ -1,6 +1,8 @@
-"""Whether a config can train at all: said before any work starts."""
+"""Checks of a recipe before any work starts: a rule for each key, then for keys that must agree."""
 
+import dataclasses
 import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,39 +14,116 @@ from painterjax.losses import objectives
 from painterjax.losses import tuples as tuple_losses
 from painterjax.model.network import HEADS
 
-# Of what device arrays count with.
-LARGEST_COUNT, LARGEST = 2**31 - 1, float(np.finfo(np.float32).max)
-COUNTS = (
-    "seed", "batch_size", "num_epochs", "steps_per_dispatch", "log_every_steps",
-    "checkpoint_every_steps", "model.embedding_dim", "loss.paintings_per_artist",
-    "augmentation.crop", "eval.batch_size", "eval.triplets",
-)  # fmt: skip
-POSITIVE = (
-    "batch_size", "num_epochs", "steps_per_dispatch", "log_every_steps", "checkpoint_every_steps",
-    "model.embedding_dim", "loss.scale", "loss.paintings_per_artist", "optimizer.learning_rate",
-    "optimizer.decay", "eval.batch_size", "eval.triplets",
-)  # fmt: skip
-NOT_NEGATIVE = (
-    "seed", "loss.margin", "optimizer.weight_decay", "augmentation.crop", "augmentation.shift",
-    "augmentation.rotation", "augmentation.contrast", "augmentation.brightness",
-    "augmentation.tint",
-)  # fmt: skip
-WHOLE_NUMBERS = ("model.widths", "model.depths", "optimizer.milestones")  # tuples of them, above 0
-CHOICES = {
-    "data.residency": pipeline.RESIDENCIES,
-    "model.dtype": ("float32", "bfloat16"),
-    "model.head": tuple(HEADS),
-    "model.batch_norm": ("branch", "batch"),
-    "loss.name": objectives.NAMES,
-    "loss.distance": tuple(tuple_losses.DISTANCES),
-    "optimizer.schedule": ("piecewise", "cosine"),
+MAX_INT, MAX_FLOAT = 2**31 - 1, float(np.finfo(np.float32).max)  # The types of device arrays.
+# A convolution between two layers of this width has 155 GB of weights; JAX cannot even draw an
+# array of 2^64 numbers, and two layers of 2^31 - 1 would need one.
+MAX_WIDTH = 2**16
+MAX_DEPTH = 1000  # Convolutions in a block: Python builds and XLA compiles each one.
+MAX_DIM = 2**20  # Of an embedding of 4 MB.
+MAX_EPOCHS = 100_000  # The device counts steps in 32 bits: 21,000 for each of these epochs.
+MAX_BATCH = 2**20  # A million images of 32 x 32 pixels are 13 GB as float32.
+# Drawing so many takes 0.6 GB of any machine; an accuracy over them has a standard error of 0.02 %.
+MAX_TRIPLETS = 10**7
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What a value must be: in words, and as a test of any value."""
+
+    words: str
+    accepts: Callable[[Any], bool]
+
+
+def _whole(least: int, most: int = MAX_INT) -> Rule:
+    words = f"a whole number from {least} to {most}"
+    return Rule(words, lambda value: type(value) is int and least <= value <= most)
+
+
+def _wholes(most: int) -> Rule:
+    each = _whole(1, most)
+    return Rule(
+        f"a tuple of whole numbers from 1 to {most}",
+        lambda value: isinstance(value, tuple | list) and all(map(each.accepts, value)),
+    )
+
+
+def _one_of(known: Iterable[str]) -> Rule:
+    names = tuple(known)
+    return Rule(f"one of {', '.join(names)}", lambda value: value in names)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -MAX_FLOAT <= value <= MAX_FLOAT  # NaN is not.
+
+
+def _is_range(value: Any) -> bool:
+    is_pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_number, value))
+    return is_pair and 0 < value[0] <= value[1]
+
+
+POSITIVE = Rule("a finite number above 0", lambda value: _is_number(value) and value > 0)
+NOT_NEGATIVE = Rule("a finite number, 0 or above", lambda value: _is_number(value) and value >= 0)
+RANGE = Rule("two numbers above 0, (least, most)", _is_range)
+SWITCH = Rule("True or False", lambda value: isinstance(value, bool))
+FOLDER = Rule("the name of a folder", lambda value: isinstance(value, str))
+
+# A row for each key of configs/default.py.
+RULES = {
+    "seed": _whole(0),
+    "batch_size": _whole(1, MAX_BATCH),
+    "num_epochs": _whole(1, MAX_EPOCHS),
+    "steps_per_dispatch": _whole(1),
+    "log_every_steps": _whole(1),
+    "checkpoint_every_steps": _whole(1),
+    "data.store": FOLDER,
+    "data.residency": _one_of(pipeline.RESIDENCIES),
+    "model.widths": _wholes(MAX_WIDTH),
+    "model.depths": _wholes(MAX_DEPTH),
+    "model.head": _one_of(HEADS),
+    "model.embedding_dim": _whole(1, MAX_DIM),
+    "model.dtype": _one_of(("float32", "bfloat16")),
+    "model.batch_norm": _one_of(("branch", "batch")),
+    "loss.name": _one_of(objectives.NAMES),
+    "loss.margin": NOT_NEGATIVE,
+    "loss.distance": _one_of(tuple_losses.DISTANCES),
+    "loss.scale": POSITIVE,
+    "loss.paintings_per_artist": _whole(1, MAX_BATCH),
+    "optimizer.learning_rate": POSITIVE,
+    "optimizer.schedule": _one_of(("piecewise", "cosine")),
+    "optimizer.milestones": _wholes(MAX_EPOCHS),
+    "optimizer.decay": POSITIVE,
+    "optimizer.weight_decay": NOT_NEGATIVE,
+    "augmentation.crop": _whole(0),
+    "augmentation.shift": NOT_NEGATIVE,
+    "augmentation.scale": RANGE,
+    "augmentation.rotation": NOT_NEGATIVE,
+    "augmentation.flips": SWITCH,
+    "augmentation.contrast": NOT_NEGATIVE,
+    "augmentation.brightness": NOT_NEGATIVE,
+    "augmentation.tint": NOT_NEGATIVE,
+    "eval.batch_size": _whole(1, MAX_BATCH),
+    "eval.triplets": _whole(1, MAX_TRIPLETS),
 }
+
+
+def check_keys(config: Config) -> None:
+    """Raises InputError where keys are missing or unknown, as in a run of another version."""
+    keys = flatten(config.to_dict()).keys()
+    if missing := [key for key in RULES if key not in keys]:
+        raise InputError(f"the recipe lacks {', '.join(missing)}: begin it with configs/default.py")
+    if unknown := [key for key in keys if key not in RULES]:
+        raise InputError(
+            f"the recipe has the unknown {', '.join(unknown)}: begin it with configs/default.py"
+        )
 
 
 def check(config: Config, *, image_size: int) -> None:
     """Raises InputError where a value is impossible; the message names its key and the remedy."""
-    _check_values(flatten(config.to_dict()))
-    _check_sizes(config, image_size)
+    for key, value in flatten(config.to_dict()).items():
+        if not RULES[key].accepts(value):
+            raise InputError(f"{key} is {value!r}: must be {RULES[key].words}")
+    _check_blocks(config, image_size)
+    _check_crop(config, image_size)
     _check_loss(config)
     _check_intervals(config)
 
@@ -58,80 +137,65 @@ def check_devices(config: Config, devices: int) -> None:
         )
 
 
-def check_keys(config: Config) -> None:
-    """Raises InputError where a recipe, or a run of another version, has other keys than these."""
-    known = flatten(config.to_dict())
-    needed = (
-        *POSITIVE,
-        *NOT_NEGATIVE,
-        *WHOLE_NUMBERS,
-        *CHOICES,
-        "augmentation.scale",
-        "augmentation.flips",
-        "data.store",
-    )
-    missing = [key for key in needed if key not in known]
-    if missing:
-        raise InputError(f"the recipe lacks {', '.join(missing)}: begin it with configs/default.py")
-    unknown = [key for key in known if key not in needed]
-    if unknown:
-        raise InputError(f"unknown are {', '.join(unknown)}: begin with configs/default.py")
-    if not isinstance(known["data.store"], str):
-        raise InputError(f"data.store is {known['data.store']!r}: must be the name of a folder")
+def _pools(config: Config) -> int:
+    """How often the network halves the side of an image."""
+    return len(config.model.widths) - (config.model.head != "dense")
 
 
-def _check_sizes(config: Config, image_size: int) -> None:
-    widths, depths = config.model.widths, config.model.depths
+def _check_blocks(config: Config, image_size: int) -> None:
+    widths, depths, pools = config.model.widths, config.model.depths, _pools(config)
     if len(widths) != len(depths) or not widths:
-        raise InputError(f"model.widths is {widths}, depths {depths}: give one of each per block")
-    dense, crop = config.model.head == "dense", config.augmentation.crop
-    pools = len(widths) if dense else len(widths) - 1
+        raise InputError(
+            f"model.widths is {widths}, model.depths {depths}: give each block one of both"
+        )
     if image_size % 2**pools:
         raise InputError(
-            f"{pools} pools need images with a side divisible by {2**pools}, the store's have"
-            f" {image_size}: prepare another, or use fewer blocks"
+            f"model.widths is {widths}: its {pools} pools need images with a side divisible by"
+            f" {2**pools}, the store's have {image_size}: prepare another, or use fewer blocks"
         )
-    if crop > image_size or crop % 2**pools:
+
+
+def _check_crop(config: Config, image_size: int) -> None:
+    crop, step = config.augmentation.crop, 2 ** _pools(config)
+    if crop > image_size or crop % step:
         raise InputError(
-            f"augmentation.crop is {crop}: must be divisible by {2**pools} and at most the store's"
+            f"augmentation.crop is {crop}: must be divisible by {step}, and at most the store's"
             f" {image_size}"
         )
-    if dense and crop not in (0, image_size):
+    if config.model.head == "dense" and crop not in (0, image_size):
         raise InputError(
-            f"augmentation.crop is {crop}, but head dense takes only whole images: set it to"
+            f"augmentation.crop is {crop}, but model.head dense takes only whole images: set it to"
             " 0, or use --config.model.head=statistics"
         )
 
 
 def _check_loss(config: Config) -> None:
-    name, artists, paintings = (
-        config.loss.name, config.batch_size, config.loss.paintings_per_artist,
-    )  # fmt: skip
+    name, artists, paintings = config.loss.name, config.batch_size, config.loss.paintings_per_artist
+    has_proxies = name in objectives.WITH_PROXIES
     if name not in objectives.WITHOUT_MARGIN:
-        _check_margin(config)
-    least = 1 if name in objectives.WITH_PROXIES else 2
+        _check_margin(config, is_cosine=has_proxies)
+    least = 1 if has_proxies else 2
     if name in objectives.BATCH_LOSSES and (artists < 2 or paintings < least):
         raise InputError(
-            f"batch_size is {artists}, loss.paintings_per_artist {paintings}: {name} compares"
-            f" 2 artists or more, with {least} paintings or more"
+            f"batch_size is {artists}, loss.paintings_per_artist {paintings}: {name} compares at"
+            f" least 2 artists with at least {least} paintings each"
         )
 
 
-def _check_margin(config: Config) -> None:
-    name, head, margin = config.loss.name, config.model.head, config.loss.margin
-    if name in objectives.WITH_PROXIES:
-        if margin >= 1:
-            raise InputError(f"loss.margin is {margin}: with {name} it is a cosine, below 1")
-    elif not margin:
-        raise InputError(f"loss.margin is 0.0: with {name} it must be above 0")
-    elif margin >= 2 and head == "statistics":
+def _check_margin(config: Config, *, is_cosine: bool) -> None:
+    name, margin = config.loss.name, config.loss.margin
+    if is_cosine and margin >= 1:
+        raise InputError(f"loss.margin is {margin}: with {name} it is a cosine, below 1")
+    if not is_cosine and not margin:
+        raise InputError(f"loss.margin is {margin}: with {name} it must be above 0")
+    if not is_cosine and config.model.head == "statistics" and margin >= 2:
         raise InputError(
-            f"loss.margin is {margin}: with head statistics no distance is above 2: lower it"
+            f"loss.margin is {margin}: with model.head statistics no distance is above 2: lower it"
         )
 
 
 def _check_intervals(config: Config) -> None:
-    """Records and checkpoints are made between dispatches, and a checkpoint ends a record."""
+    """Records are written between dispatches, and checkpoints with a record."""
     keys = ("steps_per_dispatch", "log_every_steps", "checkpoint_every_steps")
     for short, long in itertools.pairwise(keys):
         if config[long] % config[short]:
@@ -139,38 +203,3 @@ def _check_intervals(config: Config) -> None:
                 f"{long} is {config[long]}, {short} {config[short]}:"
                 " the first must be a multiple of the second"
             )
-
-
-def _check_values(values: dict[str, Any]) -> None:
-    """Checks each key by itself."""
-    for key in (*POSITIVE, *NOT_NEGATIVE):
-        _check_number(key, values[key])
-    for key in POSITIVE:
-        if not 0 < values[key] <= LARGEST:
-            raise InputError(f"{key} is {values[key]}: must be above 0 and finite")
-    for key in NOT_NEGATIVE:
-        if not 0 <= values[key] <= LARGEST:
-            raise InputError(f"{key} is {values[key]}: must be 0 or above and finite")
-    for key in WHOLE_NUMBERS:
-        counts = values[key] if isinstance(values[key], tuple | list) else (None,)
-        if not all(type(value) is int and 0 < value <= LARGEST_COUNT for value in counts):
-            raise InputError(f"{key} is {values[key]}: must hold whole numbers above 0")
-    for key, known in CHOICES.items():
-        if values[key] not in known:
-            raise InputError(f"{key} is {values[key]!r}, known are {', '.join(known)}")
-    match values["augmentation.scale"]:
-        case (int() | float() as least, int() | float() as most) if 0 < least <= most <= LARGEST:
-            pass
-        case scale:
-            raise InputError(f"augmentation.scale is {scale}: must be (least, most), above 0")
-    if not isinstance(values["augmentation.flips"], bool):
-        raise InputError(f"augmentation.flips is {values['augmentation.flips']!r}: True or False")
-
-
-def _check_number(key: str, value: Any) -> None:
-    kind = "whole number" if key in COUNTS else "number"
-    kinds = int if key in COUNTS else int | float
-    if not isinstance(value, kinds) or isinstance(value, bool):
-        raise InputError(f"{key} is {value!r}: must be a {kind}")
-    if key in COUNTS and value > LARGEST_COUNT:
-        raise InputError(f"{key} is {value}: must be at most {LARGEST_COUNT}")

@@ -67,7 +67,7 @@ def compute_embeddings(run: Run, name: str, *, work: Path | None = None) -> Vect
     verify(run.store.path)
     with Progress(f"embed {name}", total=len(split), unit="painting") as progress:
         if work is None:
-            emb_NxD = run.embedder.embed(split.image_NxSxSxC, progress)
+            emb_NxD = run.embedder.embed(split.image_NxSxSxC, progress.advance)
         else:
             path = work / f"{name}.f32"
             emb_NxD = _embed_resumably(run.embedder, split.image_NxSxSxC, path, progress)
@@ -128,7 +128,7 @@ def _partial_folder(run: Run, output: Path):
     partial = output.with_name(output.name + ".partial")
     if (partial / "plan.json").exists():
         run.check_same_network(str(partial), files.read_plan(partial))
-    files.begin(partial, {key: run.origin[key] for key in NETWORK})
+    files.begin_work(partial, {key: run.origin[key] for key in NETWORK})
     with files.claimed(partial):
         yield partial
     shutil.rmtree(partial)
@@ -145,7 +145,7 @@ def _embed_resumably(
         progress.advance(done)
         for start in range(done, len(image_NxSxSxC), length):
             image_BxSxSxC = image_NxSxSxC[start : start + length]
-            file.write(embedder.embed(image_BxSxSxC, progress).tobytes())
+            file.write(embedder.embed(image_BxSxSxC, progress.advance).tobytes())
             file.flush()
     return np.fromfile(path, np.float32).reshape(-1, embedder.dim)
 

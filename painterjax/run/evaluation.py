@@ -110,7 +110,7 @@ def _floors(split: Split, row_Tx3: np.ndarray, untrained: Embedder | None) -> di
     emb_by_floor = {}
     if untrained is not None:
         with Progress(f"embed {split.name}, untrained", total=len(split), unit="painting") as bar:
-            emb_by_floor["untrained"] = untrained.embed(split.image_NxSxSxC, bar)
+            emb_by_floor["untrained"] = untrained.embed(split.image_NxSxSxC, bar.advance)
     emb_by_floor["color_histogram"] = evaluator.color_histograms(split.image_NxSxSxC)
     return {
         name: evaluator.judge(evaluator.compare(emb_NxD, split.artist_N), row_Tx3)

@@ -50,7 +50,7 @@ def export(run: Run, output: Path) -> None:
         "config": run.config.to_dict(),
     }
     partial = output.with_name(output.name + ".partial")
-    files.begin(partial, run.origin)
+    files.begin_work(partial, run.origin)
     with files.claimed(partial):
         folder = partial / "whole"
         shutil.rmtree(folder, ignore_errors=True)

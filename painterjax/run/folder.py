@@ -1,8 +1,10 @@
 """The papers of a run folder: which config, store and machine a run was begun with."""
 
+import contextlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,21 @@ def check_folder(run: Path) -> None:
             f"{run} holds {min(others)} and is no run: choose another --workdir, or bring back the"
             " run's config.json"
         )
+
+
+@contextlib.contextmanager
+def claimed(run: Path) -> Iterator[None]:
+    """Keeps a run folder, made where it is missing, from other processes; leaves none empty.
+
+    Raises:
+      InputError: another process works in the folder.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with files.claimed(run):
+        yield
+    if [path.name for path in run.iterdir()] == ["lock"]:
+        (run / "lock").unlink()
+        run.rmdir()
 
 
 def begin(run: Path, config: Config, dataset: dict[str, Any]) -> None:

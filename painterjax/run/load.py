@@ -69,8 +69,12 @@ class Run:
                 )
 
 
-def load_run(path: Path) -> Run:
+def load_run(path: Path, checkpoints: Checkpoints | None = None) -> Run:
     """Opens a run.
+
+    Args:
+      path: the run folder.
+      checkpoints: its checkpoints where they are open; all processes of a training call it then.
 
     Raises:
       InputError: `path` is no run, is of another version, or has no checkpoint.
@@ -80,7 +84,9 @@ def load_run(path: Path) -> Run:
     size = run_folder.read_image_size(path)
     config_checks.check(config, image_size=size)
     start = untrained(config, image_size=size)
-    with contextlib.closing(Checkpoints(path)) as checkpoints:
+    with contextlib.ExitStack() as stack:
+        if checkpoints is None:
+            checkpoints = stack.enter_context(contextlib.closing(Checkpoints(path)))
         params, stats, step = checkpoints.restore_network(start.params, start.stats)
     digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()
     return Run(

@@ -32,13 +32,13 @@ def test_images_that_do_not_fit_are_refused_where_the_device_is_asked_for(split,
 def test_the_page_cache_is_free_memory(split, tmp_path, monkeypatch):
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9000 kB\nMemFree:  100 kB\nMemAvailable:  8000 kB\n")
-    monkeypatch.setattr(memory, "MEMORY", meminfo)
+    monkeypatch.setattr(memory, "MEMINFO", meminfo)
     free = 8000 * 1024 // jax.local_device_count()
     assert pipeline.budget(split) == (split.image_NxSxSxC.nbytes, free)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU has memory of its own")
 def test_a_system_without_meminfo_is_asked_for_its_free_pages(split, tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "MEMORY", tmp_path / "none")
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "none")
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 0 < pipeline.budget(split)[1] <= total // jax.local_device_count()

@@ -274,7 +274,7 @@ def test_the_last_states_of_different_trainings_differ(run, tmp_path):
 def test_no_step_needs_what_has_no_deterministic_kernel():
     """XLA has none of select-and-scatter for GPUs, the gradient of its own max pool."""
     config = cli.config_and_options(tiny.TINY, doc="", required={})[0]
-    training = trainer.training(config, speed.random_split(32))
+    training = trainer.build(config, speed.random_split(32))
     with contextlib.closing(training.batches):
         batch = next(training.batches)
     lowered = training.step.lower(*training.arguments(training.state, batch, 1))  # type: ignore

@@ -46,6 +46,7 @@ def test_pairs_are_scored_in_their_order_and_missing_images_named(run, images, t
     index, scores = zip(*scored, strict=True)
     assert index == ("7", "3", "9")
     probability_2 = load_run(run).needed_calibration().probability(distances)
+    # Distances are float32, and scores are written with six decimals.
     np.testing.assert_allclose(scores, [*probability_2, 0.5], atol=1e-5)
     missing = tmp_path / "submission.csv.missing.csv"
     assert missing.read_text() == "image,reason\nnone.jpg,no such file\n"

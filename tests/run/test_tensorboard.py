@@ -26,7 +26,7 @@ def test_tuples_are_the_first_of_the_training(loss, config, split):
     """Without augmentation a row has the very pixels of an anchor, a positive and a negative."""
     config.loss.name = loss
     config.model.update(widths=(8,), depths=(1,), embedding_dim=8)
-    training = trainer.training(config, split)
+    training = trainer.build(config, split)
     training.batches.close()
     title, sheet_HxWxC = tensorboard.tuples(config, training)
     assert title == "train/anchor_positive_negative"
@@ -72,7 +72,8 @@ def test_the_projector_has_the_test_embeddings(run, opened):
     ]  # fmt: skip
     assert re.findall(r"tensor_shape: (\d+)", text) == ["16", "16"]
     emb_NxD = np.loadtxt(run / "projector" / "vectors.tsv", delimiter="\t")
-    np.testing.assert_allclose(emb_NxD, embedder.embed(split.image_NxSxSxC), rtol=1e-3, atol=1e-4)
+    # They are written with five digits.
+    np.testing.assert_allclose(emb_NxD, embedder.embed(split.image_NxSxSxC), rtol=1e-4, atol=1e-4)
     lines = (run / "projector" / "paintings.tsv").read_text().splitlines()
     known = [f"{painting.artist}\t{painting.file}" for painting in split.paintings]
     assert lines == ["artist\tfile", *known]  # Style, date and so on are unknown.

@@ -163,8 +163,7 @@ def test_a_wrong_value_of_any_type_is_refused_for_every_key():
                 accepted += 1
                 assert not isinstance(wrong, bytes | dict) and wrong is not None, (key, wrong)
             except InputError as refusal:
-                group = key.split(".")[0]
-                assert group in str(refusal) or "margin" in str(refusal), (key, refusal)
+                assert key in str(refusal), wrong
     assert 10 < accepted < 60
 
 
@@ -211,8 +210,7 @@ def test_lost_metrics_are_said_once(run, tmp_path, capsys):
     for kept, said in ((38, ""), (10, "ends with step 20: the records up to step 72 are lost")):
         lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
         (tmp_path / "metrics.jsonl").write_bytes(b"".join(lines[:kept]))
-        with metrics_log.MetricsLog(tmp_path, last_step=72, recorded=72):
-            pass
+        metrics_log.MetricsLog(tmp_path, last_step=72, recorded=72).close()
         told = capsys.readouterr().err
         assert said in told and bool(said) == bool(told)
 

@@ -1,0 +1,41 @@
+"""The map over worker processes: its order, and what happens when a process dies."""
+
+import functools
+import os
+import subprocess
+import sys
+
+import pytest
+
+from painterjax.common import process_pool
+from painterjax.common.errors import InputError
+
+HANG_S = 300  # Only ends a test that hangs.
+
+
+def test_results_come_in_the_order_of_the_items():
+    items = range(20)  # More than are submitted ahead.
+    results = process_pool.ordered_map(functools.partial(pow, 2), items, workers=2)
+    assert list(results) == [2**item for item in items]
+
+
+@pytest.mark.parametrize(("function", "item"), [(os._exit, 1), (bytes, 2**62)])
+def test_a_worker_that_dies_or_has_no_memory_is_an_input_error(function, item):
+    with pytest.raises(InputError, match="--workers"):
+        list(process_pool.ordered_map(function, [item], workers=1))
+
+
+WAITING = """
+from painterjax.common import process_pool
+for _ in process_pool.ordered_map(eval, ["0", "__import__('time').sleep(3600)"], workers=1):
+    print("a worker runs", flush=True)
+"""
+
+
+def test_workers_end_with_a_killed_parent():
+    command = [sys.executable, "-c", WAITING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout and parent.stdout.readline()
+        parent.kill()
+        # The pipe ends when the last process that inherited it has ended.
+        assert parent.communicate(timeout=HANG_S)[0] == ""
