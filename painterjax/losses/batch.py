@@ -20,8 +20,7 @@ ALPHA, BETA, BASE, EPSILON = 2.0, 50.0, 0.5, 0.1
 class Triplets(NamedTuple):
     """Sums over the negatives of each (anchor, positive), N x N; zero where that is no such pair.
 
-    All are float32, whose totals are right to six digits; those of int32 overflow from two artists
-    with 1,050 paintings each on.
+    All are float32: totals in int32 would overflow from two artists with 1,050 paintings each on.
 
     Attributes:
       loss_NxN: sum of the losses of the active triplets, those above zero.

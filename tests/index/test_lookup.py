@@ -52,7 +52,8 @@ def test_a_split_and_its_pictures_embed_alike(run, opened, pictures, tmp_path, c
     split, files = (embeddings.load(tmp_path / f"{name}.npz") for name in ("split", "pictures"))
     assert split.paintings == opened.splits["test"].paintings
     assert [p.artist for p in files.paintings] == [p.artist for p in split.paintings]
-    np.testing.assert_allclose(files.emb_NxD, split.emb_NxD, atol=1e-5)
+    # Float32, as RTOL in test_network.py; numbers are below 10.
+    np.testing.assert_allclose(files.emb_NxD, split.emb_NxD, rtol=0, atol=1e-3)
     rejected = (tmp_path / "pictures.npz.rejected.csv").read_text()
     assert rejected == "file,reason\nbroken.jpg,not an image that can be read\n"
     step = json.loads((run / "evaluation.json").read_text())["step"]

@@ -17,6 +17,10 @@ from painterjax.losses import tuples as tuple_losses
 
 SEEDS = range(4)
 MARGIN, SCALE = 0.3, 8.0
+# Of a loss of `_batch`. Squared distances are right to 42 R^2 / 2^24 = 3.4e-5, so distances, all
+# above 0.8, to 2e-5, and differences of two to 4e-5. Cosines of 5 numbers are right to 16 / 2^24,
+# and to 8e-6 when scaled by 8.
+ATOL = 1e-4
 
 
 def _batch(seed: int, *, count: int = 12, dim: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -116,8 +120,8 @@ def test_a_loss_is_that_of_plain_loops(name, seed):
     emb_NxD, artist_N = _batch(seed)
     expected = LOOPS[name](emb_NxD, artist_N)
     assert expected > 0
-    assert abs(expected - MARGIN) > 1e-3
-    np.testing.assert_allclose(_loss(name)(emb_NxD, artist_N)["loss"], expected, rtol=1e-5)
+    assert abs(expected - MARGIN) > 10 * ATOL
+    assert _loss(name)(emb_NxD, artist_N)["loss"] == pytest.approx(expected, abs=ATOL)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -131,16 +135,19 @@ def test_accuracy_and_active_fraction_count_triplets(seed):
 
 @pytest.mark.parametrize("name", ["batch_all", "semi_hard"])
 def test_more_triplets_than_an_int32_counts(name):
-    """Of 3.1 thousand million a third are active, those of the two artists 0.1 apart."""
+    """Of 3.1 thousand million a third are active, those of the two artists 0.1 apart.
+
+    Adding 1,600 again and again to a float32 loses 4 %: beyond 2^31 it is rounded to 6 x 256.
+    """
     emb_NxD = np.array([[0], [0.1], [1]], np.float32).repeat(800, axis=0)
     artist_N = np.arange(3).repeat(800)
     goal = objectives.build(
         name=name, margin=MARGIN, distance="euclidean", scale=SCALE, paintings_per_artist=800
     )
     scalars = jax.jit(goal.scalars)(emb_NxD.reshape(3, 800, 1), artist_N.reshape(3, 800), {})
-    assert scalars["loss"] == pytest.approx(MARGIN - 0.1, rel=0.01)
-    assert scalars["active_fraction"] == pytest.approx(1 / 3)
-    assert scalars["accuracy"] == pytest.approx(1)
+    assert scalars["loss"] == pytest.approx(MARGIN - 0.1, rel=0.05)
+    assert scalars["active_fraction"] == pytest.approx(1 / 3, rel=0.05)
+    assert scalars["accuracy"] == pytest.approx(1, rel=0.05)
 
 
 def test_single_paintings_by_each_artist_log_no_accuracy():
@@ -164,7 +171,7 @@ def test_the_cosine_classifier_is_a_loop_over_artists(seed):
         logits = [SCALE * (cosine[a, i] - MARGIN * (i == artist)) for i in range(4)]
         values.append(np.log(np.exp(logits).sum()) - logits[artist])
     ours = _loss("cosine_classifier")(emb_NxD, artist_N, jnp.asarray(proxy_AxD))
-    np.testing.assert_allclose(ours["loss"], np.mean(values), rtol=1e-5)
+    assert ours["loss"] == pytest.approx(np.mean(values), abs=ATOL)
     assert ours["artist_accuracy"] == pytest.approx((cosine.argmax(axis=1) == artist_N).mean())
 
 
@@ -224,8 +231,9 @@ def test_losses_and_gradients_are_pytorch_metric_learning_s(name, torch):
 
     value, grad_NxD = jax.value_and_grad(ours)(jnp.asarray(emb_NxD))
     assert float(theirs) > 0
-    np.testing.assert_allclose(value, float(theirs), rtol=1e-5)
-    np.testing.assert_allclose(grad_NxD, emb.grad.numpy(), rtol=1e-3, atol=1e-6)
+    assert value == pytest.approx(float(theirs), abs=2 * ATOL)  # Both are float32.
+    # A gradient is divided by distances above 0.8 that are right to 2e-5.
+    np.testing.assert_allclose(grad_NxD, emb.grad.numpy(), rtol=1e-3, atol=ATOL)
 
 
 @pytest.mark.parametrize("name", objectives.BATCH_LOSSES)

@@ -70,10 +70,13 @@ def test_another_process_embeds_alike(run, folder_of_export, program, tmp_path):
     emb_NxD = np.load(tmp_path / "out.npy")
     assert emb_NxD.dtype == np.float32
     assert expected_NxD.std(axis=0).max() > 0.1
-    np.testing.assert_allclose(emb_NxD, expected_NxD, atol=1e-5)
+    # Float32, as RTOL in test_network.py; numbers are below 10.
+    np.testing.assert_allclose(emb_NxD, expected_NxD, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-5), ("bfloat16", 0.03)])
+# Sums of 2,500 terms in all layers, as RTOL in test_network.py; in bfloat16 five roundings to
+# 1 / 512 of numbers below 4.
+@pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-4), ("bfloat16", 0.04)])
 @pytest.mark.parametrize("head", ["dense", "statistics"])
 def test_every_head_and_type_of_computation_is_exported(head, dtype, atol):
     config = default.get_config()

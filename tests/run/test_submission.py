@@ -39,6 +39,7 @@ def test_pairs_are_scored_in_their_order_and_missing_images_named(run, images, t
     emb_NxD = embeddings.load(tmp_path / "submission.csv.npz").emb_NxD
     distances = np.array([0.0, np.linalg.norm(emb_NxD[5] - emb_NxD[0])])
     scores = [float(row["sameArtist"]) for row in rows]
+    # They are written with six decimals.
     np.testing.assert_allclose(scores[:2], _calibration(run).probability(distances), atol=1e-5)
     assert scores[2] == 0.5
     missing = tmp_path / "submission.csv.missing.csv"

@@ -82,7 +82,7 @@ def test_tensorboard_shows_the_same_scalars(run):
     scalars = events(run)
     for record in records(run):
         key = (record["step"], f"{record['split']}/loss")
-        assert scalars[key] == pytest.approx(record["loss"], rel=1e-6)
+        assert scalars[key] == pytest.approx(record["loss"], rel=1e-6)  # They are float32.
 
 
 # Five steps a dispatch; 18 in an epoch, so that its last dispatch takes three.
@@ -474,7 +474,7 @@ def test_evaluation_is_scikit_learn_s(run):
         }.items():
             figures = evaluation[name] if key is None else evaluation[name][key]
             distances = [
-                np.linalg.norm(emb_NxD[anchor_T] - emb_NxD[other_T], axis=1)
+                np.linalg.norm(emb_NxD[anchor_T].astype(float) - emb_NxD[other_T], axis=1)
                 for other_T in (positive_T, negative_T)
             ]
             expected = roc_auc_score(np.repeat((1, 0), 200), -np.concatenate(distances))
