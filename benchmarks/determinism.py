@@ -131,12 +131,12 @@ class Setting:
 def last_state(run: Path) -> dict[str, str]:
     """Returns the SHA-256 of every array of a run's newest checkpoint."""
     config = run_folder.read_config(run)
-    training = trainer.training(config, open_store(config.data.store).splits["train"])
+    training = trainer.build(config, open_store(config.data.store).splits["train"])
     with (
         contextlib.closing(training.batches),
         contextlib.closing(Checkpoints(run)) as checkpoints,
     ):
-        state, _ = checkpoints.restore(training.state, training.batches)
+        state, _ = checkpoints.restore(training.state)
     return kills.digests(state)
 
 

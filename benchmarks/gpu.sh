@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that README is to say of a GPU, in one call:
+# Measures on a GPU what docs/performance.md and docs/guarantees.md lack, in one call:
 #
 #     benchmarks/gpu.sh RESULTS [PAINTINGS]
 #

@@ -152,10 +152,11 @@ class Case:
             step = checkpoints.latest_step or 0
             if not step:
                 return 0, []
-            state, _ = checkpoints.restore(self.like, training.batches)
+            state, _ = checkpoints.restore(self.like)
             differences = differing(digests(state), self.state_by_step[step])
             dispatch = self.plan.dispatch_after(step)
             if dispatch < self.plan.num_dispatches:
+                training.batches.set_state({"next_index": dispatch})
                 batch = digests(next(training.batches))
                 differences += differing(batch, self.batch_by_dispatch[dispatch])
         known = [record for record in records(run) if record["step"] <= step]
@@ -175,7 +176,7 @@ class Case:
     @contextlib.contextmanager
     def _training(self) -> Iterator[trainer.Training]:
         config: Config = cli.config_and_options(self.flags, doc="", required={})[0]
-        training = trainer.training(config, open_store(config.data.store).splits["train"])
+        training = trainer.build(config, open_store(config.data.store).splits["train"])
         with contextlib.closing(training.batches):
             yield training
 

@@ -104,7 +104,7 @@ def time_pipeline(split: store.Split, batch_size: int, seconds: float) -> float:
     """Images per second from the memory map to the device."""
     config = default.get_config()
     config.batch_size, config.num_epochs, config.data.residency = batch_size, 1_000_000, "host"
-    batches = trainer.training(config, split).batches
+    batches = trainer.build(config, split).batches
     rate = _per_s(lambda _: jax.block_until_ready(next(batches)), seconds)
     batches.close()
     return 3 * batch_size * rate

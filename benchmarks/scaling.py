@@ -93,8 +93,8 @@ def work(image_size: int, batch_size: int, dtype: str) -> None:
     config = default.get_config()
     config.batch_size, config.model.dtype = batch_size * jax.device_count(), dtype
     config.data.residency = "device"
-    training = trainer.training(config, speed.random_split(image_size))
-    batch, state = next(training.batches), processes.replicate(training.mesh, training.state)
+    training = trainer.build(config, speed.random_split(image_size))
+    batch, state = next(training.batches), training.state
     training.batches.close()
     gradient_bytes = sum(x.nbytes for x in jax.tree.leaves((state.params, state.proxies)))
 
@@ -116,7 +116,7 @@ def work(image_size: int, batch_size: int, dtype: str) -> None:
     }
     if processes.is_writer():
         print(json.dumps(row), flush=True)
-    processes.part()
+    processes.wait_for_all()
 
 
 def all_reduce(devices: jax.sharding.Mesh, size: int) -> Callable[[], jax.Array]:

@@ -110,30 +110,32 @@ def added(folder: Path, collection: Collection) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Filter:
-    """What a query by an artist asks of lookup.filtered, and which artists' paintings that leaves.
+    """The filters of a query by an artist, and which artists' paintings fit them.
 
     One artist and one century are those of the next artist: not where the query itself lies.
     """
 
-    asked: Callable[[Collection, int], dict[str, str]]
+    asked: Callable[[Collection, int], lookup.Filters]
     fits: Callable[[Collection, np.ndarray, int], np.ndarray]
-    without_artist: bool = False
 
 
 FILTERS = {
     "one_artist": Filter(
-        lambda _, artist: {"artist": f"artist {artist + 1}"},
+        lambda _, artist: lookup.Filters(artist=f"artist {artist + 1}"),
         lambda _, artist_N, artist: artist_N == artist + 1,
     ),
     "other_artists": Filter(
-        lambda *_: {}, lambda _, artist_N, artist: artist_N != artist, without_artist=True
+        lambda *_: lookup.Filters(other_artists=True),
+        lambda _, artist_N, artist: artist_N != artist,
     ),
     "one_century": Filter(
-        lambda c, artist: {"century": CENTURIES[c.century_A[artist + 1]]},
+        lambda c, artist: lookup.Filters(century=CENTURIES[c.century_A[artist + 1]]),
         lambda c, artist_N, artist: (c.century_A == c.century_A[artist + 1])[artist_N],
     ),
 }
-EVERYTHING = Filter(lambda *_: {}, lambda _, artist_N, __: np.ones(len(artist_N), bool))
+EVERYTHING = Filter(
+    lambda *_: lookup.Filters(), lambda _, artist_N, __: np.ones(len(artist_N), bool)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,16 +193,11 @@ def _found(
     for i, (emb_D, artist) in enumerate(asked):
         started_s = time.perf_counter()
         entry = None if queries.number_Q is None else index.entry(int(queries.number_Q[i]))
-        if entry is not None:
-            emb_D = index.embedding(entry.id)
-        wanted = queries.filter.asked(collection, artist)
-        among_N = lookup.filtered(
-            index, entry, without_artist=queries.filter.without_artist, **wanted
-        )
-        skipped = None if entry is None else entry.id
-        nearest = lookup.nearest(index, emb_D, NEIGHBORS, among_N=among_N, skipped=skipped)
+        query = lookup.Query(emb_D if entry is None else index.embedding(entry.id), entry)
+        among_N = lookup.select(index, query, queries.filter.asked(collection, artist))
+        nearest = lookup.nearest(index, query, NEIGHBORS, among_N)
         passed_ms.append(1000 * (time.perf_counter() - started_s))
-        found.append([number for _, number in nearest])
+        found.append([neighbor.entry.id for neighbor in nearest])
     return found, passed_ms
 
 

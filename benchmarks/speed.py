@@ -173,7 +173,7 @@ def painterjax_turn(image_size: int, batch_size: int, dtype: str) -> Turn:
     config = default.get_config()
     config.batch_size, config.model.dtype = batch_size, dtype
     config.augmentation = dataclasses.asdict(augment.Augmentation())
-    training = trainer.training(config, speed.random_split(image_size))
+    training = trainer.build(config, speed.random_split(image_size))
     batch, state = next(training.batches), training.state
     training.batches.close()
 

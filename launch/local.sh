@@ -5,15 +5,15 @@
 #     launch/local.sh 8 python -m painterjax.train --config configs/paintings.py \
 #       --workdir runs/paintings --distributed
 #
-# Each line of output begins with its process, as in [3]. When one fails the others are ended, and
-# all start again up to RESTARTS times (an environment variable, 0); not where the input was bad
-# (status 2) or they were told to stop (130, 143). SIGINT and SIGTERM are passed on; where this
-# script is killed its processes get SIGTERM, by util-linux's setpriv. The status is that of the
-# first to fail, but 2 before all, and 3, which has its cause in another process, behind all. Needs
-# Linux and bash 4.4.
+# Each line of output begins with the number of its process, as in [3]. If one process fails, the
+# script ends the others and starts all again, up to RESTARTS times (an environment variable, by
+# default 0). It does not restart after bad input (status 2) or a stop (130, 143). It passes SIGINT
+# and SIGTERM on. If this script is killed, its processes get SIGTERM (by setpriv of util-linux).
+# The exit status is that of the process that failed first; but a status 2 takes precedence, and a
+# status 3 yields to any other, since its cause is in another process. Needs Linux and bash 4.4.
 set -euo pipefail
 
-GRACE_S=10  # For the others when one has failed.
+GRACE_S=10  # Time for the others to end, in seconds, after one has failed.
 POLL_S=0.1
 
 main() {
@@ -22,8 +22,8 @@ main() {
   count=$1
   shift
   find_gpus
-  declare -gA processes=()  # Their numbers, by pid.
-  told=""  # The status of those that were told to stop.
+  declare -gA processes=()  # pid -> number of the process
+  told=""  # Exit status of a stop: 130, 143, or empty if there was none.
   trap 'told=130; send INT' INT
   trap 'told=143; send TERM' TERM HUP
   trap 'send KILL' EXIT
@@ -66,28 +66,28 @@ start() {
     processes[$!]=$number
     exec {out}>&- {err}>&-
   done
-  if [[ -n $told ]]; then send TERM; fi  # Meanwhile.
+  if [[ -n $told ]]; then send TERM; fi  # A signal arrived while they started.
 }
 
 run() {
   export JAX_PROCESS_ID=$1 JAX_NUM_PROCESSES=$count PYTHONUNBUFFERED=1
   export JAX_COORDINATOR_ADDRESS=$2 JAX_COORDINATOR_BIND_ADDRESS=$2
   if ((count > 1 && ${#gpus[@]})); then export CUDA_VISIBLE_DEVICES=${gpus[$1]}; fi
-  trap - INT  # Which shells ignore in the background.
+  trap - INT  # A shell ignores SIGINT in background jobs.
   local orphaned=()
   if setpriv --pdeathsig TERM true 2>/dev/null; then orphaned=(setpriv --pdeathsig TERM); fi
-  # Ctrl-C reaches it once, through `send`; what it leaves behind is a group.
+  # In a session of its own, it gets Ctrl-C only through `send`, and its children form a group.
   exec setsid "${orphaned[@]}" "${@:3}"
 }
 
 free_port() {
-  local port  # Below those that the kernel hands out by itself.
+  local port  # Below the range from which the kernel chooses ports itself.
   while port=$((20000 + RANDOM % 12000)) && (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
   echo "$port"
 }
 
 label() {
-  trap '' INT TERM HUP  # Else last words would be lost.
+  trap '' INT TERM HUP  # Otherwise the last lines of the process would be lost.
   local line prefix=""
   if ((count > 1)); then prefix="[$1] "; fi
   while IFS= read -r line || [[ -n $line ]]; do printf '%s%s\n' "$prefix" "$line"; done
@@ -98,13 +98,13 @@ await() {
   local pid polls=0 deadline=""
   status=0
   while ((${#processes[@]})); do
-    sleep "$POLL_S" & wait $! || :  # Unlike `sleep` alone it heeds a signal; `wait -n` loses some.
+    sleep "$POLL_S" & wait $! || :  # Signals interrupt `wait`, not `sleep`; `wait -n` loses some.
     for pid in "${!processes[@]}"; do
       kill -0 "$pid" 2>/dev/null || bury "$pid"
     done
-    if ((status)) && [[ -z $told ]]; then  # The others have lost one.
+    if ((status)) && [[ -z $told ]]; then  # One has failed: end the others.
       if ((polls++ < 3)); then
-        :  # Of those that fail moments later the status is wanted as well.
+        :  # Others may fail in the next moments: their status counts as well.
       elif [[ -z $deadline ]]; then
         deadline=$((SECONDS + GRACE_S))
         send TERM
@@ -117,7 +117,7 @@ await() {
   wait "${writers[@]}" || :
 }
 
-# Forgets a process that has ended, and ends what it left behind.
+# Removes a process that has ended, and kills the children it left behind.
 bury() {
   local code=0
   wait "$1" 2>/dev/null || code=$?
@@ -125,7 +125,7 @@ bury() {
   if ((code)); then
     echo "local.sh: process ${processes[$1]} ended with status $code" >&2
     if ((!status || code == 2)) || [[ $status == 3 && -z $deadline ]]; then status=$code; fi
-    # Told to stop by another: those that train with it stop at the same step.
+    # Somebody else stopped this process: the others stop at the same step.
     if ((code == 130 || code == 143)) && [[ -z $told$deadline ]]; then
       told=$code
       send TERM

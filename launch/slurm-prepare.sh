@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Prepares a store on a Slurm cluster: N jobs decode a share each, and one merges them. From the
-# clone's folder, whose file system all nodes share, as is that of the store:
+# Prepares a store on a Slurm cluster: N jobs decode a share each, and one merges them. Run it in
+# the clone's folder. All nodes must share the file systems of this folder and of the store:
 #
 #     launch/slurm-prepare.sh N ARGUMENTS-OF-PREPARE...
 #     launch/slurm-prepare.sh 16 folder --input paintings --output data/paintings --image-size 64
 #
-# Where a job fails the merge is canceled; the same command then does what is left.
+# If a job fails, Slurm cancels the merge. Run the same command again: it does what is left.
 set -euo pipefail
 
 if [[ $# -lt 2 || ! $1 =~ ^[1-9][0-9]*$ ]]; then
@@ -21,7 +21,7 @@ array=$(sbatch "${options[@]}" --array="1-$count" --output=prepare-%A-%a.log <<E
 $prepare --shard "\$SLURM_ARRAY_TASK_ID/$count"
 END
 )
-array=${array%%;*}  # Behind the number may stand the cluster.
+array=${array%%;*}  # sbatch may append the cluster's name.
 merge=$(sbatch "${options[@]}" --dependency="afterok:$array" --kill-on-invalid-dep=yes \
   --output=prepare-%j.log <<END
 #!/usr/bin/env bash

@@ -4,7 +4,7 @@
 #
 #     sbatch --nodes=2 launch/slurm.sh --config configs/paintings.py --workdir runs/paintings
 #
-# What is set below goes for a node with 8 GPUs, and can be set otherwise in front of launch/slurm.sh.
+# The options below are for nodes with 8 GPUs. Options before launch/slurm.sh override them.
 #SBATCH --job-name=painterjax
 #SBATCH --nodes=1
 #SBATCH --gpus-per-node=8
@@ -13,24 +13,24 @@
 #SBATCH --time=24:00:00
 #SBATCH --output=painterjax-%j.log
 #SBATCH --open-mode=append
-# A node that fails puts the job back into the queue.
+# If a node fails, Slurm requeues the job.
 #SBATCH --requeue
-# Two minutes before its time is up the processes, not this script, get SIGTERM: they save and end.
+# Two minutes before the time limit the processes, not this script, get SIGTERM: they save and exit.
 #SBATCH --signal=TERM@120
 set -uo pipefail
 
-# Where a process failed, counted with all other times in the queue. srun's status is the highest:
-# bad input ends all processes alike, with 2; a disk that is full later on only the first one, and
-# the others with 3, so that it is tried again.
+# How often the job is requeued after a failure; requeues for the time limit count as well. srun's
+# status is the highest of its processes: bad input ends all of them with 2. A full disk later on
+# ends process 0 with 2 and the others with 3, so the job is tried again.
 RESTARTS=3
 
-# JAX takes the GPU of each process's number: all of the node's GPUs are to be seen by all.
+# JAX gives each process the GPU of its number, so every process must see all GPUs of its node.
 srun --gpu-bind=none --kill-on-bad-exit=0 --label \
   .venv/bin/python -m painterjax.train "$@" --distributed
 status=$?
 case $status in
   0 | 2) exit "$status" ;;  # Done, or bad input.
-  143) ;;  # The time is up. After scancel this script is no more.
+  143) ;;  # The time limit. (After scancel this script does not run any more.)
   *) ((${SLURM_RESTART_COUNT:-0} < RESTARTS)) || exit "$status" ;;
 esac
 scontrol requeue "$SLURM_JOB_ID"

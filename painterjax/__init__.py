@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from painterjax.run.style import StyleEmbedder
 
 if signals.started_module().startswith("painterjax."):  # By `python -m`; an import changes nothing.
-    signals.leave_at_once()
+    signals.exit_at_signals()
 
 
 def load(path: str | Path) -> "StyleEmbedder":

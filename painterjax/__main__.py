@@ -1,6 +1,6 @@
 """The console script: `painterjax <command> ...` is `python -m painterjax.<command> ...`."""
 
-import importlib
+import runpy
 import sys
 
 from painterjax.common import signals
@@ -28,10 +28,9 @@ def main() -> None:
     if name not in COMMANDS:
         print(f"painterjax: error: unknown command {name!r}\n{usage()}", file=sys.stderr)
         sys.exit(2)
-    signals.leave_at_once()
+    signals.exit_at_signals()
     del sys.argv[1]
-    command = importlib.import_module(f"painterjax.{name}")
-    command.cli.run(command.main, name)
+    runpy.run_module(f"painterjax.{name}", run_name="__main__", alter_sys=True)
 
 
 def usage() -> str:

@@ -19,6 +19,7 @@ from painterjax.common.errors import InputError
 from painterjax.data import catalog
 from painterjax.distributed import compilation
 from painterjax.run import embed as run_embed
+from painterjax.run.load import load_run
 
 
 def main(argv: list[str]) -> None:
@@ -34,12 +35,13 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     if args.output.suffix != ".npz":
         raise InputError(f"--output is {args.output}: its name must end in .npz")
+    if args.split and args.output.exists():
+        raise InputError(f"--output {args.output} exists: delete it or choose another")
+    run = load_run(args.run)
     if args.split:
-        if args.output.exists():
-            raise InputError(f"--output {args.output} exists: delete it or choose another")
-        run_embed.embed_split(args.run, args.split, args.output)
+        run_embed.embed_split(run, args.split, args.output)
     else:
-        run_embed.embed_images(args.run, args.images, args.output, workers=args.workers)
+        run_embed.embed_folder(run, args.images, args.output, workers=args.workers)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from painterjax.common.errors import InputError
 from painterjax.data.store import open_store
 from painterjax.distributed import compilation
 from painterjax.run import evaluation
+from painterjax.run.load import load_run
 
 
 def main(argv: list[str]) -> None:
@@ -40,11 +41,9 @@ def main(argv: list[str]) -> None:
     cli.check_json(args.json)
     splits = (args.split,) if args.split else evaluation.JUDGED
     if args.run:
-        figures = evaluation.evaluate(args.run, splits=splits)
+        figures = evaluation.evaluate(load_run(args.run), splits=splits)
     else:
-        figures = evaluation.evaluate_vectors(
-            args.embeddings, open_store(args.store), splits=splits
-        )
+        figures = evaluation.evaluate_file(args.embeddings, open_store(args.store), splits=splits)
     if args.json:
         files.write_json(args.json, figures)
 

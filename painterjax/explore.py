@@ -1,4 +1,4 @@
-"""Shows a run as a web page: a map of paintings, what hangs near, whose style, and by one hand?
+"""Serves a run as a web page: a map of paintings, nearest paintings, likely artists, comparisons.
 
     python -m painterjax.explore --run RUN [--port 8000] [--host 127.0.0.1]
 
@@ -6,9 +6,10 @@ Example:
 
     python -m painterjax.explore --run runs/quickstart
 
-prints where the page is, http://127.0.0.1:8000/, and serves it until Ctrl-C. The paintings are
-those of the run's store, which are embedded into RUN/index the first time. Images that are
-uploaded stay in memory, and only until they are answered. --host 0.0.0.0 lets other machines look.
+prints the page's address, http://127.0.0.1:8000/, and serves it until Ctrl-C. The page shows the
+paintings of the run's store; the first start embeds them into RUN/index. Uploaded images stay in
+memory, and only until they are answered. --host 0.0.0.0 exposes the page to your network, without
+authentication.
 """
 
 import argparse
@@ -18,28 +19,29 @@ from painterjax.common import cli
 from painterjax.common.errors import InputError
 from painterjax.distributed import compilation
 from painterjax.pages import app, gallery
+from painterjax.run.load import load_run
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.explore`."""
     compilation.keep_on_disk()
     args = _parse(argv)
-    with app.listening(args.host, args.port) as listening:
-        application = app.application(gallery.open_run(args.run), host=args.host)
-        places = " and ".join(app.addresses(args.host, listening.getsockname()[1]))
-        print(f"explore: {places} shows {args.run}; Ctrl-C ends it", flush=True)
-        app.server(application).run(sockets=[listening])
-        print("\nexplore: ended")
+    with app.listen(args.host, args.port) as listener:
+        application = app.application(gallery.open_gallery(load_run(args.run)), host=args.host)
+        addresses = " and ".join(app.addresses(args.host, listener.getsockname()[1]))
+        print(f"explore: {addresses} shows {args.run}; press Ctrl-C to stop", flush=True)
+        app.server(application).run(sockets=[listener])
+        print("\nexplore: stopped")
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = cli.Parser(__doc__ or "", prog="python -m painterjax.explore")
     parser.add_argument("--run", type=Path, required=True, help="a folder that train wrote")
-    parser.add_argument("--port", type=int, default=8000, help="where the page is (8000)")
-    parser.add_argument("--host", default="127.0.0.1", help="who can see it (this machine)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (8000)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (this machine)")
     args = parser.parse_args(argv)
     if not 0 <= args.port <= 65535:
-        raise InputError(f"--port is {args.port}: must be from 0, any that is free, to 65535")
+        raise InputError(f"--port is {args.port}: must be from 0 (any free port) to 65535")
     return args
 
 

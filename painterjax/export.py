@@ -6,12 +6,12 @@ Example:
 
     python -m painterjax.export --run runs/quickstart --output exported
 
-writes to the folder exported, whole or not at all:
+writes the folder exported, with all files or not at all:
 
     embedder.stablehlo    uint8 N x S x S x 3 to float32 N x D for any N, on CPUs and NVIDIA GPUs;
                           jax.export.deserialize reads it, without painterjax
     weights.safetensors   parameters and BatchNorm statistics, float32; painterjax.load reads them
-    embedder.json         where they come from, the config, S, D, the calibration, and how to load
+    embedder.json         the run, the config, S, D, the calibration, and how to load the others
 """
 
 from pathlib import Path
@@ -20,6 +20,7 @@ from painterjax.common import cli
 from painterjax.common.errors import InputError
 from painterjax.distributed import compilation
 from painterjax.run import exported
+from painterjax.run.load import load_run
 
 
 def main(argv: list[str]) -> None:
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     if args.output.exists():
         raise InputError(f"--output {args.output} exists: delete it or choose another")
-    exported.export(args.run, args.output)
+    exported.export(load_run(args.run), args.output)
     print(f"export: {args.output}")
 
 

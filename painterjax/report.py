@@ -1,4 +1,4 @@
-"""Writes what a run learned as one page that opens anywhere, and its plots as PNGs.
+"""Writes a report of a run: one HTML page that opens offline, and its plots as PNG files.
 
     python -m painterjax.report --run RUN
 
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from painterjax.common import cli
 from painterjax.distributed import compilation
-from painterjax.pages import report as pages_report
+from painterjax.pages.report import write_report
+from painterjax.run.load import load_run
 
 
 def main(argv: list[str]) -> None:
@@ -22,7 +23,7 @@ def main(argv: list[str]) -> None:
     parser = cli.Parser(__doc__ or "", prog="python -m painterjax.report")
     parser.add_argument("--run", type=Path, required=True, help="a folder that train wrote")
     run = parser.parse_args(argv).run
-    pages_report.report(run)
+    write_report(load_run(run))
     print(f"report: {run / 'report.html'}")
 
 

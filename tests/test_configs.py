@@ -20,7 +20,7 @@ def test_every_key_is_used_and_every_used_key_is_declared():
     text = "\n".join(path.read_text() for path in (ROOT / "painterjax").rglob("*.py"))
     code = re.sub(r'"""(?s:.*?)"""', "", text)
     # Dotted names after `config.`: keys, or groups that are passed whole.
-    used = set(re.findall(r"(?<!jax\.)\bconfig\.([a-z_]+(?:\.[a-z_]+)*)", code))
+    used = set(re.findall(r"(?<!jax\.)\b_?config\.([a-z_]+(?:\.[a-z_]+)*)", code))
     used -= {"to_dict", "lock", "json"}  # Methods of a ConfigDict, and config.json.
     assert [k for k in KEYS if not any(k == u or k.startswith(f"{u}.") for u in used)] == []
     assert used <= {*KEYS, *default.get_config()}

@@ -1,66 +1,87 @@
-"""README's promises: its commands run, its tables are the runs', its links lead somewhere."""
+"""README and docs: commands run, tables are those of docs/results, links lead somewhere."""
 
+import contextlib
+import importlib
+import io
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import tables
+from configs import default
+from painterjax.__main__ import COMMANDS
+from painterjax.common.config import find_recipe, flatten
 from painterjax.data import synthetic
-from painterjax.run import evaluation
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-RESULTS = ROOT / "docs" / "results"
+TEXTS = {page.name: page.read_text(encoding="utf-8") for page in tables.PAGES}
 # What makes a command small: the last of two equal options wins.
 SMALL = {
     "prepare": ["--image-size", "32", "--workers", "1"],
-    "train": [
-        "--config.num_epochs=1",
-        "--config.batch_size=4",
-        "--config.eval.triplets=100",
-        "--config.model.embedding_dim=32",
-    ],
-    "evaluate": [],
-    "report": [],
+    "train": ["--config.num_epochs=1", "--config.batch_size=4", "--config.eval.triplets=100"],
     "embed": ["--workers", "1"],
-    "search": [],
     "submit": ["--workers", "1"],
-    "export": [],
-    "benchmark": ["--config.batch_size=4", "--config.model.embedding_dim=32"],
+    "benchmark": ["--config.batch_size=4"],
 }
-METRICS = {
-    "roc_auc": "ROC AUC",
-    "triplet_accuracy": "triplet accuracy",
-    "mean_of_two_accuracy": "mean-of-two accuracy",
-    "recall_at_1": "recall@1",
-    "map_at_r": "MAP@R",
-}
+each_page = pytest.mark.parametrize("page", TEXTS)
 
 
-def _commands() -> list[list[str]]:
-    """The words of every painterjax command in README's shell blocks, from `-m` on."""
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    lines = [line for block in blocks for line in re.split(r"&&|\n", block)]
-    prefix = ".venv/bin/python -m painterjax."
-    return [line.split()[1:] for line in map(str.strip, lines) if line.startswith(prefix)]
+def _blocks(text: str, *languages: str) -> list[str]:
+    """The fenced blocks in one of these languages; "" is none."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [block for language, block in fenced if language in languages]
 
 
-def _run(words: list[str], folder: Path) -> str:
-    small = SMALL[words[1].removeprefix("painterjax.")]
-    if "synthetic" in words:
-        small = [*small, "--artists", "10"]
+def _commands(text: str, *languages: str) -> list[tuple[str, list[str]]]:
+    """The dotted module and the arguments of every command in a page's blocks."""
+    lines = [line for block in _blocks(text, *languages) for line in re.split(r"&&|\n", block)]
+    pattern = r"(?:^|[ /])(?:painterjax (?=[a-z])|-m (painterjax|benchmarks)\.)(\w+)(.*)"
+    found = [match for line in lines if (match := re.search(pattern, line.strip()))]
+    return [(f"{match[1] or 'painterjax'}.{match[2]}", match[3].split()) for match in found]
+
+
+def _help(module: str, words: list[str]) -> str:
+    """What names a command's flags: its --help, or a benchmark's source."""
+    if module.startswith("benchmarks."):
+        return (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    source = words[:1] if module == "painterjax.prepare" else []
+    with contextlib.redirect_stdout(io.StringIO()) as said, pytest.raises(SystemExit):
+        importlib.import_module(module).main([*source, "--help"])
+    return said.getvalue()
+
+
+def test_every_flag_key_and_recipe_exists():
+    keys = {f"--config.{key}" for key in flatten(default.get_config().to_dict())}
+    commands = [each for text in TEXTS.values() for each in _commands(text, "bash", "")]
+    assert {module for module, _ in commands} >= {f"painterjax.{name}" for name in COMMANDS}
+    for module, words in commands:
+        flags = {word.partition("=")[0] for word in words if word.startswith("--")}
+        named = _help(module, words)
+        unknown = [flag for flag in flags - keys if not re.search(rf"{flag}\b", named)]
+        assert unknown == [], f"{module} {' '.join(words)}"
+        recipes = [words[i + 1] for i, word in enumerate(words) if word == "--config"]
+        assert all((ROOT / find_recipe(recipe)).is_file() for recipe in recipes)
+
+
+def _run(module: str, words: list[str], folder: Path) -> str:
+    name = module.removeprefix("painterjax.")
+    small = [*SMALL.get(name, []), *(["--artists", "10"] if "synthetic" in words else [])]
+    return _python(["-m", "painterjax", name, *words, *small], folder)
+
+
+def _python(words: list[str], folder: Path) -> str:
     done = subprocess.run(
-        [sys.executable, *words, *small], cwd=folder, capture_output=True, text=True, timeout=300,
+        [sys.executable, *words], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
-    assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 0 and "Traceback" not in done.stderr, f"{words}: {done.stderr}"
     return done.stdout
 
 
@@ -69,26 +90,31 @@ def _paint(folder: Path) -> None:
     for artist, painting in np.ndindex(10, 20):
         path = folder / "paintings" / f"Artist {artist}" / f"{artist}-{painting}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(synthetic.paint(seed=0, artist=artist, painting=painting, size=32)).save(
-            path
-        )
-    pairs = "index,image1,image2\n0,0-0.png,0-1.png\n1,0-0.png,9-19.png\n"
-    (folder / "pairs.csv").write_text(pairs)
+        image = synthetic.paint(seed=0, artist=artist, painting=painting, size=32)
+        Image.fromarray(image).save(path)
+    (folder / "pairs.csv").write_text(
+        "index,image1,image2\n0,0-0.png,0-1.png\n1,0-0.png,9-19.png\n"
+    )
 
 
+@pytest.mark.slow
 def test_every_command_runs(tmp_path):
-    """At a small size: first, in README's order, those that take no paintings of one's own."""
-    commands = _commands()
-    assert {words[1].removeprefix("painterjax.") for words in commands} == SMALL.keys()
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
-    own = [words for words in commands if any("paintings" in word for word in words)]
-    said = {tuple(words): _run(words, tmp_path) for words in commands if words not in own}
-    assert not (tmp_path / "paintings").exists()
+    """At a small size: first, in their order, those that take no paintings of one's own."""
+    usage = TEXTS["usage.md"]
+    commands = _commands(TEXTS["README.md"], "bash") + _commands(usage, "bash")
+    assert {module for module, _ in commands} == {
+        f"painterjax.{name}" for name in COMMANDS if name != "explore"
+    }
+    _run("painterjax.prepare", ["synthetic", "--output", "data/synthetic"], tmp_path)
+    own = [words for _, words in commands if any("paintings" in word for word in words)]
+    others = [(module, words) for module, words in commands if words not in own]
+    said = {module: _run(module, words, tmp_path) for module, words in others}
     _paint(tmp_path)
-    for words in own:
-        _run(words, tmp_path)
-    (found,) = (text for words, text in said.items() if words[1] == "painterjax.search")
-    assert _shape(found) in _shape(README), f"README is to show:\n{found}"
+    for module, words in commands:
+        if words in own:
+            _run(module, words, tmp_path)
+    found = said["painterjax.search"]
+    assert _shape(found) in _shape(usage), f"usage.md is to show:\n{found}"
     for name in ("config.json", "metrics.jsonl", "evaluation.json", "checkpoints"):
         assert (tmp_path / "runs" / "quickstart" / name).exists()
     assert json.loads((tmp_path / "figures.json").read_text())["test"]
@@ -106,201 +132,45 @@ def test_the_python_example_runs(run, tiny_store, tmp_path):
     for path, target in (("runs/quickstart", run), ("data/synthetic", tiny_store)):
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).symlink_to(target)
-    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"([01]\.\d\d painting \d\n){10}", done.stdout)
+    (program,) = _blocks(TEXTS["usage.md"], "python")
+    said = _python(["-c", program], tmp_path)
+    assert re.fullmatch(r"(painting \d: [01]\.\d\d\n){10}", said)
 
 
-def test_every_link_leads_somewhere():
-    links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def test_readme_is_short_and_its_second_block_is_the_test_command():
+    assert len(TEXTS["README.md"].splitlines()) <= 160
+    assert "pytest" in _blocks(TEXTS["README.md"], "bash")[1]
 
 
-def _evaluations(pattern: str) -> list[dict]:
-    paths = sorted(RESULTS.glob(pattern))
-    assert paths
-    return [json.loads(path.read_text())["test"] for path in paths]
+@each_page
+def test_every_link_and_file_name_leads_somewhere(page):
+    (path,) = (path for path in tables.PAGES if path.name == page)
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", TEXTS[page])
+    for link in links:
+        file, _, heading = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE) if heading else []
+        slugs = [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings]
+        assert not heading or heading in slugs, link
+    names = re.findall(r"(?:launch|configs|benchmarks)/[\w-]+\.\w+", TEXTS[page])
+    assert [name for name in names if not (ROOT / name).exists()] == []
 
 
-def _table(evaluations: list[dict], columns: list[str]) -> str:
-    """The rows that README has for runs: each one's figures with intervals, then the floors."""
-    lines = []
-    for key, name in METRICS.items():
-        figures = [evaluation[key] for evaluation in evaluations]
-        cells = [f"{f['value']:.3f} [{f['low']:.2f}, {f['high']:.2f}]" for f in figures]
-        averaged = [figures] if len(figures) > 1 else []
-        averaged += [[e[floor][key] for e in evaluations] for floor in evaluation.FLOORS]
-        cells += [f"{np.mean([f['value'] for f in some]):.3f}" for some in averaged]
-        lines.append("| " + " | ".join([name, *cells]) + " |")
-    rule = "| --- " + "| --: " * len(columns) + "|"
-    return "\n".join(["| | " + " | ".join(columns) + " |", rule, *lines])
+@each_page
+def test_tables_are_those_of_the_results(page):
+    written = tables.fill(TEXTS[page])
+    assert written == TEXTS[page], "python -m benchmarks.tables writes them anew"
 
 
-@pytest.mark.parametrize(
-    ("pattern", "columns"),
-    [
-        ("quickstart.json", ["trained", "untrained", "color histogram"]),
-        (
-            "paintings-seed-?.json",
-            ["seed 0", "seed 1", "seed 2", "mean", "untrained", "color histogram"],
-        ),
-    ],
-)
-def test_every_table_is_that_of_the_runs(pattern, columns):
-    table = _table(_evaluations(pattern), columns)
-    assert table in README, f"README is to say:\n{table}"
+def test_every_table_is_shown_once():
+    shown = re.findall(r"<!-- table: (\w+) -->", "".join(TEXTS.values()))
+    assert sorted(shown) == sorted(tables.TABLES)
 
 
-@pytest.mark.parametrize("recipe", ["painter_by_numbers", "contrastive"])
-def test_the_reference_s_rows_are_those_of_the_runs(recipe):
-    figures = json.loads((RESULTS / f"{recipe}-few.json").read_text())["val"]
-    trained, untrained = figures["roc_auc"], figures["untrained"]["roc_auc"]["value"]
-    interval = f"[{trained['low']:.2f}, {trained['high']:.2f}]"
-    row = f"| `{recipe}.py` | {untrained:.3f} | {trained['value']:.3f} {interval} |"
-    assert row in README, f"README is to say: {row}"
-
-
-def _learning_table() -> str:
-    """README's table of what was learned in ten minutes, and how the bars stand."""
-    result = _figures("throughput-learning")
-    names = {
-        "reference": "reference in PyTorch",
-        "throughput": "`throughput.py`",
-        "throughput_fifth": "`throughput.py`, a fifth of the time",
-        "color_histogram": "color histogram",
-    }
-    lines = ["| | minutes | ROC AUC | recall@1 |", "| --- | --: | --: | --: |"]
-    for key, name in names.items():
-        mean = result["mean"][key]
-        minutes = f"{mean['minutes']:.1f}" if "minutes" in mean else ""
-        lines.append(f"| {name} | {minutes} | {mean['roc_auc']:.3f} | {mean['recall_at_1']:.3f} |")
-    return "\n".join(lines)
-
-
-def test_the_table_of_learning_is_what_the_command_wrote():
-    table = _learning_table()
-    assert table in README, f"README is to say:\n{table}"
-
-
-def _speed_rows() -> list[str]:
-    """README's rows of speed, from what the commands wrote."""
-    names = ("device", "host", "dispatch-5")
-    device, host, five = (_figures(f"cpu-benchmark-{name}") for name in names)
-    loading = _figures("cpu-loading")
-    images_per_s = loading["images_per_s"]
-    ours = images_per_s["painterjax"]
-    per_s = loading["sampling_triplets_per_s"]
-    sampled = ", ".join(f"{per_s[size] / 1e6:.{n}f} M/s" for size, n in (("1024", 1), ("8", 2)))
-    waits = [100 * f["loop"]["data_wait_ms"] / f["loop"]["ms"]["median"] for f in (device, host)]
-    seconds = f"{device['compile_s']:.1f} s, {device['cached_compile_s']:.1f} s"
-    dispatches = ", ".join(f"{each['dispatch_ms']:.2f}" for each in (device, host, five)) + " ms"
-    gathered, hold = 100 * loading["gather_to_copy"], 100 * device["checkpoint_hold_ms"] / 60_000
-    dataloader, files = (ours / images_per_s[k] for k in ("pytorch_dataloader", "file_per_artist"))
-    cells = [
-        ("triplets sampled on one core, 1,024 and 8 a batch", "1 M/s", sampled, "loading"),
-        ("gathering images, of the rate of a memory copy", "60 %", f"{gathered:.0f} %", "loading"),
-        ("images against a PyTorch `DataLoader`", "", f"{dataloader:.1f} times", "loading"),
-        ("images against a file per artist", "", f"{files:.0f} times", "loading"),
-        ("a step's wait for data, images on the device", "2 %", f"{waits[0]:.1f} %", "benchmark"),
-        ("a step's wait for data, images on the host", "2 %", f"{waits[1]:.1f} %", "benchmark"),
-        (
-            "dispatch of a step, images on the device, on the host, five steps at a time",
-            "1 ms",
-            dispatches,
-            "benchmark",
-        ),
-        ("compiling the step, first and second start", "", seconds, "benchmark"),
-        ("a checkpoint's hold, of a minute", "5 %", f"{hold:.1f} %", "benchmark"),
-        *_step_cells(),
-        *_learning_cells(),
-        *_judging_cells(),
-        *_searching_cells(),
-    ]
-    module = {"loading": "benchmarks.loading", "benchmark": "painterjax.benchmark",
-              "speed": "benchmarks.speed", "learning": "benchmarks.learning",
-              "judging": "benchmarks.judging", "searching": "benchmarks.searching"}  # fmt: skip
-    return [
-        f"| {what} | {target} | {measured} | `{module[by]}` |"
-        for what, target, measured, by in cells
-    ]
-
-
-def _step_cells() -> list[tuple[str, str, str, str]]:
-    cells = []
-    for dtype, by in (("float32", ""), ("bfloat16", ", bfloat16")):
-        for size in (256, 64):
-            (row,) = (r for r in _figures(f"cpu-speed-{size}")["rows"] if r["dtype"] == dtype)
-            ratios = [f"{row[f'ratio_to_pytorch_{how}']:.2f}" for how in ("eager", "compiled")]
-            what = f"reference step against PyTorch, eager and compiled, {size} pixels{by}"
-            target = "0.8" if (dtype, size) == ("float32", 256) else ""
-            cells.append((what, target, ", ".join(ratios), "speed"))
-    return cells
-
-
-def _learning_cells() -> list[tuple[str, str, str, str]]:
-    mean = _figures("throughput-learning")["mean"]
-    ours, fifth, reference = (mean[k] for k in ("throughput", "throughput_fifth", "reference"))
-    ahead, early = (each["roc_auc"] - reference["roc_auc"] for each in (ours, fifth))
-    recall = ours["recall_at_1"] - mean["color_histogram"]["recall_at_1"]
-    minutes = [f"{each['minutes']:.1f}" for each in (ours, fifth)]
-    return [
-        (f"ROC AUC after {minutes[0]} minutes, above the reference's after 10", "0.05",
-         f"{ahead:+.3f}", "learning"),
-        (f"ROC AUC after {minutes[1]} minutes, above the reference's after 10", "0",
-         f"{early:+.3f}", "learning"),
-        (f"recall@1 after {minutes[0]} minutes, above the color histogram's", "0",
-         f"{recall:+.3f}", "learning"),
-    ]  # fmt: skip
-
-
-def _judging_cells() -> list[tuple[str, str, str, str]]:
-    figures = _figures("cpu-judging")
-    judged, floors, scored = (figures[k] for k in ("judging", "judging_with_floors", "submit"))
-    measured = [
-        f"{each['minutes']:.1f} min, {each['peak_bytes'] / 1e9:.1f} GB"
-        for each in (judged, floors, scored)
-    ]
-    assert figures["dim"] == 2048
-    return [
-        (f"judging {figures['paintings']:,} paintings, {judged['pairs'] / 1e6:.0f} million pairs",
-         "2 min, 2 GB", measured[0], "judging"),
-        ("the same beside its two floors, as `evaluate` does", "", measured[1], "judging"),
-        (f"scoring {scored['pairs'] / 1e6:.0f} million pairs for Kaggle",
-         "10 min, 4 GB", measured[2], "judging"),
-    ]  # fmt: skip
-
-
-def _searching_cells() -> list[tuple[str, str, str, str]]:
-    figures = _figures("cpu-searching")
-    added, found = figures["add"], figures["search"]
-    size = [f"{added[key] / 1e9:.1f} GB" for key in ("disk_bytes", "peak_bytes")]
-    recall = [f"{found[key]['recall']:.3f}" for key in ("own", "strangers")]
-    ms = [f"{found[key]['ms']['median']:.0f}" for key in ("own", "strangers")]
-    filters = [found[key] for key in ("one_artist", "other_artists", "one_century")]
-    millions = f"{figures['paintings'] / 1e6:.0f} million"
-    assert figures["dim"] == 64
-    return [
-        (f"adding {millions} vectors; on disk, in memory", "",
-         f"{added['minutes']:.0f} min; {', '.join(size)}", "searching"),
-        (f"recall of the ten nearest of {millions}, for paintings of the index and strangers",
-         "0.95", ", ".join(recall), "searching"),
-        ("recall where one artist is wanted, all other artists, one century", "0.95",
-         ", ".join(f"{f['recall']:.3f}" for f in filters), "searching"),
-        ("such a query, without a filter", "", f"{', '.join(ms)} ms", "searching"),
-        ("such a query, with each of these filters", "1 s",
-         f"{', '.join(format(f['ms']['median'], '.0f') for f in filters)} ms", "searching"),
-    ]  # fmt: skip
-
-
-def _figures(name: str) -> dict[str, Any]:
-    return json.loads((RESULTS / f"{name}.json").read_text())
-
-
-def test_the_table_of_speed_is_what_the_commands_wrote():
-    rows = "\n".join(_speed_rows())
-    assert rows in README, f"README is to say:\n{rows}"
+def test_gradients_of_the_estimate_are_as_large_as_measured():
+    for row in (
+        tables.load("cpu-scaling.json")["rows"] + tables.load("cpu-scaling-256.json")["rows"]
+    ):
+        size = tables.gradient_bytes("painter_by_numbers", row["image_size"])
+        assert size == row["gradient_bytes"]

@@ -2,9 +2,7 @@
 
 import argparse
 import errno
-import functools
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,11 +14,10 @@ from ml_collections import config_dict, config_flags
 
 from painterjax.common import files, signals
 from painterjax.common.config import find_recipe, recipe_folder
-from painterjax.common.errors import DivergedError, InputError, PeerError
+from painterjax.common.errors import DivergedError, InputError
 
 FAILED = DIVERGED = 1
 USAGE_ERROR = 2
-PEER_DIED = 3
 SIGNALED = 128  # plus the signal's number, as shells have it
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -81,10 +78,9 @@ def run(
     """Runs a command's `main` on the process's arguments and exits, by `leave`, with its status.
 
     A user's mistake or a failing disk ends in one line and status 2, a diverged training in one
-    and status 1, a process whose training lost another in one and status 3, Ctrl-C and SIGTERM in
-    one and status 130 and 143.
+    line and status 1, Ctrl-C and SIGTERM in one line and status 130 and 143.
     """
-    signals.heed(functools.partial(_leave, command))
+    signals.watch(f"painterjax.{command}")
     try:
         main(sys.argv[1:])
         status = 0
@@ -94,10 +90,8 @@ def run(
         status = _say(USAGE_ERROR, f"painterjax.{command}: error: {reason(error)}")
     except DivergedError as error:
         status = _say(DIVERGED, f"painterjax.{command}: {error}")
-    except PeerError as error:
-        status = _say(PEER_DIED, f"painterjax.{command}: {error}")
     except signals.Stopped as stopped:
-        _say_stopped(command, stopped.number)
+        signals.say_stopped(stopped.number)
         status = SIGNALED + stopped.number
     except Exception:
         traceback.print_exc()
@@ -126,17 +120,6 @@ def _can_be_read(name: str) -> bool:
 def _say(status: int, line: str) -> int:
     print(line, file=sys.stderr)
     return status
-
-
-def _leave(command: str, number: int) -> NoReturn:
-    """Ends the process in whatever it is busy with."""
-    _say_stopped(command, number)
-    os._exit(SIGNALED + number)
-
-
-def _say_stopped(command: str, number: int) -> None:
-    word = signals.WORDS[signal.Signals(number)]
-    print(f"\npainterjax.{command}: {word}; run it again to go on", file=sys.stderr, flush=True)
 
 
 def config_and_options(

@@ -13,9 +13,5 @@ class InputError(ValueError):
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
-class PeerError(RuntimeError):
-    """Another process of the same training died."""
-
-
 class DivergedError(ArithmeticError):
     """The loss or a gradient became infinite or NaN."""

@@ -30,7 +30,7 @@ def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: i
     others = multiprocessing.active_children()
     # An exception that a signal raises inside the executor can deadlock it.
     with (
-        signals.held(),
+        signals.deferred(),
         concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool,
     ):
         try:
@@ -41,7 +41,7 @@ def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: i
             while flight:
                 yield _result(flight.popleft())
         except concurrent.futures.process.BrokenProcessPool as error:
-            signals.raise_if_asked()  # Some supervisors send SIGTERM to workers as well.
+            signals.raise_if_received()  # Some supervisors send SIGTERM to workers as well.
             raise InputError("a worker died, perhaps of memory: use fewer --workers") from error
         except MemoryError as error:
             _end(pool, others)
@@ -64,8 +64,8 @@ def _submit(
 
 def _result(future: concurrent.futures.Future) -> Any:
     while not concurrent.futures.wait([future], timeout=0.1).done:
-        signals.raise_if_asked()
-    signals.raise_if_asked()
+        signals.raise_if_received()
+    signals.raise_if_received()
     return future.result()
 
 

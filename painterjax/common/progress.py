@@ -31,6 +31,10 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the bar, or prints a last line."""
         if self._bar is not None:
             self._bar.close()
         else:

@@ -1,8 +1,8 @@
-"""How a command is told to stop: Ctrl-C (SIGINT) and SIGTERM.
+"""Ctrl-C (SIGINT) and SIGTERM: a command ends soon, says so in one line, and loses nothing.
 
-The first signal raises Stopped where Python next has a say, or, within `held`, at that block's end:
-so a training finishes its dispatch and saves. A command that still computes in C++ seconds later is
-left without further ado, as is any at a second Ctrl-C: what is on disk survives a kill.
+The first signal sets one flag, and raises Stopped in the main thread. Within `deferred` it only
+sets the flag, for a loop that reads it where it can save. A watching thread ends the process at a
+second Ctrl-C, and where the main thread is in C++ for GRACE_S: what is on disk survives a kill.
 """
 
 import contextlib
@@ -12,13 +12,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-GRACE_S = 5.0  # From when nothing is held any more; compilers take longer.
-
+GRACE_S = 5.0  # A compiler may hold the main thread for longer.
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
@@ -30,133 +29,96 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
-class _Asked:
-    """What the process was told: the first signal, and whether it is to wait."""
+class _State:
+    """The first signal, or 0; whether a loop reads it by itself; the name in messages."""
 
-    number: int | None = None
-    held = False
-
-
-def asked() -> int:
-    """Returns the signal by which the process was told to stop, or 0."""
-    return _Asked.number or 0
+    number = 0
+    is_deferred = False
+    command = "painterjax"
 
 
-def ask(number: int) -> None:
-    """Tells the process to stop as that signal would at the end of what is `held`."""
-    _Asked.number = _Asked.number or number
+def received() -> int:
+    """Returns the number of the first signal, or 0."""
+    return _State.number
 
 
-def raise_if_asked() -> None:
-    """Raises Stopped where the process was told to stop."""
-    if _Asked.number is not None:
-        raise Stopped(_Asked.number)
+def raise_if_received() -> None:
+    """Raises Stopped where a signal was received."""
+    if _State.number:
+        raise Stopped(_State.number)
 
 
-def leave_at_once() -> None:
-    """Makes both signals end the process in one line, until `heed` takes over.
-
-    For the seconds in which a command imports what it needs.
-    """
+def exit_at_signals() -> None:
+    """Makes both signals end the process in one line while a command imports what it needs."""
+    _State.command = started_module() or "painterjax"
     for number in SIGNALS:
-        signal.signal(number, _leave_importing)
-
-
-def _leave_importing(number: int, _frame: FrameType | None) -> None:
-    word = WORDS[signal.Signals(number)]
-    print(
-        f"\n{started_module() or 'painterjax'}: {word}; run it again to go on",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(128 + number)
+        signal.signal(number, lambda number, _: _exit(number))
 
 
 def started_module() -> str:
-    """Returns the module that `python -m` runs, as in painterjax.train; "" where it runs none."""
+    """Returns the module that `python -m` runs, as in painterjax.train, or ""."""
     words = itertools.pairwise(sys.orig_argv)
     return next((name for flag, name in words if flag == "-m"), "")
 
 
-def heed(leave: Callable[[int], None]) -> None:
-    """Makes both signals raise Stopped from here on.
-
-    Args:
-      leave: ends the process at once; called, from another thread, at a second Ctrl-C and where
-        GRACE_S pass in vain.
-    """
+def watch(command: str) -> None:
+    """Handles both signals from here on, in the name of a command."""
+    _State.command = command
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(reader, leave), daemon=True).start()
-    sys.unraisablehook = _try_again
-    signal.signal(signal.SIGALRM, _receive_again)
+    threading.Thread(target=_watch, args=(reader,), daemon=True).start()
+    handle()
+
+
+def handle() -> None:
+    """Takes both signals, also where a library has taken one meanwhile."""
     for number in SIGNALS:
         signal.signal(number, _receive)
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
-    """Lets the block finish: what comes meanwhile raises Stopped at its end, or at `released`."""
-    with _holding(True):
-        yield
-    raise_if_asked()
-
-
-@contextlib.contextmanager
-def released() -> Iterator[None]:
-    """Undoes `held` for a part of its block that can be given up."""
-    with _holding(False):
-        raise_if_asked()
-        yield
-
-
-@contextlib.contextmanager
-def _holding(value: bool) -> Iterator[None]:
-    held_before, _Asked.held = _Asked.held, value
-    # Outside of a command, as in a test, Python's own handlers come back.
-    handlers = {number: signal.signal(number, _receive) for number in SIGNALS}
+def deferred() -> Iterator[None]:
+    """Lets the block finish: a signal only sets the flag, and raises Stopped at the block's end."""
+    before, _State.is_deferred = _State.is_deferred, True
     try:
         yield
     finally:
-        _Asked.held = held_before
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        _State.is_deferred = before
+    raise_if_received()
+
+
+def say_stopped(number: int) -> None:
+    """Prints the line with which a command ends at a signal."""
+    word = WORDS[signal.Signals(number)]
+    print(f"\n{_State.command}: {word}; run it again to continue", file=sys.stderr, flush=True)
+
+
+def _exit(number: int) -> NoReturn:
+    say_stopped(number)
+    os._exit(128 + number)
 
 
 def _receive(number: int, _frame: FrameType | None) -> None:
-    if _Asked.number is None:
-        _Asked.number = number
-        if not _Asked.held:
+    if not _State.number:
+        _State.number = number
+        if not _State.is_deferred:
             raise Stopped(number)
 
 
-def _try_again(unraisable: Any) -> None:
-    """Takes up a Stopped that was raised where Python drops it: while it collects garbage."""
-    if isinstance(unraisable.exc_value, Stopped):
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
-    else:
-        sys.__unraisablehook__(unraisable)
-
-
-def _receive_again(_number: int, _frame: FrameType | None) -> None:
-    if not _Asked.held:
-        raise_if_asked()
-
-
-def _watch(reader: int, leave: Callable[[int], None]) -> None:
-    """Sees signals at once, also while the main thread is deep in C++."""
+def _watch(reader: int) -> None:
+    """Sees signals at once, also while the main thread is in C++."""
     first = os.read(reader, 1)[0]
-    threading.Thread(target=_lose_patience, args=(first, leave), daemon=True).start()
+    threading.Thread(target=_exit_after_grace, args=(first,), daemon=True).start()
     while os.read(reader, 1)[0] != signal.SIGINT:
         pass
-    leave(signal.SIGINT)
+    _exit(signal.SIGINT)
 
 
-def _lose_patience(number: int, leave: Callable[[int], None]) -> None:
+def _exit_after_grace(number: int) -> None:
     since_s = time.monotonic()
     while time.monotonic() - since_s < GRACE_S:
         time.sleep(0.1)
-        if _Asked.held:
+        if _State.is_deferred:
             since_s = time.monotonic()
-    leave(number)
+    _exit(number)

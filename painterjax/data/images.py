@@ -109,6 +109,16 @@ def thumbnail(image_SxSxC: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
 
 
+def sheet(image_NxSxSxC: np.ndarray, *, columns: int, gap: int = 0) -> np.ndarray:
+    """Returns images row by row on one white sheet, with a gap below and to the right of each."""
+    missing = -len(image_NxSxSxC) % columns
+    padding = ((0, missing), (0, gap), (0, gap), (0, 0))
+    image_NxSxSxC = np.pad(image_NxSxSxC, padding, constant_values=255)
+    side = image_NxSxSxC.shape[1]
+    image_RxKxSxSxC = image_NxSxSxC.reshape(-1, columns, side, side, 3)
+    return image_RxKxSxSxC.swapaxes(1, 2).reshape(-1, columns * side, 3)
+
+
 def jpeg(image_HxWxC: np.ndarray) -> bytes:
     """Returns the image as a JPEG file."""
     data = io.BytesIO()

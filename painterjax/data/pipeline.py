@@ -113,6 +113,23 @@ class BatchSource:
         row_LxBxT = np.concatenate([row_LxBxT, *[row_LxBxT[-1:]] * padding])
         return {"row": row_LxBxT.astype(np.int32), "artist": self.split.artist_N[row_LxBxT]}
 
+    def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns the shape, type and sharding of each array of a batch on the device."""
+        batch = self.rows(sampling.artist_rows(self.split.artist_N), 0)
+        count, shapes = batch["row"][0].size, {key: array.shape for key, array in batch.items()}
+        if not self.resident:
+            shapes["image"] = (len(batch["row"]), count, *self.split.image_NxSxSxC.shape[1:])
+        types = {"row": np.int32, "artist": np.int32, "image": np.uint8}
+        return {
+            key: jax.ShapeDtypeStruct(shape, types[key], sharding=self._shardings[key])
+            for key, shape in shapes.items()
+        }
+
+    @property
+    def _shardings(self) -> dict[str, jax.sharding.Sharding]:
+        whole, shared = sharding.replicated(self.mesh), sharding.split_along(self.mesh, 1)
+        return {"row": whole, "artist": whole, "image": shared}
+
     def with_images(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Adds the images for this process's devices: all anchors, then all positives, ..."""
         row_LxTxB = batch["row"].swapaxes(1, 2)
@@ -122,10 +139,8 @@ class BatchSource:
 
     def place(self, batch: dict[str, np.ndarray]) -> Batch:
         """Copies row numbers and artists to every device, and each image to one of them."""
-        whole, shared = sharding.replicated(self.mesh), sharding.split_along(self.mesh, 1)
-        shardings = {"row": whole, "artist": whole, "image": shared}
         return {
-            key: jax.make_array_from_process_local_data(shardings[key], array)
+            key: jax.make_array_from_process_local_data(self._shardings[key], array)
             for key, array in batch.items()
         }
 

@@ -1,10 +1,12 @@
-"""Vectors in cells around centers: trained, grown, and probed as much as their recall asks for.
+"""How FAISS's index grows: exact at first, then an inverted file (IVF) with a measured nprobe.
 
-A query is compared with the vectors of the cells nearest to it, `nprobe` of them. How many that
-takes is measured, against exact search, on paintings that no center was trained on: they are found
-less easily than those that were, as are pictures that are new to the index. Both searches know the
-vectors as the index keeps them, in half precision. A byte for each number would take half as much,
-but loses 2 % of the neighbors, and clips vectors unlike those that cells were trained on.
+The coarse quantizer, k-means with nlist centroids, puts every vector into the inverted list of its
+nearest centroid. A query is compared with the vectors of the nprobe lists nearest to it. nprobe is
+the smallest power of two whose recall@10, measured against exact search, reaches RECALL: both for
+any vectors of the index and for those that the quantizer was not trained on, which are harder to
+find, as are pictures that are not in the index at all. The index stores vectors in half precision,
+and so does the exact search of the measurement. 8 bits per number would halve the memory, but lose
+2 % of the neighbors, and clip vectors outside the range of those trained on.
 """
 
 import itertools
@@ -14,111 +16,108 @@ from typing import Any
 
 import faiss
 import numpy as np
+from faiss.contrib.evaluation import knn_intersection_measure
 from faiss.contrib.exhaustive_search import knn_ground_truth
 
-RECALL = 0.96  # of the NEIGHBORS nearest: 0.95 and the error of MEASURED_QUERIES
+EXACT = 1_000_000  # vectors up to which the search is exact
+RECALL = 0.96  # recall@10: 0.95 and the sampling error of QUERIES
 NEIGHBORS = 10
-MEASURED_QUERIES = 128  # of either kind
-TRAINED_PER_CELL = 64  # vectors that a cell's center is the mean of
-OUTGROWN = 4  # times the vectors that there were when cells were trained
-BLOCK_BYTES = 2**26  # of vectors that are compared at once; what bounds the memory
+QUERIES = 128  # of either kind
+TRAINING_PER_LIST = 64  # vectors to train each centroid with
+RETRAIN_GROWTH = 4  # The quantizer is trained anew when the index has grown by this factor.
+BLOCK_BYTES = 2**26  # of vectors decoded at once, which bounds the memory
 
 
-def grown(vectors: Any, emb_NxD: np.ndarray, facts: dict[str, str]) -> tuple[Any, dict[str, str]]:
-    """Returns an index in cells of what `vectors` holds and more, and what was measured of it.
+def extend(old: Any, emb_NxD: np.ndarray, facts: dict[str, str]) -> tuple[Any, dict[str, str]]:
+    """Returns FAISS's index of the vectors of `old` and more, and the facts measured of it.
 
     Args:
-      vectors: FAISS's index so far, in cells or not; it stays as it is.
-      emb_NxD: what is added to it.
-      facts: what was measured of `vectors`; nothing where it has no cells.
+      old: the index so far, which stays unchanged; None if there is none.
+      emb_NxD: the vectors to add.
+      facts: those of `old`.
 
     Returns:
-      The index, in new cells where it has outgrown the old ones; and as text `trained`, how many
-      vectors there were when its cells were trained; `probes`; `recall`, of paintings that no
-      cell was trained on; and `recall_of_any`, of any.
+      The index, exact for up to EXACT vectors; for more, IVF with these facts as text: `trained`,
+      the number of vectors in the index when the quantizer was trained; `probes`, which is nprobe;
+      `recall`, the recall@10 of vectors that the quantizer was not trained on; and
+      `recall_of_any`, that of any vectors.
     """
-    count = vectors.ntotal + len(emb_NxD)
-    trained = int(facts.get("trained", 0))
-    if count < OUTGROWN * trained:
-        cells = faiss.clone_index(vectors)
-        cells.add(emb_NxD)
+    if old is None:
+        old = faiss.IndexFlatL2(emb_NxD.shape[1])
+    count, trained = old.ntotal + len(emb_NxD), int(facts.get("trained", 0))
+    is_exact = count <= EXACT and not isinstance(old, faiss.IndexIVF)
+    if is_exact or count < RETRAIN_GROWTH * trained:
+        extended = faiss.clone_index(old)
+        extended.add(emb_NxD)
     else:
-        cells, trained = _trained(vectors, emb_NxD), count
-    return cells, {"trained": str(trained), **_measured(cells, trained)}
+        extended, trained = _train(old, emb_NxD), count
+    if is_exact:
+        return extended, {}
+    return extended, {"trained": str(trained), **_tune_nprobe(extended, trained)}
 
 
-def _trained(vectors: Any, emb_NxD: np.ndarray) -> Any:
-    """Returns an index in 2 sqrt(N) new cells of what `vectors` holds and emb_NxD."""
-    count = vectors.ntotal + len(emb_NxD)
-    cells: Any = faiss.index_factory(vectors.d, f"IVF{int(2 * math.sqrt(count))},SQfp16")
-    row_M = _trained_rows(count, cells.nlist)
-    before_M = row_M < vectors.ntotal
-    old_MxD = reconstruct(vectors, row_M[before_M])
-    cells.train(np.concatenate([old_MxD, emb_NxD[row_M[~before_M] - vectors.ntotal]]))
-    for block_NxD in itertools.chain(_blocks(vectors), [emb_NxD]):
-        cells.add(block_NxD)
-    return cells
+def _train(old: Any, emb_NxD: np.ndarray) -> Any:
+    """Returns a new IVF index, with nlist = 2 sqrt(N), of the vectors of `old` and emb_NxD."""
+    count = old.ntotal + len(emb_NxD)
+    ivf: Any = faiss.index_factory(old.d, f"IVF{int(2 * math.sqrt(count))},SQfp16")
+    row_M = _training_rows(count, ivf.nlist)
+    is_old_M = row_M < old.ntotal
+    old_MxD = reconstruct(old, row_M[is_old_M])
+    ivf.train(np.concatenate([old_MxD, emb_NxD[row_M[~is_old_M] - old.ntotal]]))
+    for block_NxD in itertools.chain(_blocks(old), [emb_NxD]):
+        ivf.add(block_NxD)
+    return ivf
 
 
-def _trained_rows(count: int, cells: int) -> np.ndarray:
-    """The rows that cells are trained on; at least half of all are left to measure with."""
-    sample = min(count // 2, TRAINED_PER_CELL * cells)
+def _training_rows(count: int, nlist: int) -> np.ndarray:
+    """The rows that the quantizer is trained on; at least half are left to measure recall with."""
+    sample = min(count // 2, TRAINING_PER_LIST * nlist)
     return np.sort(np.random.default_rng(0).choice(count, sample, replace=False))
 
 
-def _measured(cells: Any, trained: int) -> dict[str, str]:
-    """Sets `nprobe` to what RECALL takes; returns it and the recalls."""
+def _tune_nprobe(ivf: Any, trained: int) -> dict[str, str]:
+    """Sets nprobe; returns it and the two recalls."""
     rng = np.random.default_rng(1)
-    strange_N = np.ones(cells.ntotal, bool)
-    strange_N[_trained_rows(trained, cells.nlist)] = False
-    stranger_Q = rng.choice(np.flatnonzero(strange_N), MEASURED_QUERIES)
-    number_Q = np.concatenate([stranger_Q, rng.choice(cells.ntotal, MEASURED_QUERIES)])
-    query_QxD = reconstruct(cells, number_Q)
-    _, exact_QxR = knn_ground_truth(query_QxD, _blocks(cells), NEIGHBORS + 1)
-    exact_QxR = _without_itself(exact_QxR, number_Q)
-    cells.nprobe = 1
+    is_unseen_N = np.ones(ivf.ntotal, bool)
+    is_unseen_N[_training_rows(trained, ivf.nlist)] = False
+    unseen_Q = rng.choice(np.flatnonzero(is_unseen_N), QUERIES)
+    number_Q = np.concatenate([unseen_Q, rng.choice(ivf.ntotal, QUERIES)])
+    query_QxD = reconstruct(ivf, number_Q)
+    _, exact_QxR = knn_ground_truth(query_QxD, _blocks(ivf), NEIGHBORS + 1)
+    exact_QxR = _without_query(exact_QxR, number_Q)
+    ivf.nprobe = 1
     while True:
-        found_QxR = cells.search(query_QxD, NEIGHBORS + 1)[1]
-        found_QxR = _without_itself(found_QxR, number_Q)
+        _, found_QxR = ivf.search(query_QxD, NEIGHBORS + 1)
+        found_QxR = _without_query(found_QxR, number_Q)
         recall, recall_of_any = (
-            recall_of(found_QxR[part], exact_QxR[part])
-            for part in (slice(MEASURED_QUERIES), slice(MEASURED_QUERIES, None))
+            knn_intersection_measure(found_QxR[part], exact_QxR[part])
+            for part in (slice(QUERIES), slice(QUERIES, None))
         )
-        if min(recall, recall_of_any) >= RECALL or cells.nprobe >= cells.nlist:
-            figures = {"recall": f"{recall:.4f}", "recall_of_any": f"{recall_of_any:.4f}"}
-            return {"probes": str(cells.nprobe), **figures}
-        cells.nprobe = min(cells.nlist, 2 * cells.nprobe)
+        if min(recall, recall_of_any) >= RECALL or ivf.nprobe >= ivf.nlist:
+            recalls = {"recall": f"{recall:.4f}", "recall_of_any": f"{recall_of_any:.4f}"}
+            return {"probes": str(ivf.nprobe), **recalls}
+        ivf.nprobe = min(ivf.nlist, 2 * ivf.nprobe)
 
 
-def _without_itself(found_QxR: np.ndarray, number_Q: np.ndarray) -> np.ndarray:
-    """Leaves the query out of what was found for it, or the farthest where it is not there."""
-    itself_QxR = found_QxR == number_Q[:, None]
-    itself_QxR[:, -1] |= ~itself_QxR.any(axis=1)
-    return found_QxR[~itself_QxR].reshape(len(number_Q), -1)
-
-
-def recall_of(found_QxR: np.ndarray, exact_QxR: np.ndarray) -> float:
-    """Share of the exact neighbors that were found.
-
-    >>> recall_of(np.array([[1, 2], [3, 4]]), np.array([[2, 1], [3, 5]]))
-    0.75
-    """
-    both = (found_QxR[:, :, None] == exact_QxR[:, None]).any(axis=2)
-    return float(both.mean())
+def _without_query(found_QxR: np.ndarray, number_Q: np.ndarray) -> np.ndarray:
+    """Drops the query from its own neighbors, or the farthest if the query is not among them."""
+    is_query_QxR = found_QxR == number_Q[:, None]
+    is_query_QxR[:, -1] |= ~is_query_QxR.any(axis=1)
+    return found_QxR[~is_query_QxR].reshape(len(number_Q), -1)
 
 
 def reconstruct(vectors: Any, number_M: np.ndarray) -> np.ndarray:
-    """Returns vectors as the index keeps them."""
+    """Returns vectors as FAISS's index stores them."""
     if not isinstance(vectors, faiss.IndexIVF):
         return vectors.reconstruct_batch(number_M)
     vectors.make_direct_map()
     emb_MxD = vectors.reconstruct_batch(number_M)
-    vectors.make_direct_map(False)  # It would go to disk, eight bytes a vector.
+    vectors.make_direct_map(False)  # It would be written to disk: eight bytes per vector.
     return emb_MxD
 
 
 def _blocks(vectors: Any) -> Iterator[np.ndarray]:
-    """Yields all vectors in order, as the index keeps them."""
+    """Yields all vectors in order, as FAISS's index stores them."""
     rows = max(1, BLOCK_BYTES // (4 * vectors.d))
     for start in range(0, vectors.ntotal, rows):
         yield vectors.reconstruct_n(start, min(rows, vectors.ntotal - start))

@@ -1,4 +1,4 @@
-"""Looks a painting up in an index: its neighbors, under filters, with probabilities."""
+"""Answers a query from an index: filters, the nearest paintings, probabilities and pictures."""
 
 import dataclasses
 import difflib
@@ -16,167 +16,188 @@ from painterjax.common.errors import InputError
 from painterjax.data import catalog, images
 from painterjax.data.store import Store, open_store
 from painterjax.index.index import Index, IndexedPainting
-from painterjax.metrics.calibration import Calibration
-from painterjax.model.embedder import Embedder
-from painterjax.run import embed as run_embed
 from painterjax.run import folder as run_folder
+from painterjax.run.embed import compute_embeddings, kept_embeddings
+from painterjax.run.load import NETWORK, Run
 
-SUGGESTED = 5  # values instead of one that the index does not know
-# What the origins of vectors that can be compared have in common.
-SAME_RUN = ("step", "config_sha256")
+SUGGESTED = 5  # values to suggest for one that the index lacks
 
 
-def own_index(run: Path, embedder: Embedder, origin: dict[str, Any]) -> Index:
-    """Returns the index of a run's whole store in RUN/index, made where it is not there yet."""
-    folder, building = run / "index", run / "index.partial"
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """The embedding to look up, and its painting if it is one of the index."""
+
+    emb_D: np.ndarray
+    entry: IndexedPainting | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Filters:
+    """The artist, style and century of the paintings to find; or all but the query's artist."""
+
+    artist: str | None = None
+    style: str | None = None
+    century: str | None = None
+    other_artists: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Neighbor:
+    """A painting that was found, and its distance from the query."""
+
+    entry: IndexedPainting
+    distance: float
+
+
+def own_index(run: Run) -> Index:
+    """Returns the index of a run's whole store in RUN/index, which is built if it is missing."""
+    folder, building = run.path / "index", run.path / "index.partial"
     index = Index(folder)
-    if len(index) and _is_of_store(index, run, origin):
+    if len(index) and _is_of_store(index, run):
         return index
-    vectors_there = building / f"step-{origin['step']}"
-    vectors_there.mkdir(parents=True, exist_ok=True)
+    work = building / f"step-{run.step}"
+    work.mkdir(parents=True, exist_ok=True)
     with files.claimed(building):
         shutil.rmtree(building / "index", ignore_errors=True)
-        for embedded in run_embed.store_vectors(run, embedder, origin, partial=vectors_there):
+        for name in (name for name in catalog.SPLITS if len(run.store.splits[name])):
+            embedded = kept_embeddings(run, name) or compute_embeddings(run, name, work=work)
             Index(building / "index").add(embedded)
-        shutil.rmtree(folder, ignore_errors=True)  # Of an earlier state of the run.
+        shutil.rmtree(folder, ignore_errors=True)  # of another step
         (building / "index").rename(folder)
     shutil.rmtree(building, ignore_errors=True)
     return Index(folder)
 
 
-def _is_of_store(index: Index, run: Path, origin: dict[str, Any]) -> bool:
+def _is_of_store(index: Index, run: Run) -> bool:
     """Whether an index has every painting of a run's store by its row, and no other."""
-    dataset = run_folder.read_dataset(run)
-    known = flatten(dataset)  # It may be damaged: then the store is refused.
+    dataset = run_folder.read_dataset(run.path)
+    known = flatten(dataset)  # A damaged file lacks keys: then opening the store is refused.
     counts = {name: known.get(f"counts.{name}.paintings", 0) for name in catalog.SPLITS}
     expected = [(name, dataset.get("sha256")) for name, count in counts.items() if count]
-    found = [(each.get("split"), each.get("store_sha256")) for each in index.origins]
-    same_run = all(index.facts[name] == str(origin[name]) for name in SAME_RUN)
-    return same_run and found == expected and len(index) == sum(counts.values())
+    found = [(origin.get("split"), origin.get("store_sha256")) for origin in index.origins]
+    same_network = all(index.facts[name] == str(run.origin[name]) for name in NETWORK)
+    return same_network and found == expected and len(index) == sum(counts.values())
+
+
+def parse_query(text: str, index: Index, run: Run) -> Query:
+    """Returns the query for an image file, or for a painting's number or file name in the index."""
+    path = Path(text)
+    if path.is_file():
+        try:
+            image_SxSxC = images.decode(images.read(path), size=run.embedder.image_size)
+        except images.ImageError as error:
+            raise InputError(f"--query {text}: {error}") from error
+        return Query(run.embedder.embed(image_SxSxC[None])[0], None)
+    numbers = [int(text)] if text.isdecimal() else np.flatnonzero(index.find(file=text)).tolist()
+    if not numbers:
+        raise InputError(
+            f"--query {text} is neither a file nor a painting of {index.folder}: give an image, or"
+            " a painting's number or file name there"
+        )
+    entry = index.entry(numbers[0])
+    return Query(index.embedding(entry.id), entry)
+
+
+def answer(run: Run, index: Index, query: Query, k: int, filters: Filters) -> list[dict[str, Any]]:
+    """Returns descriptions of the k nearest paintings that fit the filters, nearest first."""
+    found = nearest(index, query, k, select(index, query, filters))
+    return [describe(run, index, each.entry, each.distance) for each in found]
+
+
+def select(index: Index, query: Query, filters: Filters) -> np.ndarray | None:
+    """Returns whether each painting of the index fits the filters; None if there is no filter.
+
+    Raises:
+      InputError: the index has no painting with a wanted value, or the paintings of the query's
+        artist are to be left out and the artist is unknown.
+    """
+    columns = ("artist", "style", "century")
+    wanted = {name: value for name in columns if (value := getattr(filters, name)) is not None}
+    selected_N = index.find(**wanted) if wanted else None
+    if selected_N is not None and not selected_N.any():
+        wanted = {name: _closest_value(index, name, value) for name, value in wanted.items()}
+        selected_N = index.find(**wanted)
+    if not filters.other_artists:
+        return selected_N
+    if query.entry is None or not query.entry.painting.artist:
+        raise InputError("--other-artists needs a --query from the index whose artist is known")
+    others_N = ~index.find(artist=query.entry.painting.artist)
+    return others_N if selected_N is None else others_N & selected_N
 
 
 def nearest(
-    index: Index, emb_D: np.ndarray, k: int, *, among_N: np.ndarray | None, skipped: int | None
-) -> list[tuple[float, int]]:
-    """Returns distance and number of the k nearest paintings, without the one `skipped`."""
-    distance_R, number_R = index.nearest(emb_D, k + (skipped is not None), among_N=among_N)
-    found = zip(distance_R.tolist(), number_R.tolist(), strict=True)
-    return [(distance, number) for distance, number in found if number != skipped][:k]
+    index: Index, query: Query, k: int, among_N: np.ndarray | None = None
+) -> list[Neighbor]:
+    """Returns the k nearest of the selected paintings, without the query's own."""
+    own = -1 if query.entry is None else query.entry.id
+    distance_R, number_R = index.nearest(query.emb_D, k + (own >= 0), among_N=among_N)
+    row_K = np.flatnonzero(number_R != own)[:k]
+    entries = index.entries(number_R[row_K].tolist())
+    return [Neighbor(*each) for each in zip(entries, distance_R[row_K].tolist(), strict=True)]
 
 
-def describe(
-    index: Index,
-    entry: IndexedPainting,
-    distance: float,
-    *,
-    run: Path,
-    calibration: Calibration | None,
-) -> dict[str, Any]:
-    """Returns what a user wants to know of a painting that was found."""
-    probability = None
-    if calibration is not None:
-        probability = float(calibration.probability(distance))
+def describe(run: Run, index: Index, entry: IndexedPainting, distance: float) -> dict[str, Any]:
+    """Returns what the answer to a query says of a painting."""
     return {
         "id": entry.id,
-        "distance": distance,
-        "probability": probability,
+        **distance_and_probability(run, distance),
         **dataclasses.asdict(entry.painting),
-        "image": str(picture(index, entry, run)),
+        "image": str(_picture(run, index, entry)),
     }
 
 
-def filtered(
-    index: Index, entry: IndexedPainting | None, *, without_artist: bool, **wanted: str | None
-) -> np.ndarray | None:
-    """Returns which paintings filters leave, by number; None where there is no filter.
-
-    Args:
-      index: the index.
-      entry: the painting that is asked about; None where it is not of the index.
-      without_artist: whether its artist's paintings are left out.
-      **wanted: the artist, style or century that paintings are to have.
-
-    Raises:
-      InputError: the index has no painting of a wanted value, or paintings by the artist are to be
-        left out, and it knows none.
-    """
-    values = {key: _known(index, key, text) for key, text in wanted.items() if text is not None}
-    if not without_artist:
-        return index.find(**values) if values else None
-    if entry is None or not entry.painting.artist:
-        raise InputError("--other-artists needs a --query whose artist the index knows")
-    others_N = ~index.find(artist=entry.painting.artist)
-    return others_N & index.find(**values) if values else others_N
+def distance_and_probability(run: Run, distance: float) -> dict[str, float | None]:
+    """Returns a distance, and the probability of one artist; None if there is no calibration."""
+    probability = None
+    if run.calibration is not None:
+        probability = float(run.calibration.probability(distance))
+    return {"distance": distance, "probability": probability}
 
 
-def _known(index: Index, column: str, text: str) -> str:
-    """The value of a column that is meant: as the index writes it, but for capitals."""
-    if index.has(column, text):
-        return text
+def _closest_value(index: Index, column: str, text: str) -> str:
+    """The value of a column that is meant, in any case; the refusal suggests similar values."""
     values = index.values(column)
     by_folded = {value.casefold(): value for value in values}
     folded = text.casefold()
-    if folded in by_folded:
-        return by_folded[folded]
-    within = [value for key, value in by_folded.items() if folded in key]
-    alike = difflib.get_close_matches(folded, by_folded, n=SUGGESTED, cutoff=0.5)
-    near = list(dict.fromkeys([*within, *(by_folded[key] for key in alike)]))[:SUGGESTED]
-    told = f"near it: {', '.join(near)}" if near else f"it has {', '.join(values[:SUGGESTED])}"
-    if not near and len(values) > SUGGESTED:
-        told += f" and {len(values) - SUGGESTED} more"
-    raise InputError(
-        f"{column} {text!r} is of no painting of the index; {told if values else 'it knows none'}"
-    )
+    if text in values or folded in by_folded:
+        return text if text in values else by_folded[folded]
+    containing = [value for key, value in by_folded.items() if folded in key]
+    similar = difflib.get_close_matches(folded, by_folded, n=SUGGESTED, cutoff=0.5)
+    near = list(dict.fromkeys([*containing, *(by_folded[key] for key in similar)]))[:SUGGESTED]
+    if near:
+        hint = f"try {', '.join(near)}"
+    elif values:
+        more = len(values) - SUGGESTED
+        hint = f"it has {', '.join(values[:SUGGESTED])}" + (f" and {more} more" if more > 0 else "")
+    else:
+        hint = f"it has no {column} of any painting"
+    raise InputError(f"no painting of the index has the {column} {text!r}: {hint}")
 
 
-def picture(index: Index, entry: IndexedPainting, run: Path) -> Path:
-    """Returns the file that shows a painting: its own, or a thumbnail from its store.
+def _picture(run: Run, index: Index, entry: IndexedPainting) -> Path:
+    """The file that shows a painting: its own, or a thumbnail written from its store.
 
-    There is no file where it, or the store, is gone since.
+    The file is missing if the painting or its store has been removed.
     """
     if "images" in entry.origin:
         return Path(entry.origin["images"]).absolute() / entry.painting.file
     path = (index.folder / "thumbnails" / f"{entry.id}.png").absolute()
-    store = None if path.exists() else _store(index.folder, run, entry.origin["store"])
+    store = None if path.exists() else _store(run, index, entry)
     if store is not None and store.info["sha256"] == entry.origin.get("store_sha256"):
         split = store.splits[entry.origin["split"]]
         path.parent.mkdir(exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        Image.fromarray(split.image_NxSxSxC[entry.position]).save(temporary, "PNG")
-        temporary.replace(path)
+        with files.replacing(path) as temporary:
+            Image.fromarray(split.image_NxSxSxC[entry.position]).save(temporary, "PNG")
     return path
 
 
-@functools.cache
-def _store(folder: Path, run: Path, path: str) -> Store | None:
-    """The store of an index's paintings: the run's in its own index, which may have moved."""
+def _store(run: Run, index: Index, entry: IndexedPainting) -> Store | None:
+    """The store of a painting; in a run's own index it is the run's, which may have moved."""
     try:
-        return run_folder.open_store_of(run) if folder == run / "index" else open_store(path)
+        is_own = index.folder == run.path / "index"
+        return run.store if is_own else _open_store(entry.origin["store"])
     except InputError:
         return None
 
 
-def check_same_run(what: str, facts: dict[str, Any], origin: dict[str, Any]) -> None:
-    for name in SAME_RUN:
-        if str(facts[name]) != str(origin[name]):
-            raise InputError(
-                f"{what} is of {name} {facts[name]}, the run of {origin[name]}:"
-                " embed again, and add that to another --index"
-            )
-
-
-def embedding(
-    query: str, index: Index, embedder: Embedder
-) -> tuple[np.ndarray, IndexedPainting | None]:
-    """Returns the embedding of an image file, or of a painting of the index, and its entry."""
-    path = Path(query)
-    if path.is_file():
-        try:
-            image_SxSxC = images.decode(images.read(path), size=embedder.image_size)
-        except images.ImageError as error:
-            raise InputError(f"--query {query}: {error}") from error
-        return embedder.embed(image_SxSxC[None])[0], None
-    numbers = [int(query)] if query.isdecimal() else np.flatnonzero(index.find(file=query)).tolist()
-    if not numbers:
-        raise InputError(f"--query {query}: no such file, nor a painting of {index.folder}")
-    return index.embedding(index.entry(numbers[0]).id), index.entry(numbers[0])
+_open_store = functools.cache(open_store)

@@ -9,7 +9,6 @@ import numpy as np
 from flax import nnx
 
 from painterjax.common.config import Config
-from painterjax.common.progress import Progress
 from painterjax.distributed import compilation
 from painterjax.model.build import PureDict, build_network, embed_step
 from painterjax.model.network import StyleNet
@@ -41,15 +40,20 @@ class Embedder:
         image_BxSxSxC = jax.ShapeDtypeStruct(shape, np.uint8)
         return jax.eval_shape(self.step, self.params, self.stats, image_BxSxSxC).shape[1]
 
-    def embed(self, image_NxSxSxC: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-        """Embeds any number N >= 1 of uint8 images: float32 N x D, on the host."""
+    def embed(
+        self, image_NxSxSxC: np.ndarray, on_batch: Callable[[int], object] | None = None
+    ) -> np.ndarray:
+        """Embeds any number N >= 1 of uint8 images: float32 N x D, on the host.
+
+        `on_batch` is called after each batch with the number of its images.
+        """
         count, parts = len(image_NxSxSxC), []
         for start in range(0, count, self.batch_size):
             # The last batch is filled up with copies of the last image.
             row_B = np.minimum(np.arange(start, start + self.batch_size), count - 1)
             parts.append(np.asarray(self.step(self.params, self.stats, image_NxSxSxC[row_B])))
-            if progress is not None:
-                progress.advance(min(self.batch_size, count - start))
+            if on_batch is not None:
+                on_batch(min(self.batch_size, count - start))
         return np.concatenate(parts)[:count]
 
 

@@ -1,1 +1,1 @@
-"""What people look at: the report and the web page."""
+"""The report and the web page."""

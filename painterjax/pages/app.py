@@ -1,10 +1,9 @@
-"""The web page's server: questions about a run's paintings, answered as JSON and pictures."""
+"""The web server: answers requests about a run's paintings with JSON and pictures."""
 
 import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
-import functools
 import ipaddress
 import os
 import signal
@@ -28,16 +27,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from painterjax.common import signals
 from painterjax.common.errors import InputError
 from painterjax.data import images
+from painterjax.index import lookup
 from painterjax.pages import gallery
 
 PAGE = Path(__file__).parent / "static"
 LOCAL = ("127.0.0.1", "localhost", "[::1]", "::1")
-UPLOAD_BYTES = 32 * 2**20  # of an image
-UPLOAD_S = 30.0  # A client that is slower gives way to others.
+UPLOAD_BYTES = 32 * 2**20  # the largest image
+UPLOAD_S = 30.0  # the longest upload
 UPLOADS = 16  # in memory at once
-THREADS = 2  # Each may hold a picture of images.MAX_PIXELS, a gigabyte while it is decoded.
+THREADS = 2  # Each may need a gigabyte to decode an image of images.MAX_PIXELS.
 SHUTDOWN_S = 3
-MOST_FOUND = 100
+K, MAX_K = 12, 100  # paintings to find
 HEADERS = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self';"
     b" img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none';"
@@ -47,11 +47,12 @@ HEADERS = {
     b"cross-origin-resource-policy": b"same-origin",
     b"cache-control": b"no-cache",
 }
-KEPT = "private, max-age=31536000, immutable"  # The key in a picture's URL names its store.
+# The key in a picture's URL changes with the store.
+CACHED = "private, max-age=31536000, immutable"
 
 
 class _Server(uvicorn.Server):
-    """Ends at a signal; uvicorn's own sends it again then, as if it were a second Ctrl-C."""
+    """A server that ends at a signal; uvicorn's own raises the signal again when it has ended."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -67,7 +68,7 @@ class _Server(uvicorn.Server):
 
 
 def server(app: ASGIApp) -> uvicorn.Server:
-    """Returns what will serve the page."""
+    """Returns the server of an application; its `run` serves until a signal."""
     config = uvicorn.Config(
         app, http="h11", ws="none", loop="asyncio", lifespan="off", log_level="warning",
         access_log=False, server_header=False, timeout_graceful_shutdown=SHUTDOWN_S,
@@ -76,7 +77,7 @@ def server(app: ASGIApp) -> uvicorn.Server:
 
 
 def application(shown: gallery.Gallery, *, host: str) -> ASGIApp:
-    """Returns the web application that shows a gallery to those who ask for `host`."""
+    """Returns the web application of a gallery, for requests to `host` only."""
     answers = Answers(shown)
     routes = [
         Route("/api/run", answers.run),
@@ -92,10 +93,10 @@ def application(shown: gallery.Gallery, *, host: str) -> ASGIApp:
         images.FormatError: lambda _, error: _refusal(415, str(error)),
         images.ImageError: lambda _, error: _refusal(422, str(error)),
         HTTPException: lambda _, error: _refusal(error.status_code, error.detail, error.headers),
-        ClientDisconnect: lambda _, error: _refusal(400, "the upload was broken off"),
-        Exception: lambda _, error: _refusal(500, "the server failed, and its log says why"),
+        ClientDisconnect: lambda _, error: _refusal(400, "the upload was interrupted"),
+        Exception: lambda _, error: _refusal(500, "the server failed: see its log"),
     }
-    # Another site's page could otherwise ask in the name of a local user (DNS rebinding).
+    # Otherwise another site's page could send requests from a local browser (DNS rebinding).
     allowed = LOCAL if _is_local(host) else ("*",)
     middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=allowed, www_redirect=False)]
     return _with_headers(
@@ -104,56 +105,58 @@ def application(shown: gallery.Gallery, *, host: str) -> ASGIApp:
 
 
 class Answers:
-    """Answers to requests: what computes runs in a few threads, so that the server stays awake."""
+    """The handlers of requests; computations run in a few threads, so that the server responds."""
 
     def __init__(self, shown: gallery.Gallery) -> None:
         self._gallery = shown
-        self._key = shown.store.info["sha256"]["images.npy"][:16]
+        self._key = shown.run.store.info["sha256"]["images.npy"][:16]
         self._threads = concurrent.futures.ThreadPoolExecutor(THREADS, "explore")
         self._uploads = asyncio.Semaphore(UPLOADS)
         points, sheet_HxWxC = shown.map()
         self._sheet = images.jpeg(sheet_HxWxC)
         columns = gallery.sheet_columns(len(points))
         self._map = {"points": points, "columns": columns, "sheet": self._url("map")}
-        self._about = {**shown.about(), "upload_bytes": UPLOAD_BYTES}
+        self._summary = {**shown.summary(), "upload_bytes": UPLOAD_BYTES}
 
     async def run(self, request: Request) -> Response:
-        """GET /api/run: what the run has, and what one can filter by."""
-        return JSONResponse(self._about)
+        """GET /api/run: the counts of the run's paintings, and the values to filter by."""
+        return JSONResponse(self._summary)
 
     async def map(self, request: Request) -> Response:
-        """GET /api/map: places of paintings, and the sheet of their thumbnails."""
+        """GET /api/map: the places of paintings, and the sheet of their thumbnails."""
         return JSONResponse(self._map)
 
     async def picture(self, request: Request) -> Response:
-        """GET /pictures/KEY/NUMBER.jpg, or map.jpg: a painting, or the map's sheet."""
+        """GET /pictures/KEY/NUMBER.jpg or map.jpg: a painting, or the sheet of the map."""
         if request.path_params["key"] != self._key:
-            raise HTTPException(404, "there is no such picture: load the page again")
+            raise HTTPException(404, "no such picture: load the page again")
         name = request.path_params["name"]
-        data = self._sheet if name == "map" else await self._compute(self._jpeg, name)
-        return Response(data, media_type="image/jpeg", headers={"cache-control": KEPT})
+        data = self._sheet if name == "map" else await self._compute(lambda: self._jpeg(name))
+        return Response(data, media_type="image/jpeg", headers={"cache-control": CACHED})
 
     async def painting(self, request: Request) -> Response:
-        """GET /api/painting/NUMBER?FILTERS: what hangs near a painting."""
-        filters = _filters(request)
+        """GET /api/painting/NUMBER?FILTERS: the paintings nearest to a painting."""
+        k, filters = _filters(request)
+        number = request.path_params["number"]
         return JSONResponse(
-            await self._compute(self._ask, self._stored, request.path_params["number"], filters)
+            await self._compute(lambda: self._answer(self._from_index(number), k, filters))
         )
 
     async def query(self, request: Request) -> Response:
-        """POST /api/query?FILTERS, the image as body: what hangs near it, and whose style it is."""
-        filters = _filters(request)
+        """POST /api/query?FILTERS, with an image as body: the nearest paintings and artists."""
+        k, filters = _filters(request)
         if filters.other_artists:
-            raise HTTPException(400, "other_artists: nobody knows whose an uploaded image is")
+            raise HTTPException(400, "other_artists: the artist of an upload is unknown")
         async with self._uploads:
             data = await _body(request, limit=UPLOAD_BYTES)
-            return JSONResponse(await self._compute(self._ask, self._brought, data, filters))
+            read = self._gallery.picture_from_upload
+            return JSONResponse(await self._compute(lambda: self._answer(read(data), k, filters)))
 
     async def compare(self, request: Request) -> Response:
-        """POST /api/compare: how far two pictures are apart, and are they by one hand?
+        """POST /api/compare: the distance of two pictures, and the probability of one artist.
 
         ?first=NUMBER and ?second=NUMBER are paintings of the run. A picture without a number is
-        in the body; of two, the first one has ?first_bytes=COUNT.
+        in the body; if both are, the first takes ?first_bytes=COUNT of it.
         """
         _check_names(request, ("first", "second", "first_bytes"))
         numbers = [request.query_params.get(name) for name in ("first", "second")]
@@ -163,47 +166,41 @@ class Answers:
             if numbers == [None, None]:
                 end = _whole(request.query_params.get("first_bytes", ""), "first_bytes", len(data))
             parts = [data[:end], data[end:]] if numbers[0] is None else [b"", data]
-            return JSONResponse(await self._compute(self._compare, numbers, parts))
+            return JSONResponse(await self._compute(lambda: self._compare(numbers, parts)))
 
-    async def _compute(self, function: Callable[..., Any], *args: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, functools.partial(function, *args))
+    async def _compute(self, function: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
-    def _stored(self, number: str) -> gallery.Query:
+    def _from_index(self, number: str) -> gallery.Picture:
         try:
-            return self._gallery.stored(_whole(number, "number", len(self._gallery.index) - 1))
+            last = len(self._gallery.index) - 1
+            return self._gallery.picture_from_index(_whole(number, "number", last))
         except InputError as error:
-            raise HTTPException(404, f"there is no such painting: {error}") from error
-
-    def _brought(self, data: bytes) -> gallery.Query:
-        return self._gallery.brought(data)
+            raise HTTPException(404, f"no such painting: {error}") from error
 
     def _jpeg(self, number: str) -> bytes:
-        return images.jpeg(self._stored(number).image_SxSxC)
+        return images.jpeg(self._from_index(number).image_SxSxC)
 
-    def _ask(
-        self, read: Callable[[Any], gallery.Query], what: Any, filters: gallery.Filters
-    ) -> dict[str, Any]:
-        query = read(what)
-        answer = self._gallery.ask(query, filters)
-        found = {kind: [self._linked(each) for each in some] for kind, some in answer.items()}
-        return {"query": self._shown(query), **found}
+    def _answer(self, query: gallery.Picture, k: int, filters: lookup.Filters) -> dict[str, Any]:
+        answer = self._gallery.answer(query, k, filters)
+        found = {key: [self._with_url(each) for each in some] for key, some in answer.items()}
+        return {"query": self._describe(query), **found}
 
     def _compare(self, numbers: list[str | None], parts: list[bytes]) -> dict[str, Any]:
         first, second = (
-            self._brought(part) if number is None else self._stored(number)
+            self._gallery.picture_from_upload(part) if number is None else self._from_index(number)
             for number, part in zip(numbers, parts, strict=True)
         )
-        shown = {"first": self._shown(first), "second": self._shown(second)}
-        return {**self._gallery.compare(first, second), **shown}
+        pictures = {"first": self._describe(first), "second": self._describe(second)}
+        return {**self._gallery.compare(first, second), **pictures}
 
-    def _shown(self, query: gallery.Query) -> dict[str, Any]:
-        """A query as the network sees it."""
+    def _describe(self, query: gallery.Picture) -> dict[str, Any]:
+        """A query as the page shows it: as the network sees it."""
         if query.entry is None:
             return {"image": images.jpeg_url(query.image_SxSxC)}
-        return self._linked(gallery.label(query.entry))
+        return self._with_url(gallery.label(query.entry))
 
-    def _linked(self, painting: dict[str, Any]) -> dict[str, Any]:
+    def _with_url(self, painting: dict[str, Any]) -> dict[str, Any]:
         return {**painting, "image": self._url(painting["id"])}
 
     def _url(self, name: int | str) -> str:
@@ -211,10 +208,12 @@ class Answers:
 
 
 async def _body(request: Request, *, limit: int) -> bytes:
-    """An upload, which must neither be too large nor take too long."""
-    too_large = HTTPException(413, f"the upload is larger than {limit >> 20} MB: shrink it")
-    announced = request.headers.get("content-length", "0")
-    if not announced.isdecimal() or len(announced) > 12 or int(announced) > limit:
+    """The body of a request; refused if it is too large or too slow."""
+    too_large = HTTPException(
+        413, f"the upload is larger than {limit >> 20} MB: use a smaller image"
+    )
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdecimal() or len(declared) > 12 or int(declared) > limit:
         raise too_large
     data = bytearray()
     try:
@@ -224,25 +223,24 @@ async def _body(request: Request, *, limit: int) -> bytes:
                 if len(data) > limit:
                     raise too_large
     except TimeoutError as error:
-        reason = f"the upload took more than {UPLOAD_S:.0f} s: shrink it"
+        reason = f"the upload took more than {UPLOAD_S:.0f} s: use a smaller image"
         raise HTTPException(408, reason, {"connection": "close"}) from error
     return bytes(data)
 
 
-def _filters(request: Request) -> gallery.Filters:
-    _check_names(request, [field.name for field in dataclasses.fields(gallery.Filters)])
+def _filters(request: Request) -> tuple[int, lookup.Filters]:
+    _check_names(request, ["k", *(field.name for field in dataclasses.fields(lookup.Filters))])
     values: dict[str, Any] = {key: text for key, text in request.query_params.items() if text}
-    if "k" in values:
-        values["k"] = _whole(values["k"], "k", MOST_FOUND, least=1)
+    k = _whole(values.pop("k", str(K)), "k", MAX_K, least=1)
     if "other_artists" in values:
         values["other_artists"] = bool(_whole(values["other_artists"], "other_artists", 1))
-    return gallery.Filters(**values)
+    return k, lookup.Filters(**values)
 
 
 def _check_names(request: Request, known: Collection[str]) -> None:
     for name in request.query_params:
         if name not in known:
-            raise HTTPException(400, f"{name} is none of {', '.join(known)}")
+            raise HTTPException(400, f"unknown parameter {name}: must be one of {', '.join(known)}")
 
 
 def _whole(text: str, name: str, most: int, *, least: int = 0) -> int:
@@ -256,7 +254,7 @@ def _refusal(status: int, reason: str, headers: Mapping[str, str] | None = None)
 
 
 def _with_headers(app: ASGIApp) -> ASGIApp:
-    """Adds HEADERS to every answer, where it has not its own."""
+    """Adds HEADERS to every response that has no headers of these names."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
@@ -271,7 +269,7 @@ def _with_headers(app: ASGIApp) -> ASGIApp:
 
 
 def addresses(host: str, port: int) -> list[str]:
-    """Where a browser finds the page; a host that stands for all of a machine's is no address."""
+    """Returns the page's addresses; 0.0.0.0 is none, but means all those of the machine."""
     try:
         is_any = ipaddress.ip_address(host).is_unspecified
     except ValueError:
@@ -288,16 +286,16 @@ def _is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket, taken before any work is done."""
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a listening socket, before any work is done; raises InputError if it cannot."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        # create_server adds the address to what the system says; no name has a negative number.
-        reason = (
-            os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
-        )
+        # create_server adds the address to the system's message, which strerror gives without it;
+        # it does not know the negative numbers of failed name lookups.
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else str(error.strerror)
         raise InputError(
             f"cannot listen on --host {host} --port {port} ({reason.lower()}): choose another"
         ) from error

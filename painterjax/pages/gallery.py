@@ -1,128 +1,94 @@
-"""A run's paintings, ready to be asked: what hangs near, in whose style is this, is it one hand?"""
+"""A run's paintings for the web page: nearest paintings and artists, comparisons, and the map."""
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.data import catalog, images
-from painterjax.data.store import Store
 from painterjax.index import lookup
 from painterjax.index.index import Index, IndexedPainting
-from painterjax.metrics.calibration import Calibration
-from painterjax.model.embedder import Embedder
 from painterjax.pages import tsne
-from painterjax.run import embed as run_embed
-from painterjax.run import folder as run_folder
 from painterjax.run.embeddings import UNREADABLE
-from painterjax.run.evaluation import needed_calibration
+from painterjax.run.load import Run
 
-ARTISTS = 6  # named as those who paint in this style
-FETCHED = 64  # Neighbors that are looked at first to find so many artists.
-THUMBNAIL = 48  # pixels of a painting on the map's sheet
+ARTISTS = 6  # shown as the painters of this style
+FETCHED = 64  # neighbors to look at first to find that many artists
+THUMBNAIL = 48  # pixels of a painting on the map
 
 
 @dataclasses.dataclass(frozen=True)
-class Query:
-    """What is asked about: a picture, and the painting of the index that it is, if it is one."""
+class Picture(lookup.Query):
+    """A query that the page shows."""
 
     image_SxSxC: np.ndarray
-    emb_D: np.ndarray
-    entry: IndexedPainting | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Filters:
-    """What is found: k paintings of those that have the wanted artist, style and century."""
-
-    k: int = 12
-    other_artists: bool = False
-    artist: str | None = None
-    style: str | None = None
-    century: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Gallery:
-    """A run's store with its index, and the network that embeds further pictures.
+    """A run, whose network embeds one image at a time, and the index of its store."""
 
-    Attributes:
-      name: the run's.
-      store: its paintings.
-      index: the same, by number: the rows of the store.
-      embedder: its network.
-      calibration: from distances to probabilities.
-    """
-
-    name: str
-    store: Store
+    run: Run
     index: Index
-    embedder: Embedder
-    calibration: Calibration
 
-    def about(self) -> dict[str, Any]:
-        """Returns how many paintings there are, and what one can filter by."""
-        paintings = [p for split in self.store.splits.values() for p in split.paintings]
+    def summary(self) -> dict[str, Any]:
+        """Returns the counts of paintings, and the values to filter by."""
+        store = self.run.store
+        paintings = [p for split in store.splits.values() for p in split.paintings]
         columns = {
             "artists": (painting.artist for painting in paintings),
             "styles": (painting.style for painting in paintings),
             "centuries": (catalog.century(painting.date) for painting in paintings),
         }
-        values = {name: sorted(set(column) - {""}) for name, column in columns.items()}
-        test = self.store.splits["test"]
-        never_seen = {"paintings": len(test), "artists": len(test.artists)}
-        counts = {"paintings": len(paintings), "never_seen": never_seen}
-        return {"name": self.name, "image_size": self.store.image_size, **counts, **values}
+        test = store.splits["test"]
+        return {
+            "name": self.run.path.resolve().name,
+            "image_size": store.image_size,
+            "paintings": len(paintings),
+            "never_seen": {"paintings": len(test), "artists": len(test.artists)},
+            **{name: sorted(set(column) - {""}) for name, column in columns.items()},
+        }
 
-    def stored(self, number: int) -> Query:
-        """Returns a painting of the index; raises InputError where there is no such number."""
+    def picture_from_index(self, number: int) -> Picture:
+        """Returns a painting of the index; raises InputError if there is no such number."""
         entry = self.index.entry(number)
-        split = self.store.splits[entry.origin["split"]]
-        return Query(split.image_NxSxSxC[entry.position], self.index.embedding(number), entry)
+        split = self.run.store.splits[entry.origin["split"]]
+        return Picture(self.index.embedding(number), entry, split.image_NxSxSxC[entry.position])
 
-    def brought(self, data: bytes) -> Query:
-        """Decodes and embeds an image file; raises images.ImageError where it is none."""
-        image_SxSxC = images.decode(data, size=self.embedder.image_size)
-        return Query(image_SxSxC, self.embedder.embed(image_SxSxC[None])[0])
+    def picture_from_upload(self, data: bytes) -> Picture:
+        """Decodes and embeds an image file; raises images.ImageError if it is not an image."""
+        image_SxSxC = images.decode(data, size=self.run.embedder.image_size)
+        return Picture(self.run.embedder.embed(image_SxSxC[None])[0], None, image_SxSxC)
 
-    def ask(self, query: Query, filters: Filters) -> dict[str, Any]:
-        """Returns the k paintings `nearest`, and the `artists` whose nearest painting is nearest.
+    def answer(self, query: lookup.Query, k: int, filters: lookup.Filters) -> dict[str, Any]:
+        """Returns the k `nearest` paintings, and the `artists` with the nearest paintings.
 
-        Each artist comes with that painting; all with distance and probability.
+        Each artist is described by the artist's nearest painting.
         """
-        among_N = lookup.filtered(
-            self.index, query.entry, without_artist=filters.other_artists,
-            artist=filters.artist, style=filters.style, century=filters.century,
-        )  # fmt: skip
-        skipped = None if query.entry is None else query.entry.id
-        count = max(filters.k, FETCHED)
+        among_N = lookup.select(self.index, query, filters)
+        count = max(k, FETCHED)
         while True:
-            found = lookup.nearest(self.index, query.emb_D, count, among_N=among_N, skipped=skipped)
-            entries = self.index.entries([number for _, number in found])
-            first: dict[str, dict[str, Any]] = {}
-            for (distance, _), entry in zip(found, entries, strict=True):
-                if entry.painting.artist not in first and len(first) < ARTISTS:
-                    first[entry.painting.artist] = self._described(entry, distance)
-            if len(first) == ARTISTS or len(found) < count:
+            found = lookup.nearest(self.index, query, count, among_N)
+            by_artist: dict[str, lookup.Neighbor] = {}
+            for neighbor in found:
+                by_artist.setdefault(neighbor.entry.painting.artist, neighbor)
+            if len(by_artist) >= ARTISTS or len(found) < count:
                 break
             count *= 4
-        shown = zip(entries[: filters.k], found, strict=False)
-        nearest = [self._described(entry, distance) for entry, (distance, _) in shown]
-        return {"nearest": nearest, "artists": list(first.values())}
+        answer = {"nearest": found[:k], "artists": list(by_artist.values())[:ARTISTS]}
+        return {key: [self._describe(each) for each in some] for key, some in answer.items()}
 
-    def compare(self, first: Query, second: Query) -> dict[str, float]:
-        """Returns the distance of two pictures, and the probability that one hand painted both."""
-        return self._apart(float(np.linalg.norm(first.emb_D - second.emb_D)))
+    def compare(self, first: lookup.Query, second: lookup.Query) -> dict[str, Any]:
+        """Returns the distance of two pictures, and the probability of one artist."""
+        distance = float(np.linalg.norm(first.emb_D - second.emb_D))
+        return lookup.distance_and_probability(self.run, distance)
 
     def map(self) -> tuple[list[dict[str, Any]], np.ndarray]:
-        """Returns paintings by artists never seen with their places from 0 to 1, and their sheet.
-
-        The sheet has the thumbnails of these paintings in rows of `sheet_columns`.
-        """
-        test = self.store.splits["test"]
+        """Returns test paintings with places from 0 to 1, and the sheet of their thumbnails."""
+        test = self.run.store.splits["test"]
         first = len(self.index) - len(test)  # The index has the splits in the store's order.
         row_M, place_Mx2 = self._places(range(first, len(self.index)))
         low_2, high_2 = place_Mx2.min(axis=0), place_Mx2.max(axis=0)
@@ -135,33 +101,32 @@ class Gallery:
             }
             for row, (x, y) in zip(row_M, place_Mx2, strict=True)
         ]  # fmt: skip
-        return points, _sheet([images.thumbnail(test.image_NxSxSxC[r], THUMBNAIL) for r in row_M])
+        thumbnails = [images.thumbnail(test.image_NxSxSxC[row], THUMBNAIL) for row in row_M]
+        return points, images.sheet(np.stack(thumbnails), columns=sheet_columns(len(row_M)))
 
     def _places(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
-        """The map, which takes many seconds, is kept with the index that it is of."""
+        """The places on the map; they take many seconds, and are kept in the index's folder."""
         path = self.index.folder / "map.npz"
         if not path.exists():
             emb_NxD = np.stack([self.index.embedding(number) for number in numbers])
             row_M, place_Mx2 = tsne.places(emb_NxD)
-            temporary = path.with_suffix(".tmp.npz")
-            np.savez(temporary, row_M=row_M, place_Mx2=place_Mx2)
-            temporary.replace(path)
+            with files.replacing(path) as temporary, open(temporary, "wb") as file:
+                np.savez(file, row_M=row_M, place_Mx2=place_Mx2)
         try:
             with open(path, "rb") as file, np.load(file) as kept:
                 return kept["row_M"], kept["place_Mx2"]
         except UNREADABLE as error:
-            raise InputError(f"{path} is damaged: delete it, it is made anew") from error
+            raise InputError(f"{path} is damaged: delete it, and it is made again") from error
 
-    def _described(self, entry: IndexedPainting, distance: float) -> dict[str, Any]:
-        return {**label(entry), **self._apart(distance)}
-
-    def _apart(self, distance: float) -> dict[str, float]:
-        probability = float(self.calibration.probability(distance))
-        return {"distance": distance, "probability": probability}
+    def _describe(self, neighbor: lookup.Neighbor) -> dict[str, Any]:
+        return {
+            **label(neighbor.entry),
+            **lookup.distance_and_probability(self.run, neighbor.distance),
+        }
 
 
 def label(entry: IndexedPainting) -> dict[str, Any]:
-    """Returns what is known of a painting: its number, its split, and its catalog's columns."""
+    """Returns the number of a painting, its split, and what the catalog knows of it."""
     return {"id": entry.id, "split": entry.origin["split"], **dataclasses.asdict(entry.painting)}
 
 
@@ -170,29 +135,19 @@ def sheet_columns(count: int) -> int:
     return math.ceil(math.sqrt(count))
 
 
-def open_run(run: Path) -> Gallery:
-    """Opens a run; the first time its store is embedded into RUN/index.
+def open_gallery(run: Run) -> Gallery:
+    """Opens the gallery of a run; the first time its store is embedded into RUN/index.
 
     Raises:
-      InputError: there is no run, it was not judged, its store is another now, or has no test.
+      InputError: the run has no calibration, or its store has changed or has no test painting.
     """
-    embedder, origin = run_embed.of_run(run)
-    calibration = needed_calibration(run, step=origin["step"])
-    store = run_folder.open_store_of(run)
-    if not len(store.splits["test"]):
-        raise InputError(f"{store.path} has no painting in test: prepare it with --test-fraction")
-    index = lookup.own_index(run, embedder, origin)
-    one_by_one = dataclasses.replace(embedder, batch_size=1)
-    size = store.image_size
-    one_by_one.embed(np.zeros((1, size, size, 3), np.uint8))  # Compiles it.
-    return Gallery(run.resolve().name, store, index, one_by_one, calibration)
-
-
-def _sheet(image_MxSxSxC: list[np.ndarray]) -> np.ndarray:
-    side, columns = len(image_MxSxSxC[0]), sheet_columns(len(image_MxSxSxC))
-    rows = math.ceil(len(image_MxSxSxC) / columns)
-    sheet_HxWxC = np.full((rows * side, columns * side, 3), 128, np.uint8)
-    for i, image_SxSxC in enumerate(image_MxSxSxC):
-        top, left = (i // columns) * side, (i % columns) * side
-        sheet_HxWxC[top : top + side, left : left + side] = image_SxSxC
-    return sheet_HxWxC
+    run.needed_calibration()
+    size = run.store.image_size
+    if not len(run.store.splits["test"]):
+        raise InputError(
+            f"{run.store.path} has no test painting: prepare it with a larger --test-fraction"
+        )
+    index = lookup.own_index(run)
+    embedder = dataclasses.replace(run.embedder, batch_size=1)
+    embedder.embed(np.zeros((1, size, size, 3), np.uint8))  # compiles it
+    return Gallery(dataclasses.replace(run, embedder=embedder), index)

@@ -1,4 +1,4 @@
-"""The report's plots: each a matplotlib figure, legible on light and on dark ground."""
+"""The report's plots as matplotlib figures, legible on a light and on a dark background."""
 
 import functools
 import io
@@ -13,9 +13,9 @@ from matplotlib.ticker import MaxNLocator
 
 from painterjax.data.store import Split
 from painterjax.metrics.pairs import Pairs
-from painterjax.pages.html import Shown
+from painterjax.pages.html import Tile
 
-GRAY = "#7d7d7d"  # 4 to 1 against both white and black.
+GRAY = "#7d7d7d"  # a contrast of 4 to 1 with both white and black
 BLUE, ORANGE = "#3d85c6", "#d9822b"
 BORDERS = {"": "none", "same": ORANGE, "other": BLUE}
 STYLE: Any = {
@@ -26,7 +26,7 @@ STYLE: Any = {
     "axes.titlecolor": GRAY,
     "font.size": 10,
     "legend.frameon": False,
-    "svg.hashsalt": "painterjax",  # The same figure twice is the same text.
+    "svg.hashsalt": "painterjax",  # The same figure gives the same SVG.
     "text.color": GRAY,
     "xtick.color": GRAY,
     "ytick.color": GRAY,
@@ -35,12 +35,12 @@ HISTOGRAM_BINS = 80
 MAP_INCHES = 9.0
 THUMBNAIL_INCHES = 0.22
 LABEL_INCHES = 0.18  # the height of a name on the map, and twice a letter's width
-NAMED_ARTISTS = 20  # on the map, as many as have colors of their own
+NAMED_ARTISTS = 20  # on the map, as many as there are colors
 PICTURE_INCHES = 1.2
 
 
 def styled(plot: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draws a plot in STYLE."""
+    """Draws a plot with STYLE."""
 
     @functools.wraps(plot)
     def drawn(*args: Any, **kwargs: Any) -> Figure:
@@ -51,7 +51,7 @@ def styled(plot: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def svg(figure: Figure) -> str:
-    """Returns a figure as an SVG element for a page, on no ground of its own."""
+    """Returns a figure as an SVG element with a transparent background."""
     text = io.StringIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
@@ -60,25 +60,26 @@ def svg(figure: Figure) -> str:
 
 @styled
 def curve(records: list[dict[str, Any]], key: str, *, title: str) -> Figure:
-    """A figure of training and validation by step."""
+    """A metric of training and validation by step."""
     figure, axis = _panel()
     for split, color in (("train", BLUE), ("val", ORANGE)):
         points = [(r["step"], r[key]) for r in records if r["split"] == split and key in r]
         if points:
             axis.plot(*zip(*points, strict=True), color=color, label=split, linewidth=1.5)
     axis.set(xlabel="step")
-    _explain(axis, title=title)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _add_legend(axis, title=title)
     return figure
 
 
 @styled
 def paintings_per_artist(count_A: np.ndarray, *, title: str) -> Figure:
-    """How many paintings each artist has, the most first."""
+    """The number of paintings of each artist, sorted."""
     figure, axis = _panel()
     axis.bar(np.arange(len(count_A)), np.sort(count_A)[::-1], width=1.0, color=BLUE)
     axis.set(title=title, xlabel="artist", ylabel="paintings")
-    for each in (axis.xaxis, axis.yaxis):
-        each.set_major_locator(MaxNLocator(integer=True))
+    for one in (axis.xaxis, axis.yaxis):
+        one.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -89,15 +90,15 @@ def roc(pairs: Pairs, *, roc_auc: float) -> Figure:
     positive_K, negative_K = (
         np.cumsum(count_K) / count_K.sum() for count_K in (pairs.same_K, pairs.different_K)
     )
-    # A thousand points are as smooth as a million.
+    # A thousand points look as smooth as a million.
     place_M = np.searchsorted(positive_K, np.linspace(0, 1, 1000), side="left")
     place_M = np.minimum(place_M, len(positive_K) - 1)
     x_M, y_M = ([0.0, *rate_K[place_M], 1.0] for rate_K in (negative_K, positive_K))
     axis.plot(x_M, y_M, color=BLUE, linewidth=2, label=f"area {roc_auc:.3f}")
     axis.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
     axis.set(
-        xlabel="false positives: pairs by two artists", ylabel="true positives: pairs by one",
-        aspect="equal",
+        xlabel="false-positive rate (pairs by two artists)",
+        ylabel="true-positive rate (pairs by one artist)", aspect="equal", title="ROC",
     )  # fmt: skip
     axis.legend(loc="lower right")
     return figure
@@ -105,7 +106,7 @@ def roc(pairs: Pairs, *, roc_auc: float) -> Figure:
 
 @styled
 def distances(pairs: Pairs, *, threshold: float | None) -> Figure:
-    """How distances are spread, of pairs by one artist and by two."""
+    """The distributions of the distances of pairs by one artist and by two artists."""
     figure, axis = _panel()
     seen = np.flatnonzero(pairs.same_K + pairs.different_K)
     edge_B = np.linspace(0, pairs.end_E[seen[-1] + 1], HISTOGRAM_BINS + 1)
@@ -116,9 +117,9 @@ def distances(pairs: Pairs, *, threshold: float | None) -> Figure:
         share_B, _ = np.histogram(pairs.middles(), edge_B, weights=count_K / count_K.sum())
         axis.stairs(share_B, edge_B, fill=True, alpha=0.5, color=color, label=label)
     if threshold is not None:
-        axis.axvline(threshold, color=GRAY, linestyle=":", label="threshold of validation")
-    axis.set(xlabel="distance", ylabel="share of the pairs", yticks=[])
-    _explain(axis)
+        axis.axvline(threshold, color=GRAY, linestyle=":", label="threshold from validation")
+    axis.set(xlabel="distance", ylabel="share of pairs", yticks=[])
+    _add_legend(axis, title="Distances")
     return figure
 
 
@@ -126,7 +127,7 @@ def distances(pairs: Pairs, *, threshold: float | None) -> Figure:
 def scatter(
     place_Nx2: np.ndarray, image_NxSxSxC: np.ndarray, artist_N: np.ndarray, artists: Sequence[str]
 ) -> Figure:
-    """A map of paintings: thumbnails in frames, with colors and names of the artists of most."""
+    """A map of paintings; the artists with the most paintings have a color and a name."""
     figure = Figure(figsize=(MAP_INCHES, MAP_INCHES), layout="constrained", dpi=200)
     axis = figure.subplots()
     count_A = np.bincount(artist_N)
@@ -143,7 +144,7 @@ def scatter(
     middles = [np.median(place_Nx2[artist_N == artist], axis=0) for artist in colors]
     sizes = [(LABEL_INCHES * (len(artists[artist]) / 2 + 1), LABEL_INCHES) for artist in colors]
     units_2 = np.ptp([axis.get_xlim(), axis.get_ylim()], axis=1) / MAP_INCHES
-    places = _apart(np.array(middles), np.array(sizes) * units_2[None])
+    places = _separate_labels(np.array(middles), np.array(sizes) * units_2[None])
     for (artist, color), (x, y) in zip(colors.items(), places, strict=True):
         ground = {"facecolor": "white", "edgecolor": color, "alpha": 0.85, "boxstyle": "round"}
         axis.text(
@@ -154,8 +155,8 @@ def scatter(
     return figure
 
 
-def _apart(place_Mx2: np.ndarray, size_Mx2: np.ndarray) -> np.ndarray:
-    """Moves labels down, the upper ones first, until none lies upon another."""
+def _separate_labels(place_Mx2: np.ndarray, size_Mx2: np.ndarray) -> np.ndarray:
+    """Moves labels down, in order from the top, until none overlaps another."""
     moved_Mx2 = place_Mx2.copy()
     done: list[int] = []
     for label in np.argsort(-place_Mx2[:, 1], kind="stable").tolist():
@@ -173,18 +174,21 @@ def _apart(place_Mx2: np.ndarray, size_Mx2: np.ndarray) -> np.ndarray:
 
 @styled
 def reliability(probability_B: np.ndarray, share_B: np.ndarray, weight_B: np.ndarray) -> Figure:
-    """How often pairs were by one artist that were said to be with a probability."""
+    """The share of pairs by one artist against the predicted probability."""
     figure, axis = _panel()
     axis.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
     axis.plot(probability_B, share_B, color=BLUE, linewidth=1.0)
     axis.scatter(probability_B, share_B, s=400 * weight_B, color=BLUE)
-    axis.set(xlabel="probability of one artist", ylabel="share by one artist", aspect="equal")
+    axis.set(
+        xlabel="predicted probability of one artist", ylabel="share of pairs by one artist",
+        aspect="equal", title="Calibration",
+    )  # fmt: skip
     return figure
 
 
 @styled
-def pictures(split: Split, rows: Sequence[Sequence[Shown]]) -> Figure:
-    """Rows of paintings, with the borders that the page has."""
+def tile_sheet(split: Split, rows: Sequence[Sequence[Tile]]) -> Figure:
+    """Rows of tiles, with the same borders as on the page."""
     across = max(len(row) for row in rows)
     size = (PICTURE_INCHES * across, 1.2 * PICTURE_INCHES * len(rows))
     figure = Figure(figsize=size, layout="constrained")
@@ -193,10 +197,10 @@ def pictures(split: Split, rows: Sequence[Sequence[Shown]]) -> Figure:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     for axis_C, row in zip(axes_RxC, rows, strict=True):
-        for axis, shown in zip(axis_C, row, strict=False):
-            axis.imshow(split.image_NxSxSxC[shown.row])
-            axis.set_title(shown.caption, fontsize=8)
-            axis.spines["bottom"].set(visible=True, color=BORDERS[shown.kind], linewidth=4)
+        for axis, tile in zip(axis_C, row, strict=False):
+            axis.imshow(split.image_NxSxSxC[tile.row])
+            axis.set_title(tile.caption, fontsize=8)
+            axis.spines["bottom"].set(visible=True, color=BORDERS[tile.kind], linewidth=4)
     return figure
 
 
@@ -205,8 +209,8 @@ def _panel() -> tuple[Figure, Any]:
     return figure, figure.subplots()
 
 
-def _explain(axis: Any, *, title: str | None = None) -> None:
-    """Puts a legend above the plot, where it hides nothing."""
+def _add_legend(axis: Any, *, title: str) -> None:
+    """Puts the legend above the plot, where it hides nothing."""
     if axis.get_legend_handles_labels()[0]:
         axis.legend(
             loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, title=title, columnspacing=1.0

@@ -1,11 +1,9 @@
-"""Embeds a split of a run's store, or any folder of images; resumable."""
+"""Embeds a split of a run's store, or any folder of images; interrupted work goes on."""
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,123 +14,148 @@ from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress
 from painterjax.data import catalog, records, sources
 from painterjax.data.store import verify
-from painterjax.model.embedder import Embedder, untrained
-from painterjax.run import checkpoint, config_checks, embeddings
-from painterjax.run import folder as run_folder
+from painterjax.model.embedder import Embedder
+from painterjax.run import embeddings
+from painterjax.run.embeddings import Vectors
+from painterjax.run.load import NETWORK, Run, load_run
+
+# A file and the SHA-256 of its bytes.
+FileVersion = tuple[str, str]
 
 
-def embed_split(run: Path, name: str, output: Path) -> None:
-    """Embeds a split of a run's store; work in progress lies in `<output>.partial`."""
-    embedder, origin = of_run(run)
-    store = run_folder.open_store_of(run)
-    if not len(store.splits[name]):
-        raise InputError(f"{store.path} has no painting in {name}")
-    partial = _begin(output, origin)
-    with files.claimed(partial):
-        (embedded,) = store_vectors(run, embedder, origin, names=(name,), partial=partial)
-        embeddings.save(output, embedded)
-        shutil.rmtree(partial)
-    print(f"embeddings: {output}")
+def split_embeddings(run: Run, name: str) -> Vectors:
+    """Returns the embeddings of a split of a run's store, and keeps them for the next command.
+
+    They lie in RUN/embeddings/<split>.npz, and are made anew for another step or another store.
+
+    Raises:
+      InputError: the store has changed, or has no painting in this split.
+    """
+    if (kept := kept_embeddings(run, name)) is not None:
+        return kept
+    embedded = compute_embeddings(run, name)
+    path = _kept_path(run, name)
+    path.parent.mkdir(exist_ok=True)
+    embeddings.save(path, embedded)
+    return embedded
 
 
-def store_vectors(
-    run: Path,
-    embedder: Embedder,
-    origin: dict[str, Any],
-    *,
-    names: tuple[str, ...] = catalog.SPLITS,
-    partial: Path | None = None,
-) -> Iterator[embeddings.Vectors]:
-    """Embeds splits of a run's store; those without a painting are left out.
+def kept_embeddings(run: Run, name: str) -> Vectors | None:
+    """Returns the embeddings of a split that an earlier command kept; None where there are none."""
+    path, origin = _kept_path(run, name), _split_origin(run, name)
+    if not path.is_file():
+        return None
+    with contextlib.suppress(InputError):  # A damaged file is made anew.
+        found = embeddings.load(path)
+        if all(found.origin.get(key) == origin[key] for key in (*NETWORK, "store_sha256")):
+            return found
+    return None
+
+
+def compute_embeddings(run: Run, name: str, *, work: Path | None = None) -> Vectors:
+    """Embeds a split of a run's store.
 
     Args:
       run: the run.
-      embedder: its network.
-      origin: which one that is.
-      names: the splits.
-      partial: the folder of what an earlier call came to, by the same network, from where this
-        one goes on; where None it begins anew.
-
-    Raises:
-      InputError: the store is another now, or has no painting in these splits.
+      name: the split.
+      work: a folder where an interrupted call of the same network left its progress, and where
+        this one leaves its own; None begins anew.
     """
-    store = run_folder.open_store_of(run)
-    verify(store.path)
-    splits = [store.splits[name] for name in names if len(store.splits[name])]
-    if not splits:
-        raise InputError(f"{store.path} has no painting in {', '.join(names)}")
-    where = {"store": str(store.path.resolve()), "store_sha256": store.info["sha256"]}
-    for split in splits:
-        with Progress(f"embed {split.name}", total=len(split), unit="painting") as progress:
-            if partial is None:
-                emb_NxD = embedder.embed(split.image_NxSxSxC, progress)
-            else:
-                records = partial / f"{split.name}.f32"
-                emb_NxD = _embed_resumably(embedder, split.image_NxSxSxC, records, progress)
-        at = {**origin, **where, "split": split.name}
-        yield embeddings.Vectors(emb_NxD, split.paintings, at)
+    split = run.store.splits[name]
+    if not len(split):
+        raise InputError(f"{run.store.path} has no painting in {name}")
+    verify(run.store.path)
+    with Progress(f"embed {name}", total=len(split), unit="painting") as progress:
+        if work is None:
+            emb_NxD = run.embedder.embed(split.image_NxSxSxC, progress.advance)
+        else:
+            path = work / f"{name}.f32"
+            emb_NxD = _embed_resumably(run.embedder, split.image_NxSxSxC, path, progress)
+    return Vectors(emb_NxD, split.paintings, _split_origin(run, name))
 
 
-def _embed_resumably(
-    embedder: Embedder, image_NxSxSxC: np.ndarray, path: Path, progress: Progress
-) -> np.ndarray:
-    """Appends the vectors that `path` has not yet, a batch at a time; returns all."""
-    row_bytes, length = 4 * embedder.dim, embedder.batch_size
-    with open(path, "ab") as records:
-        done = records.tell() // row_bytes // length * length
-        records.truncate(done * row_bytes)
-        progress.advance(done)
-        for start in range(done, len(image_NxSxSxC), length):
-            image_BxSxSxC = image_NxSxSxC[start : start + length]
-            records.write(embedder.embed(image_BxSxSxC, progress).tobytes())
-            records.flush()
-    return np.fromfile(path, np.float32).reshape(-1, embedder.dim)
+def embed_split(run: Run, name: str, output: Path) -> None:
+    """Writes the embeddings of a split; work in progress lies in `<output>.partial`."""
+    with _partial_folder(run, output) as work:
+        embedded = kept_embeddings(run, name) or compute_embeddings(run, name, work=work)
+        embeddings.save(output, embedded)
+    print(f"embeddings: {output}")
 
 
-def embed_images(
-    run: Path, directory: Path, output: Path, *, workers: int
-) -> tuple[embeddings.Vectors, dict[str, str]]:
+def embed_folder(
+    run: Run, directory: Path, output: Path, *, workers: int
+) -> tuple[Vectors, dict[str, str]]:
     """Embeds every image below a folder; work in progress lies in `<output>.partial`.
 
-    What `output` has of these images already is taken from there.
+    Images that `output` has already, by name and SHA-256, are not embedded again.
 
     Returns:
-      What `output` holds then, and why files have no vector, by file.
+      What `output` holds then, and the reason for each file that has no vector.
 
     Raises:
-      InputError: there is no image, or `output` is of something else.
+      InputError: there is no image, or `output` is of another network or of something else.
     """
     if output.resolve().is_relative_to(directory.resolve()):
         raise InputError(f"{output} lies in --images {directory}: put it elsewhere")
     source = sources.files_below(directory)
     if not source.paintings and not source.rejected:
         raise InputError(f"no image in {directory}")
-    embedder, origin = of_run(run)
-    origin |= {"images": str(directory.resolve())}
-    there = _there(output, origin)
-    partial = _begin(output, origin)
-    with files.claimed(partial):
-        embedded, rejected = _embed_new(source, embedder, there, partial, directory, workers)
+    origin = {**run.origin, "images": str(directory.resolve())}
+    known = _known_vectors(run, output, origin)
+    with _partial_folder(run, output) as work:
+        embedded, rejected = _embed_new(run.embedder, source, known, work, workers)
         _write_rejected(output, rejected)
-        if not embedded.paintings:
-            shutil.rmtree(partial)
-            raise InputError(f"no image in {directory} can be read, of {len(rejected)} files")
-        embeddings.save(output, dataclasses.replace(embedded, origin=origin))
-        shutil.rmtree(partial)
+        if embedded.paintings:
+            embeddings.save(output, dataclasses.replace(embedded, origin=origin))
+    if not embedded.paintings:
+        raise InputError(f"no image in {directory} can be read, of {len(rejected)} files")
     print(f"embeddings: {output}, {len(embedded.paintings)} paintings")
     return embedded, rejected
 
 
-# Vectors by the file and its SHA-256.
-_Known = dict[tuple[str, str], np.ndarray]
+def _kept_path(run: Run, name: str) -> Path:
+    return run.path / "embeddings" / f"{name}.npz"
 
 
-def _there(output: Path, origin: dict[str, Any]) -> _Known:
-    """What `output` has already of the images that `origin` names."""
+def _split_origin(run: Run, name: str) -> dict[str, Any]:
+    where = {"store": str(run.store.path.resolve()), "store_sha256": run.store.info["sha256"]}
+    return {**run.origin, **where, "split": name}
+
+
+@contextlib.contextmanager
+def _partial_folder(run: Run, output: Path):
+    """Claims the folder of work in progress; it is removed when the block ends well."""
+    partial = output.with_name(output.name + ".partial")
+    if (partial / "plan.json").exists():
+        run.check_same_network(str(partial), files.read_plan(partial))
+    files.begin_work(partial, {key: run.origin[key] for key in NETWORK})
+    with files.claimed(partial):
+        yield partial
+    shutil.rmtree(partial)
+
+
+def _embed_resumably(
+    embedder: Embedder, image_NxSxSxC: np.ndarray, path: Path, progress: Progress
+) -> np.ndarray:
+    """Appends the vectors that `path` lacks, a batch at a time; returns all."""
+    row_bytes, length = 4 * embedder.dim, embedder.batch_size
+    with open(path, "ab") as file:
+        done = file.tell() // row_bytes // length * length
+        file.truncate(done * row_bytes)
+        progress.advance(done)
+        for start in range(done, len(image_NxSxSxC), length):
+            image_BxSxSxC = image_NxSxSxC[start : start + length]
+            file.write(embedder.embed(image_BxSxSxC, progress.advance).tobytes())
+            file.flush()
+    return np.fromfile(path, np.float32).reshape(-1, embedder.dim)
+
+
+def _known_vectors(run: Run, output: Path, origin: dict[str, Any]) -> dict[FileVersion, np.ndarray]:
+    """The vectors that `output` has of the images that `origin` names."""
     if not output.exists():
         return {}
     found = embeddings.load(output)
-    _check_same_run(output, found.origin, origin)
+    run.check_same_network(str(output), found.origin)
     if "images" not in found.origin:
         raise InputError(f"{output} holds a split of a store: choose another --output")
     images = Path(found.origin["images"])
@@ -143,43 +166,41 @@ def _there(output: Path, origin: dict[str, Any]) -> _Known:
 
 
 def _embed_new(
-    source: sources.Source,
     embedder: Embedder,
-    there: _Known,
-    partial: Path,
-    directory: Path,
+    source: sources.Source,
+    known: dict[FileVersion, np.ndarray],
+    work: Path,
     workers: int,
-) -> tuple[embeddings.Vectors, dict[str, str]]:
-    """Embeds what is neither `there` nor in `partial`; returns all, and what is rejected."""
+) -> tuple[Vectors, dict[str, str]]:
+    """Embeds the files that neither `known` nor an interrupted call has; returns all of them."""
     row_bytes = 4 * embedder.dim
-    before = records.recover(partial, record_bytes=row_bytes)
-    known = there.keys() | {(fate["file"], fate["sha256"]) for fate in before if "sha256" in fate}
-    sha256 = _unchanged(source, directory, known)
+    before = records.recover(work, record_bytes=row_bytes)
+    versions = known.keys() | {(f["file"], f["sha256"]) for f in before if "sha256" in f}
+    sha256 = _unchanged(source, versions)
     left = [painting for painting in source.paintings if painting.file not in sha256]
     done = [catalog.Painting(fate["file"], "") for fate in before]
     fates = records.decode_all(
-        dataclasses.replace(source, paintings=done + left), partial,
+        dataclasses.replace(source, paintings=done + left), work,
         records.RecordFormat(embedder.image_size, embedder.embed, row_bytes, embedder.batch_size),
         workers=workers, label="embed",
     )  # fmt: skip
-    emb_RxD = np.fromfile(partial / records.RECORDS, np.float32).reshape(-1, embedder.dim)
+    emb_RxD = np.fromfile(work / records.RECORDS, np.float32).reshape(-1, embedder.dim)
     kept = [(fate["file"], fate["sha256"]) for fate in fates if "sha256" in fate]
-    vector = there | dict(zip(kept, emb_RxD, strict=True))
+    vector = known | dict(zip(kept, emb_RxD, strict=True))
     new = fates[len(before) :]
     sha256 |= {fate["file"]: fate["sha256"] for fate in new if "sha256" in fate}
     rejected = {fate["file"]: fate["reason"] for fate in new if "reason" in fate}
     paintings = [painting for painting in source.paintings if painting.file in sha256]
     digests = [sha256[painting.file] for painting in paintings]
     rows = [vector[p.file, digest] for p, digest in zip(paintings, digests, strict=True)]
-    emb_NxD = np.array(rows, np.float32)
-    return embeddings.Vectors(emb_NxD, paintings, {}, digests), rejected | dict(source.rejected)
+    embedded = Vectors(np.array(rows, np.float32), paintings, {}, digests)
+    return embedded, rejected | dict(source.rejected)
 
 
-def _unchanged(
-    source: sources.Source, directory: Path, known: Collection[tuple[str, str]]
-) -> dict[str, str]:
-    """The SHA-256 of the files whose contents are known, by file."""
-    names = {file for file, _ in known}
+def _unchanged(source: sources.Source, versions: Collection[FileVersion]) -> dict[str, str]:
+    """The SHA-256 of the files of which a version is known and on the disk, by file."""
+    assert source.directory is not None, "a listing of files"
+    names = {file for file, _ in versions}
     again = [painting.file for painting in source.paintings if painting.file in names]
     unchanged: dict[str, str] = {}
     if not again:
@@ -187,30 +208,11 @@ def _unchanged(
     with Progress("compare", total=len(again), unit="file") as progress:
         for file in again:
             with contextlib.suppress(OSError):  # Decoding it will say why.
-                digest = checksums.sha256(directory / file)
-                if (file, digest) in known:
+                digest = checksums.sha256(source.directory / file)
+                if (file, digest) in versions:
                     unchanged[file] = digest
             progress.advance(1)
     return unchanged
-
-
-def _begin(output: Path, origin: dict[str, Any]) -> Path:
-    """The folder of work in progress, which must not be that of another network."""
-    partial = output.with_name(output.name + ".partial")
-    if (partial / "plan.json").exists():
-        _check_same_run(partial, files.read_plan(partial), origin)
-    files.begin_work(partial, {name: origin[name] for name in ("step", "config_sha256")})
-    return partial
-
-
-def _check_same_run(path: Path, was: dict[str, Any], origin: dict[str, Any]) -> None:
-    if was.get("config_sha256") != origin["config_sha256"]:
-        raise InputError(f"{path} is of another run: delete it to embed anew")
-    if was.get("step") != origin["step"]:
-        raise InputError(
-            f"{path} is of step {was.get('step')} of the run, whose best step is {origin['step']}"
-            " now: delete it to embed anew"
-        )
 
 
 def _write_rejected(output: Path, rejected: dict[str, str]) -> None:
@@ -222,26 +224,15 @@ def _write_rejected(output: Path, rejected: dict[str, str]) -> None:
         print(f"  {len(rejected)} files rejected: see {table}")
 
 
-def of_run(run: Path) -> tuple[Embedder, dict[str, Any]]:
-    """Returns a run's best network, and which one that is."""
-    config = run_folder.read_config(run)
-    config_checks.check_keys(config)
-    size = run_folder.read_image_size(run)
-    config_checks.check(config, image_size=size)
-    start = untrained(config, image_size=size)
-    embedder, step = trained(run, start)
-    text = json.dumps(config.to_dict(), sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return embedder, {"run": str(run), "step": step, "config_sha256": digest}
+def of_run(path: Path) -> tuple[Embedder, dict[str, Any]]:
+    """Until every command takes a Run."""
+    run = load_run(path)
+    return run.embedder, run.origin
 
 
-def trained(run: Path, start: Embedder) -> tuple[Embedder, int]:
-    """Returns `start` with the weights of a run's best checkpoint, and that checkpoint's step.
-
-    Raises:
-      InputError: the run has no checkpoint.
-    """
-    checkpoints = checkpoint.Checkpoints(run)
-    params, stats, step = checkpoints.restore_network(start.params, start.stats)
-    checkpoints.close()
-    return dataclasses.replace(start, params=params, stats=stats), step
+def store_vectors(path: Path, embedder, origin, *, names=catalog.SPLITS, partial=None):
+    """Until every command takes a Run."""
+    run = load_run(path)
+    for name in names:
+        if len(run.store.splits[name]):
+            yield kept_embeddings(run, name) or compute_embeddings(run, name, work=partial)

@@ -1,4 +1,4 @@
-"""Embeddings on disk: a .npz with the vectors, whose they are, and the run they come from."""
+"""Embeddings on disk: a .npz with the vectors, the paintings, and the run they come from."""
 
 import dataclasses
 import json
@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.data.catalog import PAINTING_COLUMNS, Painting
 
-# What Vectors.origin says at least, beside where the paintings were.
+# The keys that Vectors.origin always has; others say where the paintings were.
 ORIGIN = ("run", "step", "config_sha256")
-# What files raise that are something else, or damaged.
+# What reading a file of another kind, or a damaged one, can raise.
 UNREADABLE = (
     AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError,
     tokenize.TokenError, zipfile.BadZipFile, zlib.error,
@@ -28,9 +29,9 @@ class Vectors:
 
     Attributes:
       emb_NxD: float32 embeddings.
-      paintings: what is known of each; the artist is "" where nobody says.
-      origin: the run, its step and config, and where the paintings were; as JSON.
-      sha256: of each painting's file; None where they have none of their own.
+      paintings: what the catalog knows of each; the artist is "" where it is unknown.
+      origin: the run, its step and config, and where the paintings were; can be stored as JSON.
+      sha256: of each painting's file; None where the paintings come from a store.
     """
 
     emb_NxD: np.ndarray
@@ -40,7 +41,7 @@ class Vectors:
 
 
 def save(path: Path, vectors: Vectors) -> None:
-    """Writes all attributes, a column for each of a painting's; or nothing."""
+    """Writes the whole file, with one array for each column of the paintings, or nothing."""
     columns = {
         name: np.array([getattr(painting, name) for painting in vectors.paintings], np.str_)
         for name in PAINTING_COLUMNS
@@ -48,16 +49,15 @@ def save(path: Path, vectors: Vectors) -> None:
     arrays = {"emb_NxD": vectors.emb_NxD, "origin": np.array(json.dumps(vectors.origin)), **columns}
     if vectors.sha256 is not None:
         arrays["sha256"] = np.array(vectors.sha256, np.str_)
-    temporary = path.with_name(path.name + ".tmp")
-    with zipfile.ZipFile(temporary, "w") as archive:  # np.savez takes no array called "file".
+    # np.savez accepts no array called "file".
+    with files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
-    temporary.replace(path)
 
 
 def read_origin(text: str) -> dict[str, Any]:
-    """Reads Vectors.origin from JSON; raises one of UNREADABLE where it does not say enough."""
+    """Parses Vectors.origin from JSON; raises one of UNREADABLE where a key is missing."""
     origin = dict(json.loads(text))
     places = ("images",) if "images" in origin else ("store", "split")
     _ = [origin[name] for name in (*ORIGIN, *places)]
@@ -65,9 +65,9 @@ def read_origin(text: str) -> dict[str, Any]:
 
 
 def load(path: Path) -> Vectors:
-    """Reads what `save` wrote; raises InputError where it is something else."""
+    """Reads what `save` wrote; raises InputError for any other file."""
     try:
-        # NumPy refuses pickles, which could hold programs.
+        # NumPy refuses pickles by default, which could run code.
         with open(path, "rb") as file, np.load(file) as table:
             columns = [table[name].tolist() for name in PAINTING_COLUMNS]
             paintings = [Painting(*values) for values in zip(*columns, strict=True)]
@@ -76,11 +76,11 @@ def load(path: Path) -> Vectors:
             vectors = Vectors(table["emb_NxD"], paintings, origin, sha256)
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"{path} cannot be read ({reason}): name one that can") from error
-    except UNREADABLE as error:  # NumPy's own words advise to load them.
-        raise InputError(f"{path} is no file of painterjax.embed: embed again") from error
+        raise InputError(f"{path} cannot be read ({reason}): choose another file") from error
+    except UNREADABLE as error:  # NumPy's own message advises to allow pickles.
+        raise InputError(f"{path} was not written by painterjax.embed: embed again") from error
     shape, count = vectors.emb_NxD.shape, len(vectors.paintings)
     is_table = len(shape) == 2 and shape[0] == count and shape[1] > 0
     if vectors.emb_NxD.dtype != np.float32 or not is_table:
-        raise InputError(f"{path} has {count} paintings and vectors {shape}: embed again")
+        raise InputError(f"{path} has {count} paintings but vectors of shape {shape}: embed again")
     return vectors

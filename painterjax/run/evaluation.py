@@ -1,7 +1,6 @@
-"""How a run fares on artists seen and never seen, and the file that keeps it."""
+"""How a run fares on artists seen and never seen in training, and the file that keeps it."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,124 +13,119 @@ from painterjax.data.store import Split, Store, verify
 from painterjax.metrics import breakdown, evaluator
 from painterjax.metrics.calibration import Calibration, calibrate
 from painterjax.metrics.pairs import Pairs, at_threshold, best_threshold
-from painterjax.model.embedder import untrained
-from painterjax.run import config_checks, embeddings, tensorboard
-from painterjax.run import embed as run_embed
+from painterjax.model.embedder import Embedder, untrained
+from painterjax.run import embeddings, tensorboard
 from painterjax.run import folder as run_folder
+from painterjax.run.embed import split_embeddings
+from painterjax.run.load import Run, load_run
 
 JUDGED = ("val", "test")
 FLOORS = ("untrained", "color_histogram")
 TRIPLETS = 10_000  # of vectors that come without a recipe
 
 
-def evaluate(run: Path, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
-    """Judges a run's best checkpoint, prints a table, and writes evaluation.json.
+def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
+    """Judges a run's best network, prints a table, and writes evaluation.json.
 
-    A split without two artists is left out, and the table says so. The test's embeddings are also
+    A split without two artists is left out, and a line says so. The test embeddings are also
     written for TensorBoard's projector.
 
     Returns:
-      `step`; `threshold` and `calibration`, found on validation; and by split each metric's
-      {value, low, high} beside the same of two floors, `color_histogram` and `untrained`, how the
-      threshold and the calibration fare, and figures by artist, style and century. Earlier figures
-      of other splits are kept where they are of the same step.
+      `step`; `threshold` and `calibration`, found on validation; and for each split every metric's
+      {value, low, high} beside the same of two floors, `color_histogram` and `untrained`; how the
+      threshold and the calibration do there; and figures by artist, style and century. Figures of
+      other splits are kept where they are of the same step.
 
     Raises:
-      InputError: there is no run, its store is another now, or no split can be judged.
+      InputError: the store has changed, or no split can be judged.
     """
-    config = run_folder.read_config(run)
-    config_checks.check_keys(config)
-    # Other splits could hold artists of whom training has seen paintings.
-    store = run_folder.open_store_of(run)
-    verify(store.path)
-    start = untrained(config, image_size=store.image_size)
-    best, step = run_embed.trained(run, start)
-
-    def embed_by(split: Split, progress: Progress) -> dict[str, np.ndarray]:
-        emb_NxD = best.embed(split.image_NxSxSxC, progress)
-        if split.name == "test":
-            tensorboard.write_projector(run, split, emb_NxD)
-        return {"trained": emb_NxD, "untrained": start.embed(split.image_NxSxSxC, progress)}
-
-    judged = _judge_splits(store, JUDGED, splits, embed_by, triplets=config.eval.triplets)
-    before = _read(run / "evaluation.json")
-    evaluation = {**(before if before.get("step") == step else {}), "step": step, **judged}
-    files.write_json(run / "evaluation.json", evaluation)
+    verify(run.store.path)
+    floor = untrained(run.config, image_size=run.store.image_size)
+    emb_by_split = {
+        name: split_embeddings(run, name).emb_NxD for name in JUDGED if len(run.store.splits[name])
+    }
+    judged = judge(run.store, emb_by_split, splits, run.config.eval.triplets, floor)
+    if "test" in judged:
+        tensorboard.write_projector(run.path, run.store.splits["test"], emb_by_split["test"])
+    before = run_folder.read_evaluation(run.path, step=run.step)
+    evaluation = {**before, "step": run.step, **judged}
+    files.write_json(run.path / "evaluation.json", evaluation)
     return evaluation
 
 
-def evaluate_vectors(
-    path: Path, store: Store, *, splits: tuple[str, ...] = JUDGED
-) -> dict[str, Any]:
+def evaluate_file(path: Path, store: Store, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     """Judges vectors of any origin as `evaluate` does a run; nothing is written."""
-    vector_by_split = _read_vectors(path, store, splits)
-
-    def embed_by(split: Split, progress: Progress) -> dict[str, np.ndarray]:
-        progress.advance(2 * len(split))
-        return {"trained": vector_by_split[split.name]}
-
-    known = tuple(name for name in JUDGED if name in vector_by_split)
-    return _judge_splits(store, known, splits, embed_by, triplets=TRIPLETS)
+    return judge(store, _read_vectors(path, store, splits), splits, TRIPLETS)
 
 
-def _judge_splits(
+def judge(
     store: Store,
-    names: tuple[str, ...],
+    emb_by_split: dict[str, np.ndarray],
     wanted: tuple[str, ...],
-    embed_by: Callable[[Split, Progress], dict[str, np.ndarray]],
-    *,
     triplets: int,
+    floor: Embedder | None = None,
 ) -> dict[str, Any]:
-    """Judges those of the splits `names` that are wanted; validation calibrates, wanted or not."""
-    judged: dict[str, Any] = {}
-    for split in (store.splits[name] for name in names):
-        try:
-            row_Tx3 = evaluator.fixed_triplets(split, count=triplets)
-        except InputError as error:
-            print(f"{split.name}: not judged, {error}")
-            continue
-        with Progress(f"evaluate {split.name}", total=2 * len(split), unit="painting") as bar:
-            emb_by_name = embed_by(split, bar)
-            bar.show(f"judge {split.name}")
-            emb_by_name["color_histogram"] = evaluator.color_histograms(split.image_NxSxSxC)
-            compared = evaluator.compare(emb_by_name.pop("trained"), split.artist_N)
-            figures = {
-                key: evaluator.judge(evaluator.compare(emb_NxD, split.artist_N), row_Tx3)
-                for key, emb_NxD in emb_by_name.items()
-            }
-        pairs = compared.pairs
-        if split.name == "val":
-            judged["threshold"] = best_threshold(pairs)
-            judged["calibration"] = dataclasses.asdict(calibrate(pairs))
-        if split.name in wanted:
-            judged[split.name] = {
-                **evaluator.judge(compared, row_Tx3),
-                **figures,
-                **_by_validation(pairs, judged),
-                "groups": breakdown.by_group(compared, split),
-            }
-            print(table(split, judged[split.name]))
-    if not set(judged) & set(wanted):
+    """Calibrates on validation, judges the wanted splits, and prints a table of each."""
+    row_Tx3_by_split = _fixed_triplets(store, emb_by_split, triplets)
+    compared = {
+        name: evaluator.compare(emb_by_split[name], store.splits[name].artist_N)
+        for name in row_Tx3_by_split
+    }
+    judged: dict[str, Any] = _calibrated(compared["val"].pairs) if "val" in compared else {}
+    for name in (name for name in compared if name in wanted):
+        row_Tx3 = row_Tx3_by_split[name]
+        judged[name] = {
+            **evaluator.judge(compared[name], row_Tx3),
+            **_floors(store.splits[name], row_Tx3, floor),
+            **_at_calibration(compared[name].pairs, judged),
+            "groups": breakdown.by_group(compared[name], store.splits[name]),
+        }
+        print(table(store.splits[name], judged[name]))
+    if not judged.keys() & set(wanted):
         raise InputError(f"{store.path} has nothing to judge in {' or '.join(wanted)}")
     return judged
 
 
-def _by_validation(pairs: Pairs, judged: dict[str, Any]) -> dict[str, Any]:
-    """How what was found on validation fares."""
-    if "calibration" not in judged:
-        return {}
-    calibration = Calibration(**judged["calibration"])
+def _fixed_triplets(
+    store: Store, emb_by_split: dict[str, np.ndarray], count: int
+) -> dict[str, np.ndarray]:
+    """The triplets of each split that can be judged; a line says why another cannot."""
+    found = {}
+    for name in (name for name in JUDGED if name in emb_by_split or not len(store.splits[name])):
+        try:
+            found[name] = evaluator.fixed_triplets(store.splits[name], count=count)
+        except InputError as error:
+            print(f"{name}: not judged, {error}")
+    return found
+
+
+def _calibrated(pairs: Pairs) -> dict[str, Any]:
+    """The threshold and the calibration of validation's pairs."""
+    calibration = dataclasses.asdict(calibrate(pairs))
+    return {"threshold": best_threshold(pairs), "calibration": calibration}
+
+
+def _floors(split: Split, row_Tx3: np.ndarray, untrained: Embedder | None) -> dict[str, Any]:
+    """Every metric of what a trained network must beat."""
+    emb_by_floor = {}
+    if untrained is not None:
+        with Progress(f"embed {split.name}, untrained", total=len(split), unit="painting") as bar:
+            emb_by_floor["untrained"] = untrained.embed(split.image_NxSxSxC, bar.advance)
+    emb_by_floor["color_histogram"] = evaluator.color_histograms(split.image_NxSxSxC)
     return {
-        "at_threshold": at_threshold(pairs, judged["threshold"]),
-        "calibration_error": calibration.error(pairs),
+        name: evaluator.judge(evaluator.compare(emb_NxD, split.artist_N), row_Tx3)
+        for name, emb_NxD in emb_by_floor.items()
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return files.read_json(path)
-    except (OSError, ValueError):  # Earlier figures are kept where there are any.
+def _at_calibration(pairs: Pairs, judged: dict[str, Any]) -> dict[str, Any]:
+    """How validation's threshold and calibration do on these pairs."""
+    if "calibration" not in judged:
         return {}
+    return {
+        "at_threshold": at_threshold(pairs, judged["threshold"]),
+        "calibration_error": Calibration(**judged["calibration"]).error(pairs),
+    }
 
 
 def _read_vectors(path: Path, store: Store, splits: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -184,27 +178,6 @@ def _vectors_by_file(
     return found
 
 
-def read_calibration(run: Path, *, step: int) -> Calibration | None:
-    """Returns what evaluation.json says of a step; None where another or none was judged."""
-    try:
-        evaluation = files.read_json(run / "evaluation.json")
-        calibration = {key: float(value) for key, value in evaluation["calibration"].items()}
-        return Calibration(**calibration) if evaluation["step"] == step else None
-    except (AttributeError, OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def needed_calibration(run: Path, *, step: int) -> Calibration:
-    """Returns what evaluation.json says of a step; raises InputError where it says nothing."""
-    calibration = read_calibration(run, step=step)
-    if calibration is None:
-        raise InputError(
-            f"{run} was not calibrated: python -m painterjax.evaluate --run {run}, on a store with"
-            " two paintings by each of two artists in its validation"
-        )
-    return calibration
-
-
 def table(split: Split, figures: dict[str, Any]) -> str:
     """Returns a split's figures as lines of text, one column per embedding."""
     seen = "seen" if split.name == "val" else "never seen"
@@ -234,3 +207,13 @@ def _with_interval(figure: dict[str, Any]) -> str:
     if figure["low"] is None:
         return f"{figure['value']:.3f}"
     return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+
+
+def read_calibration(path: Path, *, step: int) -> Calibration | None:
+    """Until every command takes a Run."""
+    return load_run(path).calibration
+
+
+def needed_calibration(path: Path, *, step: int) -> Calibration:
+    """Until every command takes a Run."""
+    return load_run(path).needed_calibration()

@@ -2,10 +2,8 @@
 
 import dataclasses
 import functools
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.export
@@ -20,13 +18,11 @@ from painterjax.metrics.calibration import Calibration
 from painterjax.model.build import PureDict, embed_step
 from painterjax.model.embedder import Embedder, untrained
 from painterjax.run import config_checks
-from painterjax.run import embed as run_embed
-from painterjax.run import folder as run_folder
-from painterjax.run.evaluation import read_calibration
+from painterjax.run.load import Run
 
 FORMAT_VERSION = 1
 PLATFORMS = ("cpu", "cuda")
-STABLEHLO, WEIGHTS, PAPER = "embedder.stablehlo", "weights.safetensors", "embedder.json"
+STABLEHLO, WEIGHTS, MANIFEST = "embedder.stablehlo", "weights.safetensors", "embedder.json"
 LOADING = {
     STABLEHLO: [
         "import jax, jax.export",
@@ -39,32 +35,30 @@ LOADING = {
 }
 
 
-def export(run: Path, output: Path) -> None:
+def export(run: Run, output: Path) -> None:
     """Writes a run's best network to a new folder; work in progress lies in `<output>.partial`."""
-    embedder, origin = run_embed.of_run(run)
-    serialized = stablehlo(embedder)
-    calibration = read_calibration(run, step=origin["step"])
-    paper = {
+    serialized = stablehlo(run.embedder)
+    manifest = {
         "format_version": FORMAT_VERSION,
-        **origin,
-        "image_size": embedder.image_size,
+        **run.origin,
+        "image_size": run.embedder.image_size,
         "embedding_dim": serialized.out_avals[0].shape[1],
-        "calibration": calibration and dataclasses.asdict(calibration),
+        "calibration": run.calibration and dataclasses.asdict(run.calibration),
         "platforms": PLATFORMS,
         "jax": jax.__version__,
         "loading": LOADING,
-        "config": run_folder.read_config(run).to_dict(),
+        "config": run.config.to_dict(),
     }
     partial = output.with_name(output.name + ".partial")
-    files.begin_work(partial, origin)
+    files.begin_work(partial, run.origin)
     with files.claimed(partial):
         folder = partial / "whole"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         (folder / STABLEHLO).write_bytes(serialized.serialize())
-        weights = jax.device_get(_by_name(embedder))
+        weights = jax.device_get(_arrays_by_name(run.embedder))
         (folder / WEIGHTS).write_bytes(safetensors.numpy.save(weights))
-        files.write_json(folder / PAPER, paper)
+        files.write_json(folder / MANIFEST, manifest)
         folder.rename(output)
     shutil.rmtree(partial)
 
@@ -72,7 +66,7 @@ def export(run: Path, output: Path) -> None:
 def stablehlo(embedder: Embedder) -> jax.export.Exported:
     """Lowers an embedder with its weights: uint8 N x S x S x 3 to float32 N x D, for any N >= 1.
 
-    Compiler options do not travel with it, and the caller's compiler rounds as it likes.
+    Compiler options are not part of the result, so that embeddings can differ in rounding.
     """
     network = functools.partial(
         embed_step, embedder.params, embedder.stats, network=embedder.network
@@ -84,27 +78,29 @@ def stablehlo(embedder: Embedder) -> jax.export.Exported:
 
 
 def load(folder: Path) -> tuple[Embedder, Calibration | None]:
-    """Returns the network of an exported folder, built from its weights, and the calibration.
+    """Builds the network of an exported folder from its weights; returns it and the calibration.
 
     Raises:
-      InputError: the folder's files are of another version, damaged, or contradict each other.
+      InputError: the files are of another version, damaged, or do not fit together.
     """
     try:
-        paper: dict[str, Any] = json.loads((folder / PAPER).read_text())
-        if paper["format_version"] != FORMAT_VERSION:
-            found = f"has format version {paper['format_version']}, expected {FORMAT_VERSION}"
+        manifest = files.read_json(folder / MANIFEST)
+        if manifest["format_version"] != FORMAT_VERSION:
+            found = f"has format version {manifest['format_version']}, expected {FORMAT_VERSION}"
             raise InputError(f"{folder} {found}: export again")
-        config = as_config(paper["config"])
+        config = as_config(manifest["config"])
         weights = safetensors.numpy.load_file(folder / WEIGHTS)
-        calibration = paper["calibration"] and Calibration(**paper["calibration"])
-        size = int(paper["image_size"])
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, safetensors.SafetensorError) as e:
-        raise InputError(f"{folder} is no whole export ({e!r}): export again") from e
+        calibration = manifest["calibration"] and Calibration(**manifest["calibration"])
+        size = int(manifest["image_size"])
+    except InputError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as e:
+        raise InputError(f"{folder} is not a whole export ({e!r}): export again") from e
     config_checks.check_keys(config)
     start = untrained(config, image_size=size)
-    shapes = {name: array.shape for name, array in _by_name(start).items()}
+    shapes = {name: array.shape for name, array in _arrays_by_name(start).items()}
     if shapes != {name: array.shape for name, array in weights.items()}:
-        raise InputError(f"{folder}/{WEIGHTS} does not fit the config in {PAPER}: export again")
+        raise InputError(f"{folder}/{WEIGHTS} does not fit the config in {MANIFEST}: export again")
     network = _network(start)
     paths, structure = jax.tree.flatten_with_path(network)
     arrays = [jax.device_put(weights[_name(path)]) for path, _ in paths]
@@ -115,8 +111,8 @@ def _network(embedder: Embedder) -> PureDict:
     return {"params": embedder.params, "stats": embedder.stats}
 
 
-def _by_name(embedder: Embedder) -> dict[str, jax.Array]:
-    """An embedder's arrays as params.blocks.0.convs.0.kernel and so on."""
+def _arrays_by_name(embedder: Embedder) -> dict[str, jax.Array]:
+    """An embedder's arrays by names such as params.blocks.0.convs.0.kernel."""
     paths = jax.tree.leaves_with_path(_network(embedder))
     return {_name(path): array for path, array in paths}
 

@@ -1,8 +1,10 @@
 """The papers of a run folder: which config, store and machine a run was begun with."""
 
+import contextlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,23 @@ def check_folder(run: Path) -> None:
             f"{run} holds {min(others)} and is no run: choose another --workdir, or bring back the"
             " run's config.json"
         )
+
+
+@contextlib.contextmanager
+def claimed(run: Path) -> Iterator[None]:
+    """Keeps a run folder, made where it is missing, from other processes; leaves none empty.
+
+    Raises:
+      InputError: another process works in the folder.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    try:
+        with files.claimed(run):
+            yield
+    finally:
+        if [path.name for path in run.iterdir()] == ["lock"]:
+            (run / "lock").unlink()
+            run.rmdir()
 
 
 def begin(run: Path, config: Config, dataset: dict[str, Any]) -> None:
@@ -107,6 +126,15 @@ def read_image_size(run: Path) -> int:
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise InputError(f"{run}/dataset.json is damaged (image_size is {size!r}): train again")
     return size
+
+
+def read_evaluation(run: Path, *, step: int) -> dict[str, Any]:
+    """Returns evaluation.json; empty where it is missing, damaged, or of another step."""
+    try:
+        evaluation = files.read_json(run / "evaluation.json")
+    except (OSError, ValueError):
+        return {}
+    return evaluation if evaluation.get("step") == step else {}
 
 
 def environment() -> dict[str, Any]:

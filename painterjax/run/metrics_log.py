@@ -52,10 +52,8 @@ class MetricsLog:
         start = self._proto.SessionLog(status=self._proto.SessionLog.START)
         self._write_event(step=last_step + 1, session_log=start)
 
-    def __enter__(self) -> "MetricsLog":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Closes both files."""
         try:
             self._file.close()
         finally:  # On a full disk both raise.

@@ -59,7 +59,7 @@ def measure(config: Config, split: Split, *, profile: str | None = None) -> Figu
     config = copy.deepcopy(config)
     config.num_epochs = 1_000_000  # The stream of batches must not end.
     print("benchmark: compiling", file=sys.stderr)
-    training = trainer.training(config, split)
+    training = trainer.build(config, split)
     with contextlib.closing(training.batches), full_memory_explained():
         first = next(training.batches)
         compile_s, cached_compile_s, compiled = _compile(training, first)
@@ -203,7 +203,7 @@ def _time_checkpoint(training: trainer.Training, state: TrainState) -> float:
             for step in (1, 2, 3):
                 checkpoints.wait()
                 started_s = time.perf_counter()
-                checkpoints.save(state, training.batches, step=step, roc_auc=None, window=[])
+                checkpoints.save(state, step=step, roc_auc=None, window=[])
                 times_ms.append(_passed_ms(started_s))
     return float(np.median(times_ms))
 

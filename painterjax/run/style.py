@@ -1,4 +1,4 @@
-"""What painterjax.load returns: a trained style that embeds images in other programs."""
+"""What painterjax.load returns: a trained network that embeds images in other programs."""
 
 import dataclasses
 import itertools
@@ -13,19 +13,18 @@ from painterjax.common.errors import InputError
 from painterjax.data import images
 from painterjax.metrics.calibration import Calibration
 from painterjax.model.embedder import Embedder
-from painterjax.run import embed as run_embed
 from painterjax.run import exported
-from painterjax.run.evaluation import read_calibration
+from painterjax.run.load import load_run
 
 Painting = str | Path | Image.Image | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class StyleEmbedder:
-    """A trained network, and what its distances mean.
+    """A trained network, and the probabilities that its distances stand for.
 
     Attributes:
-      path: the run, or the folder that export wrote.
+      path: the run, or the folder that painterjax.export wrote.
       embedder: the network.
       calibration: from distances to probabilities; None where the run was not evaluated.
     """
@@ -40,36 +39,39 @@ class StyleEmbedder:
         return self.embedder.image_size
 
     def embed(self, paintings: Iterable[Painting] | np.ndarray) -> np.ndarray:
-        """Embeds paintings by their Euclidean style: float32 N x D.
+        """Embeds paintings: float32 N x D; similar styles have a small Euclidean distance.
 
         Args:
           paintings: paths, PIL images, or uint8 arrays H x W x 3, each of any size, which are
-            cropped and resized as prepare does it; or one uint8 array N x S x S x 3 of what is
-            ready.
+            cropped and resized as `prepare` does it; or one uint8 array N x S x S x 3 of images
+            that are cropped and resized already.
 
         Raises:
-          InputError: there is none, or one is missing, no image, or of another type or shape.
+          InputError: there is no painting, or one is missing, not an image, or of a wrong type or
+            shape.
         """
         if isinstance(paintings, np.ndarray):
             return self.embedder.embed(self._checked(paintings))
         if isinstance(paintings, str | Path | Image.Image) or not isinstance(paintings, Iterable):
-            raise InputError(f"embed takes several paintings, as [{paintings}]")
-        left, parts = iter(paintings), []
-        while chunk := list(itertools.islice(left, self.embedder.batch_size)):
+            raise InputError(f"embed takes a list of paintings: pass [{paintings}]")
+        remaining, parts = iter(paintings), []
+        while chunk := list(itertools.islice(remaining, self.embedder.batch_size)):
             image_BxSxSxC = np.stack([_decode(painting, self.image_size) for painting in chunk])
             parts.append(self.embedder.embed(image_BxSxSxC))
         if not parts:
-            raise InputError("there is no painting to embed")
+            raise InputError("no painting to embed: pass at least one")
         return np.concatenate(parts)
 
     def probability(self, distance: npt.ArrayLike) -> np.ndarray:
-        """Maps Euclidean distances to probabilities of one artist, if one and two are as likely.
+        """Maps Euclidean distances to probabilities that two paintings are by one artist.
+
+        One artist and two artists are assumed to be equally likely beforehand.
 
         Raises:
           InputError: the run was not evaluated.
         """
         if self.calibration is None:
-            raise InputError(f"{self.path} has no calibration: evaluate the run, and export again")
+            raise InputError(f"{self.path} has no calibration: evaluate the run (and export again)")
         return self.calibration.probability(distance)
 
     def _checked(self, image_NxSxSxC: np.ndarray) -> np.ndarray:
@@ -78,16 +80,16 @@ class StyleEmbedder:
             found = f"{image_NxSxSxC.dtype} {image_NxSxSxC.shape}"
             raise InputError(f"images are {found}, expected uint8 (N, {side}, {side}, 3)")
         if not len(image_NxSxSxC):
-            raise InputError("there is no painting to embed")
+            raise InputError("no painting to embed: pass at least one")
         return image_NxSxSxC
 
 
 def load(path: Path) -> StyleEmbedder:
-    """Loads a run's best network, or what painterjax.export wrote."""
-    if (path / exported.PAPER).exists():
+    """Loads the best network of a run, or one that painterjax.export wrote."""
+    if (path / exported.MANIFEST).exists():
         return StyleEmbedder(path, *exported.load(path))
-    embedder, origin = run_embed.of_run(path)
-    return StyleEmbedder(path, embedder, read_calibration(path, step=origin["step"]))
+    run = load_run(path)
+    return StyleEmbedder(path, run.embedder, run.calibration)
 
 
 def _decode(painting: Painting, size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Scores of pairs of paintings, as Kaggle's Painter by Numbers asks for them."""
+"""Scores of pairs of paintings for Kaggle's Painter by Numbers."""
 
 import collections
 import csv
@@ -10,23 +10,48 @@ from pathlib import Path
 
 import numpy as np
 
+from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress
 from painterjax.data import catalog, sources
 from painterjax.metrics.calibration import Calibration
-from painterjax.run import embeddings
+from painterjax.run.embed import embed_folder
+from painterjax.run.embeddings import Vectors
+from painterjax.run.load import Run
 
 COLUMNS = ("index", "image1", "image2")
-BLOCK = 4096  # Pairs compared at once; what bounds the memory.
-QUOTED = re.compile('[",\r\n]')  # What stands in quotes in CSV.
-UNKNOWN = 0.5  # The probability of a pair that cannot be compared.
+BLOCK = 4096  # pairs compared at once, which bounds the memory
+NEEDS_QUOTES = re.compile('[",\r\n]')  # in CSV
+UNKNOWN = 0.5  # the score of a pair with a missing image
+
+
+def submit(run: Run, pairs: Path, directory: Path, output: Path, *, workers: int) -> None:
+    """Embeds the images of a folder into OUTPUT.npz, and writes the score of each pair to `output`.
+
+    Raises:
+      InputError: the run has no calibration, the table is malformed, or the images do not fit it.
+    """
+    calibration = run.needed_calibration()
+    names = image_names(pairs)
+    check_images(names, directory)
+    embedded_path = output.with_name(output.name + ".npz")
+    embedded, rejected = embed_folder(run, directory, embedded_path, workers=workers)
+    reasons = {Path(file).name: reason for file, reason in rejected.items()}
+    missing = {
+        name: reasons.get(name, "no such file")
+        for name in sorted(names - {Path(painting.file).name for painting in embedded.paintings})
+    }
+    if len(missing) == len(names):
+        raise InputError(f"no image of {pairs} can be read: see {embedded_path}.rejected.csv")
+    write_scores(pairs, output, embedded, calibration)
+    write_missing(output, missing)
 
 
 def image_names(pairs: Path) -> set[str]:
-    """Reads a table of pairs whole; returns the images that it names.
+    """Returns the images that a table of pairs names, after a check of the whole table.
 
     Raises:
-      InputError: it is no such table, or has no pair.
+      InputError: the table is malformed or has no pair.
     """
     names: set[str] = set()
     with Progress("read", total=pairs.stat().st_size, unit="byte") as progress:
@@ -34,39 +59,58 @@ def image_names(pairs: Path) -> set[str]:
             names.update(first, second)
             progress.advance(read)
     if not names:
-        raise InputError(f"{pairs} has a header but no pairs")
+        raise InputError(f"{pairs} has a header but no pairs: add some")
     return names
 
 
-def write_scores(
-    pairs: Path, output: Path, embedded: embeddings.Vectors, calibration: Calibration
-) -> None:
-    """Writes the score of each pair, in their order; or nothing, where the table is none."""
+def check_images(names: set[str], directory: Path) -> None:
+    """Raises InputError if a folder has none of the images, or two with the same name."""
+    paintings = sources.files_below(directory).paintings
+    count_by_name = collections.Counter(Path(painting.file).name for painting in paintings)
+    if not names & count_by_name.keys():
+        raise InputError(
+            f"{directory} has none of the {len(names)} images of --pairs, such as {min(names)}:"
+            " give their folder as --images"
+        )
+    ambiguous = sorted(name for name in names if count_by_name[name] > 1)
+    if ambiguous:
+        raise InputError(
+            f"--images {directory} has more than one file for {len(ambiguous)} names of --pairs,"
+            f" such as {ambiguous[0]}: rename the others"
+        )
+
+
+def write_scores(pairs: Path, output: Path, embedded: Vectors, calibration: Calibration) -> None:
+    """Writes the score of each pair, in the order of the pairs; nothing if the table is bad."""
     row_by_name = {Path(p.file).name: row for row, p in enumerate(embedded.paintings)}
-    temporary = output.with_name(output.name + ".tmp")
-    try:
-        with (
-            open(temporary, "w", encoding="utf-8", newline="\n") as file,
-            Progress("submit", total=pairs.stat().st_size, unit="byte") as progress,
-        ):
-            file.write("index,sameArtist\n")
-            for index, first, second, read in _blocks(pairs):
-                first_P, second_P = (
-                    np.array([row_by_name.get(name, -1) for name in names])
-                    for names in (first, second)
-                )
-                score_P = _scores(embedded.emb_NxD, first_P, second_P, calibration)
-                file.write(_lines(index, score_P))
-                progress.advance(read)
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        files.replacing(output) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="\n") as file,
+        Progress("submit", total=pairs.stat().st_size, unit="byte") as progress,
+    ):
+        file.write("index,sameArtist\n")
+        for index, first, second, read in _blocks(pairs):
+            first_P, second_P = (
+                np.array([row_by_name.get(name, -1) for name in names]) for names in (first, second)
+            )
+            score_P = _scores(embedded.emb_NxD, first_P, second_P, calibration)
+            file.write(_csv_lines(index, score_P))
+            progress.advance(read)
 
 
-def _lines(index: list[str], score_P: np.ndarray) -> str:
-    """The scores as CSV, in half the time of its writer where no index needs quotes."""
+def write_missing(output: Path, missing: dict[str, str]) -> None:
+    """Writes the missing images and the reasons to OUTPUT.missing.csv, if there are any."""
+    path = output.with_name(output.name + ".missing.csv")
+    path.unlink(missing_ok=True)
+    if missing:
+        files.write_text(path, catalog.csv_text([("image", "reason"), *missing.items()]))
+        print(f"  {len(missing)} images are missing, their pairs get {UNKNOWN}: see {path}")
+
+
+def _csv_lines(index: list[str], score_P: np.ndarray) -> str:
+    """The scores as CSV; without quotes this takes half the time of the csv module."""
     rows = zip(index, score_P.tolist(), strict=True)
-    if QUOTED.search("".join(index)):
+    if NEEDS_QUOTES.search("".join(index)):
         return catalog.csv_text((i, f"{score:.6f}") for i, score in rows)
     return "".join(f"{i},{score:.6f}\n" for i, score in rows)
 
@@ -81,7 +125,7 @@ def _scores(
 
 
 def _blocks(pairs: Path) -> Iterator[tuple[list[str], list[str], list[str], int]]:
-    """Yields blocks of a table: the columns index, image1 and image2, and the bytes read."""
+    """Yields blocks of the table: the columns index, image1 and image2, and the bytes read."""
     try:
         with (
             open(pairs, "rb") as raw,
@@ -91,16 +135,16 @@ def _blocks(pairs: Path) -> Iterator[tuple[list[str], list[str], list[str], int]
             header = next(reader, [])
             if any(header.count(name) != 1 for name in COLUMNS):
                 raise InputError(
-                    f"{pairs} has the columns {header}, needs {', '.join(COLUMNS)}, each once"
+                    f"{pairs} has the columns {header}, must have each of {', '.join(COLUMNS)} once"
                 )
             places = [header.index(name) for name in COLUMNS]
             read = 0
             while lines := list(itertools.islice(reader, BLOCK)):
-                lines = [line for line in lines if line]  # Blank ones, as at the end.
+                lines = [line for line in lines if line]  # Blank lines, as at the end.
                 if any(len(line) != len(header) for line in lines):
                     raise InputError(
-                        f"{pairs}, up to line {reader.line_num}: a line has not"
-                        f" {len(header)} values: mend it"
+                        f"{pairs}, at or before line {reader.line_num}: a line has not the"
+                        f" {len(header)} values of the header: correct it"
                     )
                 index, first, second = ([line[place] for line in lines] for place in places)
                 at = raw.tell()
@@ -108,29 +152,3 @@ def _blocks(pairs: Path) -> Iterator[tuple[list[str], list[str], list[str], int]
                 read = at
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {pairs}: {error}") from error
-
-
-def check_images(names: set[str], directory: Path) -> None:
-    """Raises InputError where a folder has none of the images, or two of one's name."""
-    files = [painting.file for painting in sources.files_below(directory).paintings]
-    count_by_name = collections.Counter(Path(file).name for file in files)
-    if not names & count_by_name.keys():
-        raise InputError(
-            f"{directory} has none of the {len(names)} images of --pairs, as {min(names)}:"
-            " --images is to be their folder"
-        )
-    twice = sorted(name for name in names if count_by_name[name] > 1)
-    if twice:
-        raise InputError(
-            f"{len(twice)} names of --pairs could mean either of two images below {directory},"
-            f" as {twice[0]}: rename one"
-        )
-
-
-def write_missing(output: Path, missing: dict[str, str]) -> None:
-    table = output.with_name(output.name + ".missing.csv")
-    table.unlink(missing_ok=True)
-    if missing:
-        text = catalog.csv_text([("image", "reason"), *missing.items()])
-        table.write_text(text, encoding="utf-8", newline="\n")
-        print(f"  {len(missing)} images are missing, their pairs have {UNKNOWN}: see {table}")

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grain
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from painterjax.common.config import Config
@@ -19,7 +20,7 @@ from painterjax.common.errors import InputError
 from painterjax.common.memory import full_memory_explained
 from painterjax.data import pipeline
 from painterjax.data.store import Split
-from painterjax.distributed import compilation, processes, sharding
+from painterjax.distributed import compilation, sharding
 from painterjax.losses import objectives
 from painterjax.losses.objectives import Proxies, Scalars
 from painterjax.model.augment import Augmentation
@@ -34,7 +35,7 @@ class Training:
 
     Attributes:
       mesh: the devices that share a batch.
-      step: the jitted train_steps.
+      step: train_steps, jitted, or compiled.
       state: what training starts from.
       key: of the augmentation.
       image_NxSxSxC: all training images, on every device; None where each batch brings its own.
@@ -45,7 +46,7 @@ class Training:
     """
 
     mesh: Mesh
-    step: Callable[..., tuple[TrainState, Scalars]]
+    step: Any
     state: TrainState
     key: jax.Array
     image_NxSxSxC: jax.Array | None
@@ -60,7 +61,7 @@ class Training:
         """Takes `count` steps: the last state and the scalars of each; `state` is donated."""
         return self.step(*self.arguments(state, batch, count))
 
-    def arguments(self, state: TrainState, batch: pipeline.Batch, count: int) -> tuple[Any, ...]:
+    def arguments(self, state: TrainState, batch: Mapping[str, Any], count: int) -> tuple[Any, ...]:
         """Returns what `step` takes."""
         image = batch["image"] if self.image_NxSxSxC is None else self.image_NxSxSxC
         # A plain int would take a third of a millisecond to hand over.
@@ -74,7 +75,9 @@ class Training:
         Yields, as soon as the device has its orders: the steps taken, the state behind them, the
         scalars of each, and for how many seconds there was no batch.
         """
-        for dispatch in range(self.plan.dispatch_after(after), self.plan.num_dispatches):
+        first = self.plan.dispatch_after(after)
+        self.batches.set_state({"next_index": first})
+        for dispatch in range(first, self.plan.num_dispatches):
             steps = self.plan.steps(dispatch)
             asked_s = time.perf_counter()
             batch = next(self.batches)
@@ -95,8 +98,16 @@ def objective(config: Config, name: str) -> objectives.Objective:
 
 
 @full_memory_explained()
-def training(config: Config, split: Split) -> Training:
-    """Assembles what trains a config on a split; nothing has run yet but the initialization."""
+def build(config: Config, split: Split, *, resident: bool | None = None) -> Training:
+    """Builds what trains a config on a split; nothing has run yet but the initialization.
+
+    Args:
+      config: the recipe.
+      split: the training paintings.
+      resident: whether the images live on the devices; None decides by this process's memory.
+    """
+    if resident is None:
+        resident = pipeline.keep_on_device(config.data.residency, split)
     goal = objective(config, config.loss.name)
     plan = _plan(config, steps_per_epoch=goal.steps_per_epoch(len(split), config.batch_size))
     learning_rate = schedule(config, plan)
@@ -117,11 +128,9 @@ def training(config: Config, split: Split) -> Training:
     state = TrainState(
         params, proxies, stats, optimizer.init((params, proxies)), jnp.zeros((), jnp.int32)
     )
+    if jax.process_count() > 1:  # Processors of other kinds may round in other ways.
+        state = multihost_utils.broadcast_one_to_all(state)
     key = jax.random.key(config.seed)
-    # The writer's memory decides; another that has less says so itself.
-    with processes.together():
-        resident = pipeline.keep_on_device(config.data.residency, split)
-    resident = processes.share(resident)
     source = pipeline.BatchSource(
         split, goal.sample, config.batch_size, config.seed, resident, plan, mesh
     )
@@ -142,6 +151,13 @@ def training(config: Config, split: Split) -> Training:
         plan=plan,
         images_per_step=config.batch_size * goal.tuple_size,
     )
+
+
+@full_memory_explained()
+def compiled(training: Training) -> Training:
+    """Returns a training whose step is compiled before the first batch is there."""
+    lowered = training.step.lower(*training.arguments(training.state, training.source.shapes(), 1))
+    return dataclasses.replace(training, step=lowered.compile())
 
 
 def _plan(config: Config, *, steps_per_epoch: int) -> pipeline.Plan:

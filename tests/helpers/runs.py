@@ -27,10 +27,10 @@ def records(run: Path) -> list[dict[str, Any]]:
 def last_state(run: Path) -> tuple[dict[str, np.ndarray], Any]:
     """All arrays of a run's last state by name, and the position of its data."""
     config = run_folder.read_config(run)
-    training = trainer.training(config, store.open_store(config.data.store).splits["train"])
+    training = trainer.build(config, store.open_store(config.data.store).splits["train"])
     checkpoints = Checkpoints(run)
-    state, _ = checkpoints.restore(training.state, training.batches)
-    position = training.batches.get_state()
+    state, _ = checkpoints.restore(training.state)
+    position = training.plan.dispatch_after(int(state.step))
     checkpoints.close()
     training.batches.close()
     leaves = jax.tree_util.tree_leaves_with_path(state)

@@ -60,7 +60,7 @@ def take(split: store.Split, config: Config) -> dict[str, np.ndarray]:
     """Rows, artists, losses, and the first step's gradients; which images this process read."""
     dtype, images = config.model.dtype, watched(split.image_NxSxSxC)
     with jax.enable_x64(dtype == "float64"):
-        training = trainer.training(config, dataclasses.replace(split, image_NxSxSxC=images))
+        training = trainer.build(config, dataclasses.replace(split, image_NxSxSxC=images))
         # Fresh networks are float32.
         state = jax.tree.map(lambda x: x.astype(dtype) if x.ndim else x, training.state)
         taken: dict[str, list[Any]] = {"row": [], "artist": [], "loss": []}
@@ -95,4 +95,4 @@ if __name__ == "__main__":
         processes.join()
     cases = all_cases(store.open_store(sys.argv[1]).splits["train"])
     np.savez(Path(sys.argv[2]), **cases)  # pyright: ignore[reportArgumentType]
-    processes.part()
+    processes.wait_for_all()

@@ -17,6 +17,10 @@ from painterjax.losses import tuples as tuple_losses
 
 SEEDS = range(4)
 MARGIN, SCALE = 0.3, 8.0
+# Of a loss of `_batch`. Squared distances are right to 42 R^2 / 2^24 = 3.4e-5, so distances, all
+# above 0.8, to 2e-5, and differences of two to 4e-5. Cosines of 5 numbers are right to 16 / 2^24,
+# and to 8e-6 when scaled by 8.
+ATOL = 1e-4
 
 
 def _batch(seed: int, *, count: int = 12, dim: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -116,8 +120,8 @@ def test_a_loss_is_that_of_plain_loops(name, seed):
     emb_NxD, artist_N = _batch(seed)
     expected = LOOPS[name](emb_NxD, artist_N)
     assert expected > 0
-    assert abs(expected - MARGIN) > 1e-3
-    np.testing.assert_allclose(_loss(name)(emb_NxD, artist_N)["loss"], expected, rtol=1e-5)
+    assert abs(expected - MARGIN) > 10 * ATOL
+    assert _loss(name)(emb_NxD, artist_N)["loss"] == pytest.approx(expected, abs=ATOL)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -131,16 +135,19 @@ def test_accuracy_and_active_fraction_count_triplets(seed):
 
 @pytest.mark.parametrize("name", ["batch_all", "semi_hard"])
 def test_more_triplets_than_an_int32_counts(name):
-    """Of 3.1 thousand million a third are active, those of the two artists 0.1 apart."""
+    """Of 3.1 thousand million a third are active, those of the two artists 0.1 apart.
+
+    Adding 1,600 again and again to a float32 loses 4 %: beyond 2^31 it is rounded to 6 x 256.
+    """
     emb_NxD = np.array([[0], [0.1], [1]], np.float32).repeat(800, axis=0)
     artist_N = np.arange(3).repeat(800)
     goal = objectives.build(
         name=name, margin=MARGIN, distance="euclidean", scale=SCALE, paintings_per_artist=800
     )
     scalars = jax.jit(goal.scalars)(emb_NxD.reshape(3, 800, 1), artist_N.reshape(3, 800), {})
-    assert scalars["loss"] == pytest.approx(MARGIN - 0.1, rel=0.01)
-    assert scalars["active_fraction"] == pytest.approx(1 / 3)
-    assert scalars["accuracy"] == pytest.approx(1)
+    assert scalars["loss"] == pytest.approx(MARGIN - 0.1, rel=0.05)
+    assert scalars["active_fraction"] == pytest.approx(1 / 3, rel=0.05)
+    assert scalars["accuracy"] == pytest.approx(1, rel=0.05)
 
 
 def test_single_paintings_by_each_artist_log_no_accuracy():
@@ -164,7 +171,7 @@ def test_the_cosine_classifier_is_a_loop_over_artists(seed):
         logits = [SCALE * (cosine[a, i] - MARGIN * (i == artist)) for i in range(4)]
         values.append(np.log(np.exp(logits).sum()) - logits[artist])
     ours = _loss("cosine_classifier")(emb_NxD, artist_N, jnp.asarray(proxy_AxD))
-    np.testing.assert_allclose(ours["loss"], np.mean(values), rtol=1e-5)
+    assert ours["loss"] == pytest.approx(np.mean(values), abs=ATOL)
     assert ours["artist_accuracy"] == pytest.approx((cosine.argmax(axis=1) == artist_N).mean())
 
 
@@ -224,8 +231,9 @@ def test_losses_and_gradients_are_pytorch_metric_learning_s(name, torch):
 
     value, grad_NxD = jax.value_and_grad(ours)(jnp.asarray(emb_NxD))
     assert float(theirs) > 0
-    np.testing.assert_allclose(value, float(theirs), rtol=1e-5)
-    np.testing.assert_allclose(grad_NxD, emb.grad.numpy(), rtol=1e-3, atol=1e-6)
+    assert value == pytest.approx(float(theirs), abs=2 * ATOL)  # Both are float32.
+    # A gradient is divided by distances above 0.8 that are right to 2e-5.
+    np.testing.assert_allclose(grad_NxD, emb.grad.numpy(), rtol=1e-3, atol=ATOL)
 
 
 @pytest.mark.parametrize("name", objectives.BATCH_LOSSES)
@@ -276,29 +284,50 @@ def test_memory_grows_with_the_square_of_the_batch(name):
     assert temporary_bytes(512) < 5 * temporary_bytes(256)
 
 
-def test_pairwise_distances_of_near_duplicates_far_from_the_origin():
-    emb_NxD = np.random.default_rng(0).normal(size=(4, 16)).astype(np.float32) + 100
-    emb_NxD[1] = emb_NxD[0] + 1e-2
-    expected_NxN = np.linalg.norm(emb_NxD[:, None].astype(float) - emb_NxD[None], axis=2)
-    ours_NxN = batch_losses.pairwise_euclidean(jnp.asarray(emb_NxD))
-    np.testing.assert_allclose(ours_NxN, expected_NxN, rtol=1e-3)
-
-
-def test_pairwise_distances_are_as_right_as_they_say_at_the_reference_s_scale():
-    """2,048 numbers at a length of 32; half of the rows are a known share of it from another."""
+def _rows(dim: int) -> np.ndarray:
+    """Rows around 0, some near each other; TF32 and bfloat16 round all their numbers down."""
     rng = np.random.default_rng(0)
-    row_NxD, step_NxD = rng.normal(size=(2, 120, 2048))
-    row_NxD *= 32 / np.linalg.norm(row_NxD, axis=1, keepdims=True)
-    share_N = np.repeat([1e-4, 1 / 700, 1e-2], 40)
-    step_NxD *= (32 * share_N / np.linalg.norm(step_NxD, axis=1))[:, None]
-    emb_NxD = np.concatenate([row_NxD, row_NxD + step_NxD]).astype(np.float32)
-    longest = np.linalg.norm(emb_NxD - emb_NxD.mean(axis=0), axis=1).max()
-    expected_N = np.linalg.norm(emb_NxD[:120].astype(float) - emb_NxD[120:], axis=1)
-    ours_N = np.diagonal(batch_losses.pairwise_euclidean(jnp.asarray(emb_NxD)), 120).astype(float)
-    assert np.abs(ours_N**2 - expected_N**2).max() < longest**2 / 2**19
-    np.testing.assert_allclose(ours_N[80:], expected_N[80:], rtol=0.01)
-    assert (ours_N[40:] > 0).all()
-    assert (ours_N[:40] == 0).any()  # So the floor is worth saying.
+    sign_NxD = rng.choice([-1, 1], (8, dim))
+    parts = []
+    for flipped in (0, 0, 1, dim // 16, dim // 2):
+        part_NxD = sign_NxD * (1 + rng.uniform(0.4, 0.49, sign_NxD.shape) / 2**10)
+        part_NxD[:, :flipped] *= -1
+        parts += [part_NxD, -part_NxD]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _share_of_the_bound(emb_NxD: np.ndarray) -> float:
+    """The largest error of a squared distance, as a share of the bound in the docstring."""
+    true_NxD = emb_NxD.astype(float)
+    expected_NxN = np.square(true_NxD[:, None] - true_NxD[None]).sum(axis=2)
+    ours_NxN = np.asarray(batch_losses.pairwise_euclidean(jnp.asarray(emb_NxD)), float) ** 2
+    longest = np.linalg.norm(true_NxD - true_NxD.mean(axis=0, keepdims=True), axis=1).max()
+    bound = (4 * emb_NxD.shape[1] + 22) * longest**2 / 2**24
+    return np.abs(ours_NxN - expected_NxN).max() / bound
+
+
+@pytest.mark.parametrize("dim", [3, 64, 2048])
+def test_errors_of_pairwise_distances_are_within_their_bound(dim):
+    assert _share_of_the_bound(_rows(dim)) <= 1
+
+
+@pytest.mark.parametrize("fraction_bits", [10, 7], ids=["TF32", "bfloat16"])
+@pytest.mark.parametrize("dim", [3, 64, 2048])
+def test_a_product_in_low_precision_would_exceed_the_bound(dim, fraction_bits, monkeypatch):
+    product = jnp.matmul
+
+    def rounded(*factors: jax.Array, precision: str) -> jax.Array:
+        assert precision == "highest"
+        return product(*(jax.lax.reduce_precision(x, 8, fraction_bits) for x in factors))
+
+    monkeypatch.setattr(jnp, "matmul", rounded)
+    assert _share_of_the_bound(_rows(dim)) > 1
+
+
+def test_errors_of_pairwise_distances_do_not_grow_with_a_common_offset():
+    emb_NxD = np.random.default_rng(0).normal(size=(4, 16)) + 100
+    emb_NxD[1] = emb_NxD[0] + 1e-2
+    assert _share_of_the_bound(emb_NxD.astype(np.float32)) <= 1
 
 
 def test_masked_mean_of_nothing_is_zero():

@@ -43,6 +43,7 @@ def test_retrieval_is_that_of_plain_loops(seed):
     lonely_N = (count_A == 1)[artist_N]
     assert lonely_N.any()
     for key, value_N in figures.items():
+        # Figures are rounded to float32 at the end, to 1 / 2^24 of themselves.
         np.testing.assert_allclose(value_N, expected[key], rtol=1e-6, err_msg=key)
         assert np.isnan(value_N[lonely_N]).all()
     assert 0.05 < np.nanmean(figures["map_at_r"]) < 0.6

@@ -39,6 +39,7 @@ def test_interval_holds_the_value_and_narrows_with_more_artists():
         assert low < value < high
         widths.append(high - low)
     # The standard error of a mean of 2000 artists: sqrt((1 + 1 / 4) / 2000), 1.96 to each side.
+    # By 500 draws the width has a standard error of 4 %, by the 2000 artists of 2 %.
     assert widths[1] == pytest.approx(2 * 1.96 * (1.25 / 2000) ** 0.5, rel=0.1)
     assert widths[0] > 5 * widths[1]
 

@@ -12,6 +12,10 @@ from flax import nnx
 from painterjax.model.build import split_network
 from painterjax.model.network import StyleNet
 
+# Rounding changes a sum of K terms by about sqrt(K) / 2^24 of it. The layers have 28,000 terms in
+# all, which makes 1e-5; and ten times that, as the layers behind may magnify it.
+RTOL = 1e-4
+
 
 def _network(
     *, image_size: int, dtype: Any = jnp.float32, seed: int = 0, head: str = "dense"
@@ -70,11 +74,11 @@ def test_embeddings_and_statistics_are_pytorch_s(image_size, branches, torch):
         their_emb_NxD = torch.cat([theirs(part) for part in parts]).numpy()
     emb_NxD, new_stats = _apply(network, params, stats, image_NxSxSxC, branches=branches)
     assert _relative_error(their_emb_NxD[0], their_emb_NxD[1]) > 0.05
-    assert _relative_error(emb_NxD, their_emb_NxD) < 1e-4
+    assert _relative_error(emb_NxD, their_emb_NxD) < RTOL
     their_state = theirs.state_dict()
     for name, array in pytorch_reference.from_painterjax(params, new_stats).items():
         if "running" in name:
-            assert _relative_error(array, their_state[name]) < 1e-4, name
+            assert _relative_error(array, their_state[name]) < RTOL, name
 
 
 def test_initial_weights_have_pytorch_s_spread(torch):
@@ -100,9 +104,10 @@ def test_bfloat16_computes_near_float32_and_keeps_its_state_in_float32():
     low_emb_NxD, new_low_stats = _apply(low, low_params, low_stats, image_NxSxSxC, branches=1)
     leaves = jax.tree.leaves((low_params, new_low_stats, low_emb_NxD))
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
-    assert 1e-4 < _relative_error(low_emb_NxD, emb_NxD) < 0.1
+    # 15 layers, in which numbers are rounded to 1 / 512 of themselves: 0.01, and ten times that.
+    assert RTOL < _relative_error(low_emb_NxD, emb_NxD) < 0.1
     for ours, expected in zip(*map(jax.tree.leaves, (new_low_stats, new_stats)), strict=True):
-        assert _relative_error(ours, expected) < 0.05
+        assert _relative_error(ours, expected) < 0.1
 
 
 def test_weights_depend_on_the_seed_alone():
@@ -121,11 +126,11 @@ def test_branches_are_normalized_apart():
     together_NxD, stats_together = _apply(network, params, stats, image_NxSxSxC, branches=2)
     first_NxD, between = _apply(network, params, stats, image_NxSxSxC[:3], branches=1)
     second_NxD, stats_apart = _apply(network, params, between, image_NxSxSxC[3:], branches=1)
-    assert _relative_error(together_NxD, np.concatenate([first_NxD, second_NxD])) < 1e-5
+    assert _relative_error(together_NxD, np.concatenate([first_NxD, second_NxD])) < RTOL
     for ours, theirs in zip(*map(jax.tree.leaves, (stats_together, stats_apart)), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+        assert _relative_error(ours, theirs) < RTOL
     whole_NxD, _ = _apply(network, params, stats, image_NxSxSxC, branches=1)
-    assert _relative_error(whole_NxD, together_NxD) > 1e-3
+    assert _relative_error(whole_NxD, together_NxD) > 10 * RTOL
 
 
 def test_statistics_are_numpy_s_and_embeddings_have_length_one():
@@ -140,6 +145,8 @@ def test_statistics_are_numpy_s_and_embeddings_have_length_one():
     expected_NxD = feature_NxF @ linear["kernel"] + linear["bias"]
     expected_NxD /= np.linalg.norm(expected_NxD, axis=1, keepdims=True)
     ours_NxD = network.head([jnp.asarray(block) for block in blocks])
+    # Sums of 992 terms, of a whole of 26, to 992 / 2^24 of their absolute values, 13: 3e-5. And the
+    # EPSILON of the variances, some 0.3: 2e-5.
     np.testing.assert_allclose(ours_NxD, expected_NxD, rtol=1e-3, atol=1e-4)
 
 
@@ -147,4 +154,5 @@ def test_statistics_are_numpy_s_and_embeddings_have_length_one():
 def test_statistics_take_images_of_any_size(size):
     network, params, stats = split_network(_network(image_size=32, head="statistics"))
     emb_NxD, _ = _apply(network, params, stats, _images(count=3, size=size), branches=None)
+    # A sum of 2,048 squares is right to 2,048 / 2^24 = 1.2e-4.
     np.testing.assert_allclose(np.linalg.norm(emb_NxD, axis=1), np.ones(3), rtol=1e-3)

@@ -1,4 +1,4 @@
-"""The report of a tiny run: one page that opens anywhere, with everything it promises."""
+"""The report of a tiny run: one page that opens offline, its sections, tables and plots."""
 
 import collections
 import json
@@ -16,12 +16,12 @@ from painterjax.common.errors import InputError
 from painterjax.data import store
 from painterjax.pages import html, plots
 from painterjax.pages import report as pages_report
+from painterjax.run.load import load_run
 from tests.helpers import tiny
 
 HEADINGS = (
-    "Figures", "Training", "Paintings per artist", "What it was trained on", "Artists never seen",
-    "The hardest mistakes", "Pairs of paintings", "Artists, styles", "What hangs nearest",
-    "Artists most often", "A map",
+    "Metrics", "Training", "Paintings per artist", "Training triplets", "Test triplets",
+    "Worst mistakes", "Pairs", "Artists, styles", "Nearest", "Artists most often", "Map",
 )  # fmt: skip
 PICTURES = ("trained_on", "triplets", "mistakes", "neighbors")
 
@@ -63,29 +63,29 @@ def test_the_page_is_whole_and_loads_nothing(page):
     assert not re.search(r"@import|url\((?!#)", page)
 
 
-def test_its_figures_are_the_evaluation_s(page, run):
+def test_its_metrics_are_those_of_the_evaluation(page, run):
     test = json.loads((run / "evaluation.json").read_text())["test"]
     names = {"roc_auc": "ROC AUC of triplets", "recall_at_5": "recall@5"}
     for metric, name in names.items():
         assert f"<td>{name}</td><td>{test[metric]['value']:.3f}<" in page
-    assert "No intervals: there are two artists." in page
-    assert f"a balanced accuracy of {test['at_threshold']['balanced_accuracy']:.3f}" in page
+    assert "There are no intervals" in page  # of two artists
+    assert f"balanced accuracy of {test['at_threshold']['balanced_accuracy']:.3f}" in page
     for artist in test["groups"]["artist"]:
         assert f"<td>{artist['name']}</td><td>{artist['paintings']}</td>" in page
 
 
 def test_an_interval_is_in_small_print():
-    figures = {"pair_roc_auc": {"value": 0.75, "low": 0.5, "high": 1.0}}
-    table = html.figures_table({**figures, "untrained": figures, "color_histogram": figures})
+    judged = {"pair_roc_auc": {"value": 0.75, "low": 0.5, "high": 1.0}}
+    table = html.metrics_table({**judged, "untrained": judged, "color_histogram": judged})
     assert "<td>0.750 <small>[0.50, 1.00]</small></td>" in table
-    assert "In brackets 95 % intervals" in table
+    assert "95 % intervals" in table
 
 
-def test_a_triplet_is_right_where_the_same_artist_s_is_nearer():
+def test_a_triplet_is_correct_if_the_same_artist_s_painting_is_nearer():
     emb_NxD = np.array([[0.0], [1.0], [3.0]])
-    right, wrong = html.triplets(np.array([[0, 1, 2], [0, 2, 1]]), emb_NxD)
-    assert [shown.caption for shown in right] == ["right", "1.000", "3.000"]
-    assert [shown.kind for shown in right] == ["", "same", "other"]
+    correct, wrong = html.triplet_tiles(np.array([[0, 1, 2], [0, 2, 1]]), emb_NxD)
+    assert [tile.caption for tile in correct] == ["correct", "1.000", "3.000"]
+    assert [tile.kind for tile in correct] == ["", "same", "other"]
     assert wrong[0].caption == "wrong"
 
 
@@ -100,21 +100,20 @@ def test_the_most_confused_are_those_of_a_plain_search(split):
     (first, second), count = min(counts.items(), key=lambda item: (-item[1], item[0]))
     assert count > 1
     cells = f"<tr><td>{first}</td><td>{second}</td><td>{100 * count / 6:.0f} %</td><td>6</td></tr>"
-    rows = html.confused_table(emb_NxD, split).splitlines()
-    assert rows[2] == cells
+    assert html.confused_table(emb_NxD, split).splitlines()[2] == cells
     apart_NxD = np.repeat(10 * np.eye(6), 6, axis=0).astype(np.float32)
-    assert html.confused_table(apart_NxD, split).startswith("<p>No artist has two paintings")
+    assert "<table>" not in html.confused_table(apart_NxD, split)
 
 
-def test_between_the_best_and_the_worst_artists_stands_that_others_are_left_out():
+def test_an_ellipsis_stands_between_the_best_and_the_worst_artists():
     artists = [{"name": f"{i:02}", "paintings": 2, "map_at_r": 1 - i / 20} for i in range(11)]
-    table = html.groups({"artist": artists, "style": []})
+    table = html.groups_tables({"artist": artists, "style": []})
     names = re.findall(r"<tr><td>(.*?)</td>", table)
     assert names == ["00", "01", "02", "03", "04", "…", "06", "07", "08", "09", "10"]
-    assert "…" not in html.groups({"artist": artists[:10], "style": []})
+    assert "…" not in html.groups_tables({"artist": artists[:10], "style": []})
 
 
-def test_no_name_on_the_map_hides_another():
+def test_no_name_on_the_map_overlaps_another():
     place_Nx2 = np.repeat(np.random.default_rng(0).normal(size=(5, 2)), 4, axis=0)
     names = [f"artist {'x' * (i % 20)}" for i in range(20)]
     figure = plots.scatter(place_Nx2, np.zeros((20, 8, 8, 3), np.uint8), np.arange(20), names)
@@ -122,10 +121,10 @@ def test_no_name_on_the_map_hides_another():
     patches = [text.get_bbox_patch() for text in figure.axes[0].texts]
     boxes = [patch.get_window_extent() for patch in patches if patch is not None]
     assert len(boxes) == 20
-    assert [box.count_overlaps(boxes) for box in boxes] == [1] * 20  # Itself.
+    assert [box.count_overlaps(boxes) for box in boxes] == [1] * 20  # itself
 
 
-def test_the_plots_are_pictures_as_well(page, run):
+def test_the_plots_are_written_as_png_files(page, run):
     names = {path.stem for path in (run / "report").glob("*.png")}
     split_plots = {"artists_train", "artists_test"}
     assert names == {*pages_report.CURVES, *pages_report.PAIR_PLOTS, *split_plots, *PICTURES, "map"}
@@ -137,24 +136,24 @@ def test_the_plots_are_pictures_as_well(page, run):
 def test_the_same_run_makes_the_same_page(page, run):
     report.main(["--run", str(run)])
     assert (run / "report.html").read_text(encoding="utf-8") == page
+    assert not list(run.rglob("*.tmp"))
 
 
-def test_a_run_without_its_figures_is_refused(run, tmp_path):
-    with pytest.raises(InputError, match="no run at"):
+def test_a_run_that_was_not_evaluated_on_test_is_refused(run, tmp_path):
+    with pytest.raises(InputError, match=f"no run at {tmp_path}"):
         report.main(["--run", str(tmp_path)])
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    figures = json.loads((copy / "evaluation.json").read_text())
-    (copy / "evaluation.json").write_text(json.dumps({**figures, "step": 1}))
-    with pytest.raises(InputError, match=r"no figures of artists never seen \(they are of step 1"):
-        report.main(["--run", str(copy)])
-    (copy / "evaluation.json").unlink()
-    with pytest.raises(InputError, match=r"no figures .*: python -m painterjax\.evaluate --run"):
-        report.main(["--run", str(copy)])
+    evaluation = json.loads((copy / "evaluation.json").read_text())
+    for other in ({**evaluation, "step": 1}, {**evaluation, "test": {}}, {}):
+        (copy / "evaluation.json").write_text(json.dumps(other))
+        with pytest.raises(InputError, match=r"python -m painterjax\.evaluate --run"):
+            report.main(["--run", str(copy)])
 
 
-def test_a_run_whose_test_has_one_artist_is_not_told_to_judge_it(tmp_path):
+def test_a_run_whose_test_has_one_artist_is_not_told_to_evaluate_it(run, tmp_path):
     prepare.main([*tiny.STORE, "--output", str(tmp_path / "store"), "--artists", "5"])
-    opened = store.open_store(tmp_path / "store")
-    with pytest.raises(InputError, match=r"two artists.* in test; prepare more paintings"):
-        pages_report._read_evaluation(tmp_path, 1, opened.splits["test"])
+    opened = load_run(run)
+    vars(opened)["store"] = store.open_store(tmp_path / "store")  # as if it were cached
+    with pytest.raises(InputError, match=r"two artists.*--test-fraction"):
+        pages_report.write_report(opened)

@@ -1,4 +1,4 @@
-"""The web page under abuse: nothing leaks, sticks or gets out, whatever clients send."""
+"""The web server under abuse: no leaks, no leftovers and no way out, whatever clients send."""
 
 import contextlib
 import os
@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from painterjax.data import images
 from painterjax.pages import app, gallery
-from tests.helpers import corpus
+from painterjax.run.load import load_run
+from tests.helpers import corpus, server
 
 CLIENTS, SECONDS = 64, 2.5
+TIMEOUT_S = 60  # of a connection, on a busy machine
 PATHS = (
     "/../explore.py", "/%2e%2e/explore.py", "/..%2fexplore.py", "/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
     "//etc/passwd", "/pictures/../../etc/passwd", "/pictures/x/..%2f..%2fetc%2fpasswd.jpg",
@@ -30,14 +33,9 @@ TYPES = ("text/plain", "application/json", "multipart/form-data; boundary=x", "i
 @contextlib.contextmanager
 def serving(run: Path) -> Iterator[int]:
     """Serves a run's page; yields the port."""
-    web_app = app.application(gallery.open_run(run), host="127.0.0.1")
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = app.server(web_app)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield listening.getsockname()[1]
-        server.should_exit = True
-        thread.join()
+    opened = gallery.open_gallery(load_run(run))
+    with server.serving(app.application(opened, host="127.0.0.1")) as port:
+        yield port
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +45,8 @@ def port(run) -> Iterator[int]:
 
 
 def _send(port: int, data: bytes) -> bytes:
-    """What the server answers until it closes, or nothing where it breaks off."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    """The server's answer until it closes the connection; may be empty."""
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as connection:
         answer = b""
         try:
             connection.sendall(data)
@@ -99,23 +97,23 @@ def test_an_upload_is_what_its_bytes_are_whatever_its_type_says(port, kind):
     ],
 )  # fmt: skip
 def test_what_is_no_request_harms_nobody(port, data):
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as connection:
         try:
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(2**16)
         except TimeoutError:
             raise
-        except OSError:  # It has broken off: no longer connected, or reset.
+        except OSError:  # The server has closed or reset the connection.
             answer = b""
     assert answer == b"" or _status(answer) in range(200, 500)
     assert _status(_send(port, _request("GET /api/run"))) == 200
 
 
 def _held() -> tuple[int, int]:
-    """Threads and open files, but for those of two pools, which start when first needed.
+    """Threads and open files, without the threads of two pools that start them when needed.
 
-    AnyIO's are 40 at most, the page's app.THREADS.
+    AnyIO's pool has at most 40, the page's app.THREADS.
     """
     names = [thread.name for thread in threading.enumerate()]
     threads = sum(not name.startswith(("AnyIO", "explore")) for name in names)
@@ -127,9 +125,9 @@ def _resident_bytes() -> int:
 
 
 def _abuse(port: int, until: float, client: int) -> list[int]:
-    """One client: good questions, malformed images, and uploads that are broken off."""
+    """One client: good requests, malformed images, and uploads that it interrupts."""
     rng, whole, statuses = np.random.default_rng(client), corpus.pictures(), []
-    while time.monotonic() < until:
+    while time.monotonic() < until or len(statuses) < 2:
         kind = rng.integers(4)
         if kind == 0:
             data = _request(f"GET /api/painting/{rng.integers(80)}")
@@ -139,7 +137,7 @@ def _abuse(port: int, until: float, client: int) -> list[int]:
             _, image = corpus.mutated(whole, seed=client, index=int(rng.integers(1000)))
             data = _request("POST /api/query", image)
         else:
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as connection:
                 connection.sendall(_request("POST /api/query", whole["png"])[:-100])
             continue
         statuses.append(_status(_send(port, data)))
@@ -147,15 +145,15 @@ def _abuse(port: int, until: float, client: int) -> list[int]:
 
 
 def abuse(port: int, *, seconds: float) -> dict[str, float]:
-    """Lets CLIENTS at the server; returns how many answers there were, and what was left behind."""
-    _abuse(port, time.monotonic() + 0.5, 0)  # Warms up.
+    """Starts CLIENTS; returns the number of answers, and the threads and files left behind."""
+    _abuse(port, time.monotonic() + 0.5, 0)  # warms up
     before, resident = _held(), _resident_bytes()
     with ThreadPoolExecutor(CLIENTS) as clients:
         until = time.monotonic() + seconds
         answers = list(clients.map(lambda c: _abuse(port, until, c), range(CLIENTS)))
     statuses = [status for some in answers for status in some]
     assert set(statuses) <= {200, 404, 415, 422}, set(statuses)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + TIMEOUT_S
     while max(np.subtract(_held(), before)) > 0 and time.monotonic() < deadline:
         time.sleep(0.05)
     threads, files = np.subtract(_held(), before).tolist()
@@ -166,7 +164,7 @@ def abuse(port: int, *, seconds: float) -> dict[str, float]:
 def test_sixty_four_abusive_clients_leave_nothing_behind(port):
     left = abuse(port, seconds=SECONDS)
     assert left["answers"] > CLIENTS
-    assert left["threads"] <= 0
-    assert left["files"] <= 0
-    assert left["grown_bytes"] < 300e6
+    assert max(left["threads"], left["files"]) <= 0
+    # The allocator may keep the memory of one decoded image of the largest size.
+    assert left["grown_bytes"] < 3 * images.MAX_PIXELS
     assert _status(_send(port, _request("GET /api/run"))) == 200

@@ -23,11 +23,9 @@ from painterjax import evaluate, prepare, train
 from painterjax.common import checksums, files, signals
 from painterjax.common.errors import InputError
 from painterjax.data import store, synthetic
-from painterjax.model.embedder import untrained
-from painterjax.run import embed as run_embed
-from painterjax.run import folder as run_folder
 from painterjax.run import metrics_log
-from painterjax.run.checkpoint import Checkpoints
+from painterjax.run.checkpoint import Checkpoints, find_whole
+from painterjax.run.load import load_run
 from painterjax.training import trainer, validation
 from tests.helpers import tiny
 from tests.helpers.runs import assert_same, records
@@ -57,6 +55,7 @@ def before_step(step: int, act: Callable[[], object]) -> Iterator[None]:
 # ---- Kills and signals.
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("run")  # What it compiled is on disk then.
 def test_killed_at_random_it_ends_as_if_undisturbed(tiny_store, tmp_path):
     """`python -m benchmarks.kills` in small: SIGKILL and SIGTERM at random moments."""
@@ -69,9 +68,13 @@ def test_killed_at_random_it_ends_as_if_undisturbed(tiny_store, tmp_path):
 
 @pytest.fixture
 def told_once() -> Iterator[None]:
-    """Lets a test's process be told to stop, and forgets it."""
+    """Handles signals as a command does, and forgets them."""
+    handlers = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    signals.handle()
     yield
-    signals._Asked.number = None
+    signals._State.number = 0
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def _tell(number: int) -> Callable[[], None]:
@@ -100,14 +103,14 @@ def test_told_to_stop_it_saves_where_it_is_and_goes_on_to_the_same_bits(
     path = tmp_path / "run"
     with before_step(25, _tell(signal.SIGTERM)):
         _stops(argv, path, signal.SIGTERM, step=25)
-    judge = validation.Validation.judge
+    judge = validation.Validator.judge
 
-    def interrupted(self, state):
+    def interrupted(self, state, on_batch):
         _tell(signal.SIGINT)()
-        return judge(self, state)
+        return judge(self, state, on_batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation.Validation, "judge", interrupted)
+        patch.setattr(validation.Validator, "judge", interrupted)
         _stops(argv, path, signal.SIGINT, step=36)
     assert not [record for record in records(path) if record["split"] == "val"]
     with before_step(72, _tell(signal.SIGTERM)):
@@ -121,7 +124,7 @@ def test_told_to_stop_it_saves_where_it_is_and_goes_on_to_the_same_bits(
 
 
 def _stops(argv: list[str], run: Path, number: int, *, step: int) -> None:
-    signals._Asked.number = None
+    signals._State.number = 0
     began_s = time.monotonic()
     with pytest.raises(signals.Stopped) as stopped:
         train.main(argv)
@@ -129,7 +132,7 @@ def _stops(argv: list[str], run: Path, number: int, *, step: int) -> None:
     assert stopped.value.number == number
     with contextlib.closing(Checkpoints(run)) as checkpoints:
         assert checkpoints.latest_step == step
-    signals._Asked.number = None
+    signals._State.number = 0
 
 
 # Commands that are busy for a minute: in Python, where they may not be stopped; in C; and where
@@ -138,7 +141,7 @@ BUSY = """
 import gc, hashlib, sys, time
 from painterjax.common import cli, signals
 def held(argv):
-    with signals.held():
+    with signals.deferred():
         print("busy", flush=True)
         end_s = time.monotonic() + 60
         while time.monotonic() < end_s:
@@ -473,9 +476,7 @@ def test_a_damaged_best_checkpoint_is_not_judged(run, tmp_path, capsys):
     with contextlib.closing(Checkpoints(run)) as checkpoints:
         best = checkpoints.best_step
     _flip(_arrays(copy / "checkpoints" / str(best)))
-    config = run_folder.read_config(copy)
-    start = untrained(config, image_size=32)
-    assert run_embed.trained(copy, start)[1] != best
+    assert load_run(copy).step != best
     assert f"checkpoints/{best} is damaged" in capsys.readouterr().err
 
 
@@ -501,8 +502,7 @@ def test_checkpoints_of_an_earlier_version_have_no_checksums_and_are_taken(run, 
         path.unlink()
     kept = set((copy / "checkpoints").iterdir())
     for said in ("no checkpoint has checksums", ""):
-        with contextlib.closing(Checkpoints(copy, clean=True)) as checkpoints:
-            assert checkpoints.latest_step == 72
+        assert max(find_whole(copy, clean=True)) == 72
         assert said in capsys.readouterr().err
     assert set((copy / "checkpoints").iterdir()) == kept
 
@@ -561,12 +561,12 @@ def test_event_files_sort_in_the_order_of_their_starts(run, tmp_path, monkeypatc
 
     for now_s in (2e9, 1e9, 1e9):
         monkeypatch.setattr(time, "time", lambda now_s=now_s: now_s)
-        with metrics_log.MetricsLog(tmp_path, last_step=0):
-            pass
+        metrics_log.MetricsLog(tmp_path, last_step=0).close()
     names = sorted(path.name for path in tmp_path.glob("events.*"))
     assert [name.split(".")[3] for name in names] == ["2000000000", "2000000001", "2000000002"]
 
 
+@pytest.mark.slow
 def test_a_long_training_keeps_its_memory(argv):
     """`python -m benchmarks.memory` in small, within this process."""
     resident = []
@@ -633,8 +633,7 @@ def test_a_removal_that_was_cut_short_is_no_damage(run, tmp_path, capsys):
     dropped = (copy / "checkpoints" / "66").rename(copy / "checkpoints" / "66.dropped")
     (dropped / "_CHECKPOINT_METADATA").unlink()
     for clean in (False, True):
-        with contextlib.closing(Checkpoints(copy, clean=clean)) as checkpoints:
-            assert checkpoints.latest_step == 72
+        assert max(find_whole(copy, clean=clean)) == 72
         assert "damaged" not in capsys.readouterr().err
         assert dropped.exists() != clean
 
@@ -643,14 +642,14 @@ def test_a_file_that_an_older_checkpoint_lacks_is_damage(run, tmp_path, capsys):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     older = copy / "checkpoints" / "66"
-    for name in ("network/_sharding", "data/commit_success.txt", checksums.NAME):
+    for name in ("network/_sharding", "training/commit_success.txt", checksums.NAME):
         aside = (older / name).rename(tmp_path / "aside")
         with contextlib.closing(Checkpoints(copy)) as checkpoints:
             assert checkpoints.latest_step == 72
         assert f"66 is damaged ({name} is missing): another" in capsys.readouterr().err
         aside.rename(older / name)
     (older / "network" / "_sharding").unlink()
-    Checkpoints(copy, clean=True).close()
+    find_whole(copy, clean=True)
     assert older.with_name("66.damaged").exists()
 
 

@@ -15,6 +15,8 @@ from PIL import Image
 from benchmarks import experiments, learning
 from painterjax.data import store, synthetic
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SMALL = [
     "--config.batch_size=8",
@@ -146,4 +148,4 @@ def test_an_experiment_is_a_line_of_json(compared):
     assert (line["config"]["num_epochs"], line["config"]["batch_size"]) == (2, 8)
     judged = json.loads((compared / "runs" / "short" / "evaluation.json").read_text())["test"]
     for key, value in line["artists_never_seen"].items():
-        assert value == pytest.approx(judged[key]["value"], abs=1e-4)
+        assert value == pytest.approx(judged[key]["value"], abs=1e-4)  # It has four decimals.

@@ -9,6 +9,8 @@ import pytest
 
 from tests.helpers import tiny
 
+pytestmark = pytest.mark.slow
+
 # An audit hook sees what Python asks of the system, and cannot be taken away.
 FORBIDDING = """
 import sys
@@ -28,6 +30,7 @@ from painterjax import (
     benchmark, embed, evaluate, export, prepare, report, search, submit, train
 )
 from painterjax.pages import app, gallery
+from painterjax.run.load import load_run
 from starlette.testclient import TestClient
 from tests.helpers import tiny
 if __name__ == "__main__":
@@ -45,7 +48,7 @@ if __name__ == "__main__":
     words = ["--pairs", "pairs.csv", "--images", str(first.parent), "--workers", "1"]
     submit.main([*run, *words, "--output", "submission.csv"])
     # All of explore but the socket that it listens at.
-    web_app = app.application(gallery.open_run(path), host="127.0.0.1")
+    web_app = app.application(gallery.open_gallery(load_run(path)), host="127.0.0.1")
     asked = TestClient(web_app, base_url="http://127.0.0.1")
     assert asked.post("/api/query", content=first.read_bytes()).json()["nearest"]
     benchmark.main([*tiny.TINY, "--config.data.store=store"])

@@ -1,4 +1,4 @@
-// What all parts of the page say of elements and paintings.
+// Helpers for elements and for the names of paintings.
 
 export const byId = (id) => document.getElementById(id);
 

@@ -1,4 +1,4 @@
-// The page of a run: asks the server, and shows what it says. No library, no build step.
+// The page of a run: sends requests to the server and shows its answers. No library, no build step.
 
 import { byId, element, nameOf } from "./elements.js";
 import { drawMap, listenToMap, mark } from "./map.js";
@@ -6,10 +6,11 @@ import { drawMap, listenToMap, mark } from "./map.js";
 const answer = byId("answer");
 const filters = byId("filters");
 
-let about = { upload_bytes: Infinity };
-let asked = null; // What the answer is about: {id} of a painting, or {file} that was uploaded.
-let latest = null; // Stops the question before, whose answer nobody waits for any more.
-const sides = { first: null, second: null }; // The pair, each as `asked`.
+let run = { upload_bytes: Infinity };
+// The picture that the answer is about: {id} of a painting or the uploaded {file}, and as shown.
+let chosen = null;
+let pending = null; // The AbortController of the latest request for an answer.
+const sides = { first: null, second: null }; // The pictures to compare, each like `chosen`.
 
 // Words
 
@@ -17,10 +18,6 @@ function percent(probability) {
   if (probability < 0.005) return "< 1 %";
   if (probability > 0.995) return "> 99 %";
   return `${Math.round(100 * probability)} %`;
-}
-
-function close(painting) {
-  return `${painting.distance.toFixed(3)}, ${percent(painting.probability)}`;
 }
 
 function picture(shown) {
@@ -40,12 +37,12 @@ function caption(painting) {
   );
 }
 
-function labelOf({ file, shown }) {
+function captionOf({ file, shown }) {
   return file ? element("div", { className: "caption" }, element("b", { textContent: file.name }))
     : caption(shown);
 }
 
-// Questions to the server
+// Requests
 
 async function request(url, options = {}) {
   let response;
@@ -55,66 +52,66 @@ async function request(url, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer. Is it still running?");
   }
-  const told = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(told.error || `The server answers ${response.status}.`);
-  return told;
+  const result = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(result.error || `The server answers ${response.status}.`);
+  return result;
 }
 
-// What the server knows of a picture: {id} of a painting, or a {file}.
-function look(what, given, signal) {
-  if (!what.file) return request(`/api/painting/${what.id}?${given}`, { signal });
+// The answer about a picture: {id} of a painting, or a {file}.
+function lookUp(what, parameters, signal) {
+  if (!what.file) return request(`/api/painting/${what.id}?${parameters}`, { signal });
   checkSize(what.file);
-  return request(`/api/query?${given}`, { method: "POST", body: what.file, signal });
+  return request(`/api/query?${parameters}`, { method: "POST", body: what.file, signal });
 }
 
 function checkSize(file) {
-  if (file.size > about.upload_bytes) {
-    const megabytes = about.upload_bytes / 2 ** 20;
-    throw new Error(`${file.name} is larger than ${megabytes} MB: shrink it.`);
+  if (file.size > run.upload_bytes) {
+    const megabytes = run.upload_bytes / 2 ** 20;
+    throw new Error(`${file.name} is larger than ${megabytes} MB: use a smaller image.`);
   }
 }
 
-function failed(place, error, file) {
+function showError(place, error, file) {
   if (error.name === "AbortError") return;
   place.textContent = file && !error.message.includes(file.name)
     ? `${file.name}: ${error.message}` : error.message;
 }
 
-// What hangs near
+// The answer: similar paintings and their artists
 
-async function ask(what) {
-  latest?.abort();
-  const { signal } = (latest = new AbortController());
-  filters.other_artists.disabled = Boolean(what.file); // Nobody knows whose it is.
+async function choose(what) {
+  pending?.abort();
+  const { signal } = (pending = new AbortController());
+  filters.other_artists.disabled = Boolean(what.file); // The artist of an upload is unknown.
   byId("error").textContent = "";
-  byId("status").textContent = "Looking…";
+  byId("status").textContent = "Searching…";
   byId("found").ariaBusy = "true";
   try {
-    const given = new URLSearchParams([...new FormData(filters)].filter(([, value]) => value));
-    const told = await look(what, given, signal);
-    asked = { ...what, shown: told.query };
-    show(told);
+    const wanted = [...new FormData(filters)].filter(([, value]) => value);
+    const result = await lookUp(what, new URLSearchParams(wanted), signal);
+    chosen = { ...what, shown: result.query };
+    show(result);
   } catch (error) {
-    if (error.name === "AbortError") return; // Another question is on its way.
+    if (error.name === "AbortError") return; // A later request is pending.
     byId("status").textContent = "";
-    failed(byId("error"), error, what.file);
+    showError(byId("error"), error, what.file);
   }
   byId("found").ariaBusy = "false";
 }
 
 function show({ query, nearest, artists }) {
   const hadFocus = byId("found").contains(document.activeElement);
-  byId("query").replaceChildren(picture(query), labelOf(asked));
+  byId("query").replaceChildren(picture(query), captionOf(chosen));
   byId("artists").replaceChildren(...artists.map(artistRow));
   byId("nearest").replaceChildren(...nearest.map(card));
   byId("found").hidden = false;
-  const who = asked.file?.name ?? nameOf(query);
+  const name = chosen.file?.name ?? nameOf(query);
   byId("status").textContent = nearest.length
-    ? `The ${nearest.length} nearest to ${who}:`
+    ? `The ${nearest.length} paintings nearest to ${name}:`
     : "No painting fits these filters.";
   for (const button of document.querySelectorAll(".side button")) button.disabled = false;
   mark(query, nearest);
-  if (hadFocus) answer.focus({ preventScroll: true }); // What had it is gone.
+  if (hadFocus) answer.focus({ preventScroll: true }); // The focused element was replaced.
 }
 
 function artistRow(painting) {
@@ -122,7 +119,7 @@ function artistRow(painting) {
   const thumbnail = element("img", { src: painting.image, alt: "" });
   return element("li", {}, element(
     "a",
-    { href: `#painting-${painting.id}`, title: `Its nearest painting: ${nameOf(painting)}` },
+    { href: `#painting-${painting.id}`, title: `Nearest painting: ${nameOf(painting)}` },
     thumbnail,
     element("span", { className: "name caption", textContent: painting.artist }),
     element("meter", { value: painting.probability, ariaHidden: "true" }),
@@ -131,118 +128,119 @@ function artistRow(painting) {
 }
 
 function card(painting) {
-  const apart = element("b", { textContent: close(painting) });
-  apart.title = "Distance, and probability of one hand";
+  const textContent = `${painting.distance.toFixed(3)}, ${percent(painting.probability)}`;
+  const title = "Distance, and probability of the same artist";
   const text = caption(painting);
-  text.prepend(apart);
+  text.prepend(element("b", { textContent, title }));
   return element("li", {}, element(
     "a", { href: `#painting-${painting.id}` }, picture(painting), text,
   ));
 }
 
-// The address says which painting is shown, so that links, Back and Forward lead there.
-function follow() {
+// The address names the painting, so that links, Back and Forward work.
+function followAddress() {
   const [, id] = location.hash.match(/^#painting-(\d+)$/) ?? [];
   if (id === undefined) return;
-  ask({ id });
+  choose({ id });
   const isNarrow = matchMedia("(max-width: 60rem)").matches;
   if (isNarrow || answer.contains(document.activeElement)) answer.scrollIntoView();
 }
 
 function upload(file) {
   if (location.hash) history.pushState(null, "", location.pathname);
-  ask({ file });
+  choose({ file });
 }
 
-// Two pictures
+// The comparison of two pictures
 
-async function put(side, what) {
+async function setSide(side, what) {
   const place = document.querySelector(`[data-side="${side}"] .shown`);
   byId("pair-error").textContent = "";
   byId("verdict").textContent = "";
   try {
-    const shown = what.shown ?? (await look(what, "k=1")).query;
+    const shown = what.shown ?? (await lookUp(what, "k=1")).query;
     sides[side] = { ...what, shown };
-    place.replaceChildren(picture(shown), labelOf(sides[side]));
+    place.replaceChildren(picture(shown), captionOf(sides[side]));
     if (sides.first && sides.second) {
-      const told = await compare([sides.first, sides.second]);
+      const { distance, probability } = await compare([sides.first, sides.second]);
       byId("verdict").textContent =
-        `Distance ${told.distance.toFixed(3)}: the probability that one hand painted both is`
-        + ` ${percent(told.probability)}, if one and two hands were as likely beforehand.`;
+        `Distance ${distance.toFixed(3)}. The probability that both are by the same artist is`
+        + ` ${percent(probability)}, if same and different artists are equally likely beforehand.`;
     }
   } catch (error) {
     sides[side] = null;
     place.replaceChildren();
-    failed(byId("pair-error"), error, what.file);
+    showError(byId("pair-error"), error, what.file);
   }
 }
 
 function compare(two) {
-  const given = new URLSearchParams();
-  ["first", "second"].forEach((name, i) => two[i].file || given.set(name, two[i].id));
+  const parameters = new URLSearchParams();
+  ["first", "second"].forEach((name, i) => two[i].file || parameters.set(name, two[i].id));
   const bodies = two.filter(({ file }) => file).map(({ file }) => file);
-  if (bodies.length === 2) given.set("first_bytes", bodies[0].size);
-  return request(`/api/compare?${given}`, { method: "POST", body: new Blob(bodies) });
+  if (bodies.length === 2) parameters.set("first_bytes", bodies[0].size);
+  return request(`/api/compare?${parameters}`, { method: "POST", body: new Blob(bodies) });
 }
 
-// Beginning
+// The start
 
-function takeFiles(zone, take) {
+function acceptFiles(zone, accept) {
   const input = zone.querySelector("input[type=file]");
   input.addEventListener("change", () => {
-    if (input.files[0]) take(input.files[0]);
-    input.value = ""; // The same file can be chosen again.
+    if (input.files[0]) accept(input.files[0]);
+    input.value = ""; // So that the same file can be chosen again.
   });
   zone.addEventListener("dragover", () => zone.classList.add("over"));
   zone.addEventListener("dragleave", () => zone.classList.remove("over"));
   zone.addEventListener("drop", (event) => {
     zone.classList.remove("over");
     const [file] = event.dataTransfer.files;
-    if (file) take(file);
+    if (file) accept(file);
   });
 }
 
 function listen() {
-  addEventListener("hashchange", follow);
-  // A file that misses its place must not replace the page.
+  addEventListener("hashchange", followAddress);
+  // A file dropped elsewhere must not replace the page.
   for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
-  takeFiles(byId("drop"), upload);
+  acceptFiles(byId("drop"), upload);
   for (const zone of document.querySelectorAll(".side")) {
-    takeFiles(zone, (file) => put(zone.dataset.side, { file }));
-    zone.querySelector("button").addEventListener("click", () => put(zone.dataset.side, asked));
+    const { side } = zone.dataset;
+    acceptFiles(zone, (file) => setSide(side, { file }));
+    zone.querySelector("button").addEventListener("click", () => setSide(side, chosen));
   }
-  filters.addEventListener("change", () => asked && ask(asked));
+  filters.addEventListener("change", () => chosen && choose(chosen));
   filters.addEventListener("submit", (event) => event.preventDefault());
-  listenToMap(follow);
+  listenToMap(followAddress);
 }
 
 function describeRun() {
-  const { name, paintings, never_seen: test, artists } = about;
+  const { name, paintings, never_seen: test, artists } = run;
   document.title = `${name} · painterjax`;
   byId("about").textContent =
-    `${name}: ${paintings.toLocaleString("en")} paintings by ${artists.length} artists. The map has`
-    + ` paintings by the ${test.artists} artists of whom training saw none.`;
-  byId("size").textContent = about.image_size;
+    `${name}: ${paintings.toLocaleString("en")} paintings by ${artists.length} artists. The map shows`
+    + ` paintings by the ${test.artists} artists that were not used in training.`;
+  byId("size").textContent = `${run.image_size} × ${run.image_size}`;
   for (const [select, values] of [
-    [filters.artist, artists], [filters.style, about.styles], [filters.century, about.centuries],
+    [filters.artist, artists], [filters.style, run.styles], [filters.century, run.centuries],
   ]) {
     select.append(...values.map((value) => new Option(value, value)));
     select.parentElement.hidden = values.length === 0;
   }
 }
 
-async function begin() {
+async function start() {
   listen();
   try {
-    const [run, map] = await Promise.all([request("/api/run"), request("/api/map")]);
-    about = run;
+    const [summary, map] = await Promise.all([request("/api/run"), request("/api/map")]);
+    run = summary;
     describeRun();
     drawMap(map);
-    follow();
+    followAddress();
   } catch (error) {
     byId("about").textContent = "";
-    failed(byId("error"), error);
+    showError(byId("error"), error);
   }
 }
 
-begin();
+start();

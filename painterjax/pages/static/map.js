@@ -1,8 +1,8 @@
-// The map of paintings: drawn, marked, walked through by keys, zoomed, and searched by name.
+// The map of paintings: drawing, marks, arrow keys, zoom, and search by name.
 
 import { byId, element, nameOf } from "./elements.js";
 
-const SIDE_BY_ZOOM = new Map([[1, 26], [2, 36], [4, 52], [8, 72]]); // pixels of a thumbnail
+const SIDE_BY_ZOOM = new Map([[1, 26], [2, 36], [4, 52], [8, 72]]); // the pixels of a thumbnail
 
 export function drawMap({ points, columns, sheet }) {
   const rows = Math.ceil(points.length / columns);
@@ -26,7 +26,7 @@ export function drawMap({ points, columns, sheet }) {
   listNames(points);
 }
 
-// Each painting of the map by its name, and its number where several have that name.
+// The paintings of the map by name; later ones of the same name have their number added.
 const pointByName = new Map();
 
 function listNames(points) {
@@ -47,23 +47,23 @@ function findByName(text) {
   const name = names.find((known) => known.toLocaleLowerCase() === wanted)
     ?? names.find((known) => known.toLocaleLowerCase().includes(wanted));
   if (name) location.hash = `#painting-${pointByName.get(name).id}`;
-  else byId("unknown").textContent = "No painting of the map has this in its name.";
+  else byId("unknown").textContent = "No painting on the map has this in its name.";
 }
 
 export function mark(query, nearest) {
   const near = new Set(nearest.map(({ id }) => String(id)));
   for (const link of byId("plane").children) {
-    link.classList.toggle("asked", link.dataset.id === String(query.id));
+    link.classList.toggle("chosen", link.dataset.id === String(query.id));
     link.classList.toggle("near", near.has(link.dataset.id));
     link.classList.toggle("same", link.dataset.artist === query.artist);
   }
-  const asked = askedLink();
-  if (asked && !isInSight(asked)) center(asked);
+  const chosen = chosenLink();
+  if (chosen && !isVisible(chosen)) center(chosen);
 }
 
-const askedLink = () => byId("plane").querySelector(".asked");
+const chosenLink = () => byId("plane").querySelector(".chosen");
 
-function isInSight(link) {
+function isVisible(link) {
   const frame = byId("map").getBoundingClientRect();
   const { left, right, top, bottom } = link.getBoundingClientRect();
   return left >= frame.left && right <= frame.right && top >= frame.top && bottom <= frame.bottom;
@@ -77,17 +77,17 @@ function center(link) {
   );
 }
 
-// The nearest link in a direction, where a way aside counts twice.
-function beyond(link, [right, down]) {
+// The nearest link in a direction, where the distance across counts twice.
+function nearestInDirection(link, [right, down]) {
   let best = null;
   let least = Infinity;
   for (const other of link.parentElement.children) {
     const x = other.dataset.x - link.dataset.x;
     const y = other.dataset.y - link.dataset.y;
     const along = x * right + y * down;
-    const aside = Math.abs(x * down) + Math.abs(y * right);
-    if (along > 0 && along + 2 * aside < least) {
-      least = along + 2 * aside;
+    const across = Math.abs(x * down) + Math.abs(y * right);
+    if (along > 0 && along + 2 * across < least) {
+      least = along + 2 * across;
       best = other;
     }
   }
@@ -104,8 +104,8 @@ function onMapKey(event) {
   const arrow = ARROWS[event.key];
   const link = event.target.closest("#plane a");
   if (!arrow || !link) return;
-  event.preventDefault(); // Of scrolling.
-  beyond(link, arrow)?.focus();
+  event.preventDefault(); // The keys would scroll.
+  nearestInDirection(link, arrow)?.focus();
 }
 
 function onMapFocus({ target: link }) {
@@ -122,19 +122,19 @@ function zoom(change) {
   if (!next) return;
   const [x, y] = [map.scrollLeft + map.clientWidth / 2, map.scrollTop + map.clientHeight / 2];
   const scale = next / zoomed;
-  const asked = askedLink();
-  const keepsAsked = asked && isInSight(asked);
+  const chosen = chosenLink();
+  const keepsChosen = chosen && isVisible(chosen);
   zoomed = next;
   byId("plane").style.width = `${100 * zoomed}%`;
   byId("plane").style.setProperty("--size", `${SIDE_BY_ZOOM.get(zoomed)}px`);
   map.scrollTo(x * scale - map.clientWidth / 2, y * scale - map.clientHeight / 2);
-  if (keepsAsked && !isInSight(asked)) center(asked);
+  if (keepsChosen && !isVisible(chosen)) center(chosen);
   byId("smaller").disabled = zoomed === levels[0];
   byId("larger").disabled = zoomed === levels.at(-1);
 }
 
-// `follow` takes the painting that the address names.
-export function listenToMap(follow) {
+// `followAddress` chooses the painting that the address names.
+export function listenToMap(followAddress) {
   const plane = byId("plane");
   byId("map").addEventListener("keydown", onMapKey);
   plane.addEventListener("focusin", onMapFocus);
@@ -144,7 +144,7 @@ export function listenToMap(follow) {
     });
   }
   plane.addEventListener("click", ({ target }) => {
-    if (target.hash && target.hash === location.hash) follow();
+    if (target.hash && target.hash === location.hash) followAddress();
   });
   byId("name").addEventListener("change", ({ target }) => findByName(target.value));
   byId("smaller").addEventListener("click", () => zoom(-1));

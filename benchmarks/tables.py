@@ -1,0 +1,257 @@
+"""Writes the tables of README.md and docs/*.md from the figures in docs/results.
+
+    python -m benchmarks.tables
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, where NAME is a key of TABLES. Its
+heading and rule are kept, its rows are written.
+"""
+
+import importlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from painterjax.model.build import build_network
+from painterjax.run.evaluation import FLOORS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RESULTS = ROOT / "docs" / "results"
+METRICS = {
+    "roc_auc": "ROC AUC",
+    "triplet_accuracy": "triplet accuracy",
+    "mean_of_two_accuracy": "mean-of-two accuracy",
+    "recall_at_1": "recall@1",
+    "map_at_r": "MAP@R",
+}
+# Of a step that XLA compiles for two CPU devices; and the side of the images it trains on.
+COLLECTIVES = {"painter_by_numbers": (72, 256), "throughput": (38, 64)}
+# By number of GPUs: bytes a second of each, one way, and seconds of latency.
+NETWORKS = {8: (450e9, 20e-6), 64: (50e9, 60e-6)}
+STEPS_MS = (10, 50, 200)
+Rows = Iterator[tuple[str, ...]]
+
+
+def main() -> None:
+    """Writes the rows of every table."""
+    for page in PAGES:
+        page.write_text(fill(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def fill(text: str) -> str:
+    """Returns a page with the rows of its tables written anew."""
+    marked = r"(<!-- table: (\w+) -->\n\n\|.*\n\|.*\n)(?:\|.*\n)*(\n<!-- end -->)"
+
+    def written(match: re.Match[str]) -> str:
+        rows = (f"| {' | '.join(cells)} |\n" for cells in TABLES[match[2]]())
+        return match[1] + "".join(rows) + match[3]
+
+    return re.sub(marked, written, text)
+
+
+def load(name: str) -> Any:
+    """Returns a file of docs/results: JSON, or one JSON object a line."""
+    text = (RESULTS / name).read_text(encoding="utf-8")
+    return json.loads(text) if name.endswith(".json") else list(map(json.loads, text.splitlines()))
+
+
+def judged(pattern: str) -> list[dict[str, Any]]:
+    """Returns the figures on artists never seen of every evaluation that `pattern` finds."""
+    return [load(path.name)["test"] for path in sorted(RESULTS.glob(pattern))]
+
+
+def _mean(figures: list[dict[str, float]]) -> str:
+    return f"{np.mean([figure['value'] for figure in figures]):.3f}"
+
+
+def _interval(figure: dict[str, float]) -> str:
+    return f"{figure['value']:.3f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+
+
+def summary() -> Rows:
+    for name, what in (("quickstart", "synthetic"), ("paintings", "real")):
+        of = judged(f"{name}*.json")
+        columns = [(e["roc_auc"], e["recall_at_1"], e["color_histogram"]["roc_auc"]) for e in of]
+        yield f"`{name}`", f"{what} paintings", *map(_mean, map(list, zip(*columns, strict=True)))
+    mean = load("throughput-learning.json")["mean"]
+    for key, name in (("throughput", "`throughput`"), ("reference", "the reference, in PyTorch")):
+        of = mean[key]["roc_auc"], mean[key]["recall_at_1"], mean["color_histogram"]["roc_auc"]
+        yield name, "real paintings", *(f"{value:.3f}" for value in of)
+
+
+def runs(pattern: str) -> Rows:
+    """Every metric of runs with its interval, the mean of several, and the two floors."""
+    evaluations = judged(pattern)
+    for key, name in METRICS.items():
+        figures = [evaluation[key] for evaluation in evaluations]
+        averaged = [[evaluation[floor][key] for evaluation in evaluations] for floor in FLOORS]
+        if len(evaluations) > 1:
+            averaged.insert(0, figures)
+        yield name, *map(_interval, figures), *map(_mean, averaged)
+
+
+def learning() -> Rows:
+    names = {
+        "reference": "reference in PyTorch",
+        "throughput": "`throughput`",
+        "throughput_fifth": "`throughput`, a fifth of the epochs",
+        "color_histogram": "color histogram",
+    }
+    for key, name in names.items():
+        mean = load("throughput-learning.json")["mean"][key]
+        minutes = f"{mean['minutes']:.1f}" if "minutes" in mean else ""
+        yield name, minutes, f"{mean['roc_auc']:.3f}", f"{mean['recall_at_1']:.3f}"
+
+
+def reference() -> Rows:
+    for recipe in ("painter_by_numbers", "contrastive"):
+        figures = load(f"{recipe}-few.json")["val"]
+        untrained = _mean([figures["untrained"]["roc_auc"]])
+        yield f"`{recipe}`", untrained, _interval(figures["roc_auc"])
+
+
+def experiments() -> Rows:
+    for line in load("throughput-experiments.jsonl"):
+        figures = line["artists_never_seen"]
+        yield f"`{line['name']}`", f"{figures['roc_auc']:.3f}", f"{figures['recall_at_1']:.3f}"
+
+
+def loading() -> Rows:
+    figures = load("cpu-loading.json")
+    many, few = (figures["sampling_triplets_per_s"][size] / 1e6 for size in ("1024", "8"))
+    yield "triplets sampled on one core, in batches of 1,024", "1 M/s", f"{many:.1f} M/s"
+    yield "triplets sampled on one core, in batches of 8", "1 M/s", f"{few:.2f} M/s"
+    gathered = f"{100 * figures['gather_to_copy']:.0f} %"
+    yield "gathering images, against a memory copy", "60 %", gathered
+    ours, loader, files = figures["images_per_s"].values()
+    yield "loading images, against a PyTorch `DataLoader`", "", f"{ours / loader:.1f} times"
+    yield "loading images, against one file per artist", "", f"{ours / files:.1f} times"
+
+
+def stages() -> Rows:
+    places = {"device": "images on the device", "host": "images on the host"}
+    for place, name in {**places, "dispatch-5": "five steps per dispatch"}.items():
+        figures = load(f"cpu-benchmark-{place}.json")
+        if place in places:
+            wait = 100 * figures["loop"]["data_wait_ms"] / figures["loop"]["ms"]["median"]
+            yield f"waiting for data, share of a step, {name}", "2 %", f"{wait:.1f} %"
+        yield f"dispatch of a step, {name}", "1 ms", f"{figures['dispatch_ms']:.2f} ms"
+    figures = load("cpu-benchmark-device.json")
+    seconds = f"{figures['compile_s']:.1f} s, {figures['cached_compile_s']:.1f} s"
+    yield "compiling the step: first start, later starts", "", seconds
+    hold = f"{100 * figures['checkpoint_hold_ms'] / 60_000:.1f} %"
+    yield "saving a checkpoint every minute, share of the time", "5 %", hold
+
+
+def steps() -> Rows:
+    for size in (256, 64):
+        for row in load(f"cpu-speed-{size}.json")["rows"]:
+            target = "0.8" if (row["dtype"], size) == ("float32", 256) else ""
+            ratios = [f"{row[f'ratio_to_pytorch_{how}']:.2f}" for how in ("eager", "compiled")]
+            yield f"{size} pixels, {row['dtype']}", target, *ratios
+
+
+def large() -> Rows:
+    """Minutes and memory of what grows with a collection."""
+    judging, searching = load("cpu-judging.json"), load("cpu-searching.json")
+    whole, scored = (f"{judging[key]['pairs'] / 1e6:.0f} million" for key in ("judging", "submit"))
+    evaluating = f"evaluating {judging['paintings']:,} paintings, {whole} pairs"
+    adding = f"adding {searching['paintings'] / 1e6:.0f} million vectors to an index"
+    for what, target, of in (
+        (evaluating, "2 min, 2 GB", judging["judging"]),
+        ("the same with its two floors, as `evaluate` does it", "", judging["judging_with_floors"]),
+        (f"scoring {scored} pairs for Kaggle", "10 min, 4 GB", judging["submit"]),
+        (adding, "", searching["add"]),
+    ):
+        yield what, target, f"{of['minutes']:.1f} min, {of['peak_bytes'] / 1e9:.1f} GB"
+
+
+def searching() -> Rows:
+    for key, name, target in (
+        ("own", "for an indexed painting", ""),
+        ("strangers", "for a new painting", ""),
+        ("one_artist", "within one artist", "1 s"),
+        ("other_artists", "within all other artists", "1 s"),
+        ("one_century", "within one century", "1 s"),
+    ):
+        found = load("cpu-searching.json")["search"][key]
+        yield name, "0.95", f"{found['recall']:.3f}", target, f"{found['ms']['median']:.0f} ms"
+
+
+def scaling() -> Rows:
+    for row in load("cpu-scaling.json")["rows"] + load("cpu-scaling-256.json")["rows"]:
+        step, all_reduce_ms = row["step_ms"], row["all_reduce_ms"]["median"]
+        yield (
+            f"{row['gradient_bytes'] / 1e6:.1f} MB, {row['image_size']} pixels",
+            f"{row['processes']}",
+            f"{all_reduce_ms:.1f} ms, {100 * all_reduce_ms / step['median']:.1f} %",
+            f"{step['median']:,.0f} ms ({step['p10']:,.0f} to {step['p90']:,.0f})",
+            f"{row['images_per_step']}",
+            f"{row['images_per_s']:.1f}",
+        )
+
+
+def estimate() -> Rows:
+    """What remains of one GPU's rate, by the formula of docs/scaling.md."""
+    for name, (collectives, image_size) in COLLECTIVES.items():
+        size = gradient_bytes(name, image_size)
+        for gpus, (bandwidth, latency_s) in NETWORKS.items():
+            sent_ms = 1000 * 2 * (gpus - 1) / gpus * size / bandwidth
+            waited_ms = 1000 * collectives * latency_s
+            shares = [100 * ms / (ms + sent_ms + waited_ms) for ms in STEPS_MS]
+            what = f"`{name}`, {size / 1e6:.1f} MB, {collectives} collectives"
+            percent = (f"{share:.0f} %" for share in shares)
+            yield what, f"{gpus}", f"{sent_ms:.2f} + {waited_ms:.2f} ms", *percent
+
+
+def gradient_bytes(recipe: str, image_size: int) -> int:
+    """Returns the bytes of a recipe's gradients, which an all-reduce sends."""
+    config = importlib.import_module(f"configs.{recipe}").get_config()
+    params = jax.eval_shape(lambda: build_network(config, image_size=image_size)[1])
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
+
+
+def guarantees() -> Rows:
+    kills = load("kills.jsonl")
+    for command, ends in (("train", "trainings"), ("prepare", "stores")):
+        lines = [line for line in kills if line["command"] == command]
+        killed, ended = (sum(key in line for line in lines) for key in ("kill", "ended"))
+        terminated = sum(line.get("by") == "SIGTERM" for line in lines)
+        differences = sum(len(line.get("differences", [])) for line in lines)
+        what = f"{killed} kills of `{command}`, {terminated} of them by SIGTERM"
+        yield what, f"{ended} {ends} finished, {differences} differences"
+    slowest_s = max(line.get("stop_s", 0) for line in kills)
+    yield "longest time from SIGTERM to exit, beside other work", f"{slowest_s:.1f} s"
+    memory, malformed = load("memory.json"), load("malformed.json")
+    yield f"growth of memory in {memory['steps']:,} steps", f"{100 * memory['growth']:+.1f} %"
+    for kind in ("images", "tables", "stores", "configs", "runs"):
+        of = malformed[kind]
+        most = f"{of['longest_s']['value']:.2f} s, {of['peak_bytes']['value'] / 1e9:.1f} GB"
+        failures = sum(of["failures"].values())
+        yield f"{of['cases']:,} malformed {kind}", f"{failures} failures, at most {most}"
+    page = malformed["page"]
+    left = f"{page['threads']} threads and {page['files']} open files left"
+    yield f"{page['answers']:,} answers of the web page in a minute, to 64 clients", left
+    python, *_, tests = (RESULTS / "bounds-lowest-direct.txt").read_text().splitlines()
+    yield f"the lowest versions of all dependencies, {python}", tests.partition(" in ")[0]
+
+
+TABLES: dict[str, Callable[[], Rows]] = {
+    "quickstart": lambda: runs("quickstart.json"),
+    "paintings": lambda: runs("paintings-seed-?.json"),
+    **{
+        table.__name__: table
+        for table in (
+            summary, learning, reference, experiments, loading, stages, steps, large, searching,
+            scaling, estimate, guarantees,
+        )
+    },
+}  # fmt: skip
+
+if __name__ == "__main__":
+    main()

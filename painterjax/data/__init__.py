@@ -1,0 +1,1 @@
+"""From image files to batches: listing, decoding, splitting, storing, sampling, prefetching."""
