@@ -28,10 +28,10 @@ Batch = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class DispatchPlan:
     """Which steps each dispatch runs: up to L, all of one epoch.
 
-    >>> plan = Plan(num_epochs=2, steps_per_epoch=5, steps_per_dispatch=2)
+    >>> plan = DispatchPlan(num_epochs=2, steps_per_epoch=5, steps_per_dispatch=2)
     >>> [list(plan.steps(dispatch)) for dispatch in range(plan.num_dispatches)]
     [[1, 2], [3, 4], [5], [6, 7], [8, 9], [10]]
     """
@@ -94,7 +94,7 @@ class BatchSource:
     batch_size: int
     seed: int
     resident: bool
-    plan: Plan
+    plan: DispatchPlan
     mesh: Mesh
 
     def rows(self, artists: sampling.ArtistRows, dispatch: int) -> dict[str, np.ndarray]:
