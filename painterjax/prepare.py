@@ -34,7 +34,8 @@ def _number(kind: type, least: float, most: float, text: str) -> Any:
     with contextlib.suppress(ValueError):
         if least <= (value := kind(text)) <= most:
             return value
-    raise argparse.ArgumentTypeError(f"{text}: must be a number from {least} to {most}")
+    words = "a whole number" if kind is int else "a number"
+    raise argparse.ArgumentTypeError(f"{text}: must be {words} from {least} to {most}")
 
 
 SIZE = functools.partial(_number, int, images.MIN_SIDE, images.MAX_SIZE)

@@ -124,8 +124,8 @@ class _Contents:
     def counts(self) -> dict[str, Any]:
         """Returns the counts of dataset.json."""
         rejected = len(self.rejected)
-        files = len(self.rows) + rejected
-        return {"files": files, "rejected": rejected, **catalog.count_rows(self.rows)}
+        total = len(self.rows) + rejected
+        return {"files": total, "rejected": rejected, **catalog.count_rows(self.rows)}
 
 
 def _select(source: sources.Source, parts: list[DecodedImages], plan: StorePlan) -> _Contents:

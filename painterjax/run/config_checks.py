@@ -17,11 +17,11 @@ from painterjax.model.network import HEADS
 MAX_INT, MAX_FLOAT = 2**31 - 1, float(np.finfo(np.float32).max)  # Of arrays on the device.
 # Between two layers of this width a convolution has 155 GB of weights. JAX cannot draw an array of
 # 2^64 numbers, which two layers of 2^31 - 1 channels would need.
-MAX_WIDTH = 2**16
+MAX_WIDTH = 2**16  # Of an embedding as well.
 MAX_DEPTH = 1000  # Convolutions in a block: Python builds and XLA compiles each one.
-MAX_DIM = 2**20  # Of an embedding, which has 4 MB then.
 MAX_EPOCHS = 100_000  # The device counts steps in 32 bits: 21,000 for each of these epochs.
 MAX_BATCH = 2**20  # A million images of 32 x 32 pixels are 13 GB as float32.
+MAX_PAINTINGS = 1000  # By an artist in a tuple: drawing K different ones takes time with K^2.
 # Drawing this many takes 0.6 GB; the standard error of an accuracy is below 0.02 % by then.
 MAX_TRIPLETS = 10**7
 
@@ -76,14 +76,14 @@ RULES = {
     "model.widths": _several(_whole(1, MAX_WIDTH)),
     "model.depths": _several(_whole(1, MAX_DEPTH)),
     "model.head": _one_of(HEADS),
-    "model.embedding_dim": _whole(1, MAX_DIM),
+    "model.embedding_dim": _whole(1, MAX_WIDTH),
     "model.dtype": _one_of(("float32", "bfloat16")),
     "model.batch_norm": _one_of(("branch", "batch")),
     "loss.name": _one_of(objectives.NAMES),
     "loss.margin": NOT_NEGATIVE,
     "loss.distance": _one_of(tuple_losses.DISTANCES),
     "loss.scale": POSITIVE,
-    "loss.paintings_per_artist": _whole(1, MAX_BATCH),
+    "loss.paintings_per_artist": _whole(1, MAX_PAINTINGS),
     "optimizer.learning_rate": POSITIVE,
     "optimizer.schedule": _one_of(("piecewise", "cosine")),
     "optimizer.milestones": _several(_whole(1, MAX_EPOCHS)),
