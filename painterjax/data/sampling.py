@@ -18,17 +18,11 @@ from painterjax.common.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class ArtistRows:
-    """The rows of a split by artist: artist a has the rows first_A[a] + (0 .. count_A[a] - 1).
-
-    Attributes:
-      first_A: each artist's first row.
-      count_A: each artist's number of paintings.
-      several: the artists with two or more paintings, those of anchors and positives.
-    """
+    """The rows of a split by artist: artist a has the rows first_A[a] + (0 .. count_A[a] - 1)."""
 
     first_A: np.ndarray
     count_A: np.ndarray
-    several: np.ndarray
+    several: np.ndarray  # The artists with two or more paintings, who can give a positive.
 
 
 def artist_rows(artist_N: np.ndarray) -> ArtistRows:

@@ -269,11 +269,7 @@ def paint(*, seed: int, artist: int, painting: int, size: int) -> np.ndarray:
 def contact_sheet(
     *, seed: int, artists: int, paintings: int, size: int, gap: int = 4
 ) -> Image.Image:
-    """Returns a white sheet with one row per painter and one column per painting.
-
-    It shows the first `artists` and `paintings` of the collection `seed`, each with a side of
-    `size` pixels, and `gap` pixels between them and around the sheet.
-    """
+    """Returns a sheet with a row per painter and a column per painting, `gap` pixels apart."""
     step = size + gap
     sheet = Image.new("RGB", (paintings * step + gap, artists * step + gap), "white")
     for artist, painting in np.ndindex(artists, paintings):
