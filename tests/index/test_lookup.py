@@ -46,21 +46,26 @@ def pictures(opened, tmp_path_factory):
     return folder
 
 
-def test_a_split_and_its_pictures_embed_alike(run, opened, pictures, tmp_path, capsys):
-    split = _embedded(run, "test", tmp_path / "split.npz")
+@pytest.fixture(scope="module")
+def embedded_pictures(run, pictures, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("embedded") / "pictures.npz"
     embed.main(["--run", str(run), "--images", str(pictures), "--workers", "1",
-                "--output", str(tmp_path / "pictures.npz")])  # fmt: skip
-    assert "1 files rejected" in capsys.readouterr().out
-    files = embeddings.load(tmp_path / "pictures.npz")
+                "--output", str(path)])  # fmt: skip
+    return path
+
+
+def test_a_split_and_its_pictures_embed_alike(run, opened, embedded_pictures, tmp_path):
+    split = _embedded(run, "test", tmp_path / "split.npz")
+    files = embeddings.load(embedded_pictures)
     assert split.paintings == opened.splits["test"].paintings
     assert [p.artist for p in files.paintings] == [p.artist for p in split.paintings]
     # Float32, as RTOL in test_network.py; numbers are below 10.
     np.testing.assert_allclose(files.emb_NxD, split.emb_NxD, rtol=0, atol=1e-3)
-    rejected = (tmp_path / "pictures.npz.rejected.csv").read_text()
+    rejected = embedded_pictures.with_name("pictures.npz.rejected.csv").read_text()
     assert rejected == "file,reason\nbroken.jpg,not an image that can be read\n"
     step = json.loads((run / "evaluation.json").read_text())["step"]
     assert split.origin["step"] == files.origin["step"] == step
-    assert not (tmp_path / "pictures.npz.partial").exists()
+    assert not embedded_pictures.with_name("pictures.npz.partial").exists()
 
 
 def test_a_killed_embed_goes_on_and_ends_alike(run, tmp_path):
@@ -180,28 +185,24 @@ def test_search_finds_the_painting_itself_and_then_others(pictures, opened, foun
     assert painting.artist not in {result["artist"] for result in by_others}
 
 
-def test_an_index_of_pictures_names_their_files(run, pictures, found, tmp_path, capsys):
-    embed.main(["--run", str(run), "--images", str(pictures), "--workers", "1",
-                "--output", str(tmp_path / "pictures.npz")])  # fmt: skip
-    flags = ["--index", tmp_path / "index", "--query", 0, "--k", 1]
-    add = ["--add", tmp_path / "pictures.npz"]
-    search.main(["--run", str(run), *map(str, flags[:2]), *map(str, add)])
+def test_an_index_of_pictures_names_their_files(pictures, embedded_pictures, found, capsys):
+    flags = ["--index", embedded_pictures.with_name("index"), "--query", 0, "--k", 1]
+    add = ["--add", embedded_pictures]
+    found(*flags, *add)
     assert "16 paintings (16 added), exact" in capsys.readouterr().out
     (result,) = found(*flags, *add)
     assert "16 paintings (0 added, 16 present before), exact" in capsys.readouterr().out
     assert result["image"] == str(pictures / result["file"])
     found(*flags, "--artist", result["artist"].upper())
     query, answer = capsys.readouterr().out.splitlines()[-2:]
-    first, *_ = embeddings.load(tmp_path / "pictures.npz").paintings
+    first, *_ = embeddings.load(embedded_pictures).paintings
     assert query.endswith(f"near {first.artist} - {first.title}  (0: {pictures / first.file})")
     assert answer.endswith(f"({result['id']}: {result['image']})")
-    gone = tmp_path / "gone"
-    (pictures / result["file"]).rename(gone)
+    hidden = (pictures / result["file"]).rename(pictures.with_name("hidden"))
     found(*flags)
-    gone.rename(pictures / result["file"])
-    assert (
-        capsys.readouterr().out.splitlines()[-1].endswith(f"{result['image']}, which is missing)")
-    )
+    hidden.rename(pictures / result["file"])
+    *_, answer = capsys.readouterr().out.splitlines()
+    assert answer.endswith(f"{result['image']}, which is missing)")
 
 
 def test_filters_ignore_case_and_suggest_values(run, found, tmp_path, capsys):
@@ -213,7 +214,7 @@ def test_filters_ignore_case_and_suggest_values(run, found, tmp_path, capsys):
     ]
     embeddings.save(tmp_path / "styled.npz", dataclasses.replace(plain, paintings=styled))
     flags = ["--index", tmp_path / "index", "--query", 0]
-    search.main(["--run", str(run), *map(str, flags[:2]), "--add", str(tmp_path / "styled.npz")])
+    found(*flags, "--add", tmp_path / "styled.npz")
     for filters, message in (
         (["--style", "renaissance"], "'renaissance': try Early Renaissance, High Renaissance$"),
         (["--style", "cubsim"], "style 'cubsim': try Cubism$"),

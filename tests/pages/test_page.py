@@ -1,7 +1,5 @@
 """The web page of a tiny run in a browser."""
 
-import dataclasses
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -10,10 +8,6 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from painterjax.data import catalog, store
-from painterjax.pages import app, gallery
-from painterjax.run import folder as run_folder
-from painterjax.run.load import load_run
 from tests.helpers.pages import PATIENCE_S, bad_files, png, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -101,45 +95,18 @@ def test_the_filters_are_those_of_search(page, address, client):
     expect(page.locator("#artists li")).to_have_count(1)
 
 
-@pytest.fixture(scope="module")
-def styled(run, tmp_path_factory) -> Iterator[str]:
-    """The address of a page of the same paintings, most of them with a style and a date."""
-    copy, data = (tmp_path_factory.mktemp("styled") / name for name in ("run", "store"))
-    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("index*", "embeddings"))
-    config = run_folder.read_config(run)
-    shutil.copytree(config.data.store, data)
-    rows = catalog.from_csv((data / "paintings.csv").read_text())
-    for i, row in enumerate(rows):
-        known = {"style": ("Rococo", "Cubism", "")[i % 3], "date": str(1650 + 5 * i)}
-        rows[i] = catalog.Row(row.split, dataclasses.replace(row.painting, **known))
-    (data / "paintings.csv").write_text(catalog.to_csv(rows))
-    info = json.loads((data / "dataset.json").read_text())
-    store.seal(data, {key: value for key, value in info.items() if key != "sha256"})
-    shutil.copy(data / "dataset.json", copy)
-    config.data.store = str(data)
-    (copy / "config.json").write_text(json.dumps(config.to_dict()))
-    opened = gallery.open_gallery(load_run(copy))
-    with serving(app.application(opened, host="127.0.0.1")) as port:
-        yield f"http://127.0.0.1:{port}/"
-
-
-def test_styles_and_centuries_filter_where_they_are_known(browser, styled):
-    page = browser.new_page()
-    page.goto(f"{styled}#painting-50")
+def test_styles_and_centuries_filter_where_they_are_known(page, address, client):
+    known = {"styles": ["Cubism", "Rococo"], "centuries": ["1601-1700", "1701-1800"]}
+    summary = {**client.get("/api/run").json(), **known}
+    page.route("**/api/run", lambda route: route.fulfill(json=summary))
+    page.goto(f"{address}#painting-50")
+    page.reload()
     expect(page.locator("#nearest li")).to_have_count(12)
-    for name, values in (
-        ("style", ["any", "Cubism", "Rococo"]),
-        ("century", ["any", "1601-1700", "1701-1800", "1801-1900", "1901-2000"]),
-    ):
-        assert page.locator(f"[name={name}] option").all_inner_texts() == values
-    page.locator("[name=style]").select_option("Cubism")
-    expect(page.locator("#nearest .caption span:text-is('Cubism')")).to_have_count(12)
-    page.locator("[name=century]").select_option("1601-1700")
-    expect(page.locator("#nearest li")).to_have_count(4)
-    assert sorted(_numbers(page, "nearest")) == [1, 4, 7, 10]  # of 1655 to 1700
-    page.locator("[name=style]").select_option("")
-    expect(page.locator("#nearest li")).to_have_count(11)
-    page.close()
+    for name, values in zip(("style", "century"), known.values(), strict=True):
+        select = page.locator(f"[name={name}]")
+        assert select.locator("option").all_inner_texts() == ["any", *values]
+        with page.expect_request(re.compile(f"/api/painting/50.*{name}={values[1]}")):
+            select.select_option(values[1])
 
 
 def test_an_upload_and_a_drop_are_answered_alike(page, painting, client, tmp_path):
