@@ -232,7 +232,7 @@ def _opening(place: Path, content: dict[str, bytes], *, sealed: bool = False) ->
         for name, data in content.items():
             (place / name).write_bytes(data)
         if sealed:  # As if whoever damaged it had known how to.
-            store.seal(place, json.loads(content["dataset.json"]))
+            store.write_info(place, json.loads(content["dataset.json"]))
         with contextlib.redirect_stdout(io.StringIO()):
             prepare.main([*tiny.STORE, "--output", str(place)])  # Checks what is there.
         assert sum(map(len, store.open_store(place).splits.values())) == 64

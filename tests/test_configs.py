@@ -34,9 +34,8 @@ def test_every_key_has_a_rule_and_every_rule_a_key():
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_has_just_the_default_s_keys_and_types_and_names_its_command(recipe):
     module = importlib.import_module(f"configs.{recipe}")
-    assert recipe == "default" or f"--config configs/{recipe}.py --workdir runs/" in (
-        module.__doc__ or ""
-    )
+    command = f"--config configs/{recipe}.py --workdir runs/"
+    assert recipe == "default" or command in (module.__doc__ or "")
     keys = flatten(module.get_config().to_dict())
     assert keys.keys() == KEYS.keys()
     assert [key for key in keys if type(keys[key]) is not type(KEYS[key])] == []

@@ -1,4 +1,4 @@
-"""prepare, as its users call it: sources, rejected files, interruptions, and wrong usage."""
+"""prepare as its users call it: sources, rejected files, interruptions, shards and wrong usage."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from painterjax.common.errors import InputError
 from painterjax.data import catalog, store, synthetic
 
 SIZE = 32
+HANG_S = 300  # Only ends a test that hangs.
 
 
 def _prepare(*argv: str | Path) -> store.Store:
@@ -44,7 +45,7 @@ def _rejected(store_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def gallery(tmp_path) -> Path:
-    """Four artists with three paintings each, and everything that goes wrong with files."""
+    """Four artists with three paintings each, and all that can be wrong with files."""
     folder = tmp_path / "gallery"
     for artist, painting in np.ndindex(4, 3):
         _save(folder / f"artist {artist}" / f"No. {painting}.png", artist=artist, painting=painting)
@@ -60,6 +61,7 @@ def gallery(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_a_folder_becomes_a_store(gallery, tmp_path):
     made = _prepare("folder", "--input", gallery, "--output", tmp_path / "store")
     assert _rejected(made.path) == {
@@ -85,21 +87,14 @@ def test_a_folder_becomes_a_store(gallery, tmp_path):
             np.testing.assert_array_equal(image_SxSxC, expected)
 
 
-def _write_csv(path: Path, rows: list[dict[str, str]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
+@pytest.mark.usefixtures("no_workers")
 def test_a_table_becomes_a_store(gallery, tmp_path):
-    rows = [
-        {"file": f"artist {a}/No. {p}.png", "artist": f"Painter {a}, “P”", "style": "Dots"}
-        for a, p in np.ndindex(3, 3)
-    ]
-    rows += [{"file": "artist 3/missing.png", "artist": "x", "style": ""}]
-    rows += [{"file": "artist 3/No. 1.png", "artist": "", "style": ""}]
-    _write_csv(tmp_path / "list.csv", rows)
+    """Spaces around an artist's name do not make another artist."""
+    rows = [("file", "artist", "style")]
+    for a, p in np.ndindex(3, 3):
+        rows.append((f"artist {a}/No. {p}.png", f"Painter {a}, “P”" + p * " ", "Dots"))
+    rows += [("artist 3/missing.png", "x", ""), ("artist 3/No. 1.png", " ", "")]
+    (tmp_path / "list.csv").write_text(catalog.csv_text(rows), encoding="utf-8")
     made = _prepare(
         "csv", "--input", tmp_path / "list.csv", "--images", gallery, "--output", tmp_path / "store"
     )
@@ -113,77 +108,114 @@ def test_a_table_becomes_a_store(gallery, tmp_path):
     assert {p.style for p in paintings} == {"Dots"}
 
 
-@pytest.mark.parametrize("table", ["all_data_info.csv", "train_info.csv"])
-def test_the_competition_s_files_become_a_store(tmp_path, table):
-    rows, whole = [], table == "all_data_info.csv"
+@pytest.mark.usefixtures("no_workers")
+@pytest.mark.parametrize(
+    ("table", "header", "date"),
+    [
+        ("all_data_info.csv", "artist,date,title,new_filename,in_train", "c.1645"),
+        ("train_info.csv", "artist,date,title,genre,filename", "ific"),
+    ],
+)
+def test_the_competition_s_files_become_a_store(tmp_path, table, header, date):
+    lines = [header]
     for number, (artist, painting) in enumerate(np.ndindex(3, 2)):
-        folder = "test" if whole and painting else "train"
-        _save(tmp_path / folder / f"{number}.jpg", artist=artist, painting=painting)
-        row = {"artist": f"{artist}", "title": f"Work, {number}", "style": "s", "genre": "g"}
-        if whole:
-            row |= {"new_filename": f"{number}.jpg", "in_train": str(folder == "train")}
-            row |= {"pixelsx": "32.0", "artist_group": "train_only", "date": "c.1645"}
-        else:
-            row |= {"filename": f"{number}.jpg", "date": "ific"}
-        rows.append(row)
-    _write_csv(tmp_path / table, rows)
+        is_train = "in_train" not in header or not painting
+        folder = tmp_path / ("train" if is_train else "test")
+        _save(folder / f"{number}.jpg", artist=artist, painting=painting)
+        row = {"artist": artist, "date": date, "title": f'"Work, {number}"', "genre": "g"}
+        row |= {"in_train": is_train, "filename": f"{number}.jpg", "new_filename": f"{number}.jpg"}
+        lines.append(",".join(str(row[name]) for name in header.split(",")))
+    (tmp_path / table).write_text("\n".join(lines))
     made = _prepare("kaggle", "--input", tmp_path, "--output", tmp_path / "store")
     paintings = [p for split in made.splits.values() for p in split.paintings]
     assert _rejected(made.path) == {}
     assert sorted(p.title for p in paintings) == [f"Work, {i}" for i in range(6)]
-    assert {p.date for p in paintings} == {"c.1645" if whole else "ific"}
+    assert {p.date for p in paintings} == {date}
 
 
-SYNTHETIC = ["synthetic", "--artists", "8", "--paintings", "20", "--image-size", str(SIZE)]
-
-
-def _start(output: Path, *more: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "painterjax.prepare", *SYNTHETIC, "--output", str(output)]
-    command += ["--workers", "2", *more]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+def _synthetic(output: Path, *more: str) -> list[str]:
+    """Five artists with ten paintings each; workers get eight at a time."""
+    argv = ["synthetic", "--artists", "5", "--paintings", "10", "--image-size", str(SIZE)]
+    return [*argv, "--output", str(output), *more]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Path:
+def undisturbed(tmp_path_factory) -> dict[str, bytes]:
+    """The files of the store that `_synthetic` makes."""
     path = tmp_path_factory.mktemp("undisturbed") / "store"
-    prepare.main([*SYNTHETIC, "--output", str(path), "--workers", "1"])
-    return path
+    prepare.main(_synthetic(path, "--workers", "1"))
+    return _files(path)
 
 
+PAUSING = """
+import os, signal
+from painterjax import prepare
+from painterjax.common import cli, progress
+advance = progress.Progress.advance
+def pausing(self, count):
+    advance(self, count)
+    if self.done == 16:
+        os.kill(os.getpid(), signal.SIGSTOP)
+progress.Progress.advance = pausing
+cli.run(prepare.main, "prepare")
+"""
+
+
+def _paused(output: Path, *more: str) -> subprocess.Popen:
+    """Starts prepare, and returns it when it has paused itself after 16 paintings."""
+    command = [sys.executable, "-c", PAUSING, *_synthetic(output, "--workers", "2", *more)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    timer = threading.Timer(HANG_S, process.kill)
+    timer.start()
+    state = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    timer.cancel()
+    assert state and state.si_code == os.CLD_STOPPED
+    return process
+
+
+def _end(process: subprocess.Popen, number: int) -> str:
+    """Sends a signal to a paused process, lets it continue, and returns what it printed."""
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # A terminal sends Ctrl-C to the workers as well.
+    else:
+        os.kill(process.pid, number)
+    os.kill(process.pid, signal.SIGCONT)
+    return process.communicate(timeout=HANG_S)[1]
+
+
+CUT_SHORT = b'{"file": "cut sho'
+
+
+@pytest.mark.usefixtures("no_workers")
 @pytest.mark.parametrize(
-    ("signal_number", "exit_code"),
-    [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)],
+    ("number", "status", "tail"),
+    [
+        (signal.SIGKILL, -9, CUT_SHORT),
+        (signal.SIGKILL, -9, bytes(100) + b"\n"),  # As a power cut may leave it.
+        (signal.SIGINT, 130, b""),
+        (signal.SIGTERM, 143, b""),
+    ],
 )
 def test_interrupted_and_run_again_it_ends_with_the_same_bytes(
-    undisturbed, tmp_path, signal_number, exit_code
+    undisturbed, tmp_path, capsys, number, status, tail
 ):
-    journal = tmp_path / "store.partial" / "decoded.jsonl"
-    process = _start(tmp_path / "store")
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and journal.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    if signal_number == signal.SIGINT:
-        os.killpg(process.pid, signal_number)  # A terminal sends Ctrl-C to the workers as well.
-    else:
-        process.send_signal(signal_number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == exit_code
-    if signal_number != signal.SIGKILL:
-        word = "interrupted" if signal_number == signal.SIGINT else "terminated"
-        assert said.splitlines()[-1] == f"painterjax.prepare: {word}; run it again to go on"
-        assert "Traceback" not in said
-    assert not (tmp_path / "store").exists()
-    done = len(journal.read_text().splitlines())
-    assert 0 < done < 160
-    with open(journal, "ab") as file:
-        file.write(b'{"file": "cut sho')  # A kill in the middle of a line.
-
-    again = _start(tmp_path / "store")
-    _, said = again.communicate(timeout=120)
-    assert again.returncode == 0
-    assert f"prepare: {done} of 160 paintings" in said
-    assert _files(tmp_path / "store") == _files(undisturbed)
-    assert not (tmp_path / "store.partial").exists()
+    output, results = tmp_path / "store", tmp_path / "store.partial" / "decoded.jsonl"
+    process = _paused(output)
+    with pytest.raises(InputError, match=r"another process .*store\.partial"):
+        prepare.main(_synthetic(output))
+    printed = _end(process, number)
+    assert process.returncode == status and "Traceback" not in printed
+    if number != signal.SIGKILL:
+        word = "interrupted" if number == signal.SIGINT else "terminated"
+        assert printed.splitlines()[-1].startswith(f"painterjax.prepare: {word}; run it again")
+    assert not output.exists()
+    assert len(results.read_text().splitlines()) == 16
+    with open(results, "ab") as file:
+        file.write(tail)
+    prepare.main(_synthetic(output))
+    assert "prepare: 16 of 50 paintings" in capsys.readouterr().err
+    assert _files(output) == undisturbed
+    assert not results.parent.exists()
 
 
 LIMITING = """
@@ -198,14 +230,14 @@ def test_a_worker_without_memory_ends_in_one_line(tmp_path):
     image = Image.new("RGBA", (6000, 6000))
     (tmp_path / "paintings" / "an artist").mkdir(parents=True)
     image.save(tmp_path / "paintings" / "an artist" / "large.png", compress_level=1)
-    # sitecustomize is read by every Python that starts, the workers as well.
+    # Every Python reads sitecustomize at its start, the workers as well.
     (tmp_path / "sitecustomize.py").write_text(LIMITING)
     path = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[1])))
     command = [sys.executable, "-m", "painterjax.prepare", "folder", "--workers", "2"]
     command += ["--input", str(tmp_path / "paintings"), "--output", str(tmp_path / "store")]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=HANG_S,
     )  # fmt: skip
     refusal = "painterjax.prepare: error: a worker ran out of memory: use fewer --workers"
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, refusal)
@@ -213,77 +245,63 @@ def test_a_worker_without_memory_ends_in_one_line(tmp_path):
 
 
 def test_any_number_of_workers_makes_the_same_store(undisturbed, tmp_path):
-    prepare.main([*SYNTHETIC, "--output", str(tmp_path / "3"), "--workers", "3"])
-    assert _files(tmp_path / "3") == _files(undisturbed)
-
-
-def test_a_second_time_it_checks_and_says_so(tmp_path, capsys):
-    command = [*SYNTHETIC[:2], "3", *SYNTHETIC[3:], "--output", str(tmp_path / "store")]
-    prepare.main(command)
-    prepare.main(command)
-    assert "is whole already" in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"another store \(seed is 0, asked for 1\)"):
-        prepare.main([*command, "--seed", "1"])
-    with open(tmp_path / "store" / "rejected.csv", "a") as file:
-        file.write("x,y\n")
-    with pytest.raises(InputError, match=r"rejected.csv is not what prepare wrote"):
-        prepare.main(command)
+    prepare.main(_synthetic(tmp_path / "3", "--workers", "3"))
+    assert _files(tmp_path / "3") == undisturbed
 
 
 @pytest.mark.usefixtures("no_workers")
-def test_a_store_of_files_that_changed_under_their_names_is_another(gallery, tmp_path, capsys):
-    command = ["folder", "--input", gallery, "--output", tmp_path / "store"]
+def test_a_finished_store_is_checked_and_no_other_is_taken_for_it(gallery, tmp_path, capsys):
+    output = tmp_path / "store"
+    command = ["folder", "--input", gallery, "--output", output]
     _prepare(*command)
     changed = gallery / "artist 2" / "No. 0.png"
     os.utime(changed, (0, 0))  # As copies for other machines have it.
     _prepare(*command)
-    assert "is whole already, of files with these names and sizes" in capsys.readouterr().out
+    assert "complete already" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"another store \(seed is 0, asked for 1\)"):
+        _prepare(*command, "--seed", "1")
+    with open(output / "rejected.csv", "a") as file:
+        file.write("x,y\n")
+    with pytest.raises(InputError, match=r"rejected\.csv is not what prepare wrote"):
+        _prepare(*command)
     _save(changed, artist=7, painting=7)
-    with pytest.raises(InputError, match=r"is another store \(sizes_sha256 is .*choose another"):
+    with pytest.raises(InputError, match=r"another store \(sizes_sha256 is "):
         _prepare(*command)
 
 
 @pytest.mark.usefixtures("no_workers")
-def test_artists_of_a_table_are_told_by_their_names_without_the_spaces_around(gallery, tmp_path):
-    names = (" A", "A ", "A", " ")
-    rows = [{"file": f"artist {a}/No. 1.png", "artist": name} for a, name in enumerate(names)]
-    _write_csv(tmp_path / "list.csv", rows)
-    made = _prepare(
-        "csv", "--input", tmp_path / "list.csv", "--images", gallery, "--output", tmp_path / "store"
-    )
-    assert {artist for split in made.splits.values() for artist in split.artists} == {"A"}
-    assert _rejected(made.path) == {"artist 3/No. 1.png": "no artist in the table"}
-
-
 def test_a_folder_that_is_in_the_way_is_kept(tmp_path):
-    command = [*SYNTHETIC[:2], "3", *SYNTHETIC[3:], "--output", str(tmp_path / "store")]
-    (tmp_path / "store.partial").mkdir()
-    (tmp_path / "store.partial" / "letter.txt").touch()
-    with pytest.raises(InputError, match="holds other files: move it or delete it"):
-        prepare.main(command)
-    (tmp_path / "store.partial").rename(tmp_path / "aside")
-    prepare.main(command)
-    (tmp_path / "aside").rename(tmp_path / "store.partial")
-    prepare.main(command)
-    assert (tmp_path / "store.partial" / "letter.txt").exists()
-
-
-def test_a_second_process_in_the_same_folder_is_refused(tmp_path):
-    first = _start(tmp_path / "store")
-    while not (tmp_path / "store.partial" / "decoded.jsonl").exists() and first.poll() is None:
-        time.sleep(0.01)
-    with pytest.raises(InputError, match="another process works in"):
-        prepare.main([*SYNTHETIC, "--output", str(tmp_path / "store")])
-    first.communicate(timeout=120)
-    assert first.returncode == 0
-
-
-def test_a_store_begun_otherwise_is_not_mixed_up(tmp_path):
-    partial = tmp_path / "store.partial"
+    partial, aside = tmp_path / "store.partial", tmp_path / "aside"
     partial.mkdir()
-    (partial / "plan.json").write_text(json.dumps({"source": "folder", "image_size": 64}))
-    with pytest.raises(InputError, match=r"other options \(source was folder, is synthetic"):
-        prepare.main([*SYNTHETIC, "--output", str(tmp_path / "store")])
+    (partial / "letter.txt").touch()
+    for shard in ([], ["--shard", "1/2"]):
+        with pytest.raises(InputError, match=r"store\.partial holds other files"):
+            prepare.main(_synthetic(tmp_path / "store", *shard))
+    partial.rename(aside)
+    prepare.main(_synthetic(tmp_path / "store"))
+    aside.rename(partial)
+    prepare.main(_synthetic(tmp_path / "store"))
+    assert [path.name for path in partial.iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_work_goes_on_by_its_plan_also_that_of_an_earlier_version(undisturbed, tmp_path):
+    plan = {
+        "source": "synthetic", "image_size": SIZE, "seed": 0, "test_fraction": 0.2,
+        "val_fraction": 0.1,
+        "listing_sha256": "02c3ac58546bfe39665dd9a0233a97bbfa93998c378f4769276b4bedca903203",
+    }  # fmt: skip
+    path = tmp_path / "store.partial" / "plan.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({**plan, "image_size": 64}))
+    with pytest.raises(InputError, match=r"\(image_size was 64, is 32\)"):
+        prepare.main(_synthetic(tmp_path / "store"))
+    path.write_text(json.dumps(plan))
+    prepare.main(_synthetic(tmp_path / "store"))
+    assert _files(tmp_path / "store") == undisturbed
+    info = json.loads(undisturbed["dataset.json"])
+    assert [*info] == ["format_version", *plan, "counts", "sha256"]
+    assert {key: info[key] for key in plan} == plan
 
 
 @pytest.mark.usefixtures("no_workers")
@@ -304,96 +322,78 @@ def test_shards_merge_into_the_bytes_of_one_run(gallery, tmp_path, count):
 
 
 @pytest.mark.usefixtures("no_workers")
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_an_interrupted_shard_goes_on(undisturbed, tmp_path, sent, status):
-    command, shard = [*SYNTHETIC, "--output", str(tmp_path / "store")], ["--shard", "2/2"]
-    journal = tmp_path / "store.partial" / "shard-2-of-2" / "decoded.jsonl"
-    process = _start(tmp_path / "store", *shard)
-    while not (journal.exists() and journal.stat().st_size) and process.poll() is None:
-        time.sleep(0.01)
-    with pytest.raises(InputError, match=r"another process works in .*store.partial: wait"):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_an_interrupted_shard_goes_on(undisturbed, tmp_path, number, status):
+    command = _synthetic(tmp_path / "store")
+    shard, other = [*command, "--shard", "2/2"], [*command, "--shard", "1/2"]
+    results = tmp_path / "store.partial" / "shard-2-of-2" / "decoded.jsonl"
+    process = _paused(tmp_path / "store", *shard[-2:])
+    with pytest.raises(InputError, match=r"another process .*store\.partial: wait"):
         prepare.main(command)
-    with pytest.raises(InputError, match=r"another process works in .*shard-2-of-2: wait"):
-        prepare.main([*command, *shard])
-    process.send_signal(sent)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == status and "Traceback" not in said
-    done = len(journal.read_text().splitlines())
-    assert 0 < done < 80
-    prepare.main([*command, "--shard", "1/2"])
-    with pytest.raises(InputError, match=r"1 of the 2 shards in .* repeat this with --shard 2/2"):
+    with pytest.raises(InputError, match=r"another process .*shard-2-of-2: wait"):
+        prepare.main(shard)
+    assert "Traceback" not in _end(process, number)
+    assert process.returncode == status
+    prepare.main(other)
+    with pytest.raises(InputError, match=r"1 of the 2 shards .*--shard 2/2"):
         prepare.main(command)
-    assert len(journal.read_text().splitlines()) == done
-    prepare.main([*command, *shard])
+    assert len(results.read_text().splitlines()) == 16
+    prepare.main(shard)
     prepare.main(command)
-    assert _files(tmp_path / "store") == _files(undisturbed)
-
-
-def _shard(output: Path, shard: str, *more: str) -> list[str]:
-    argv = ["synthetic", "--artists", "3", "--paintings", "2", "--image-size", str(SIZE)]
-    return [*argv, "--output", str(output), "--shard", shard, *more]
+    assert _files(tmp_path / "store") == undisturbed
 
 
 @pytest.mark.usefixtures("no_workers")
 def test_shards_of_other_plans_are_not_mixed_up(tmp_path):
     output, partial = tmp_path / "store", tmp_path / "store.partial"
-    prepare.main(_shard(output, "1/3"))
-    with pytest.raises(InputError, match=r"other options \(shards was 3, is 4\)"):
-        prepare.main(_shard(output, "2/4"))
-    with pytest.raises(InputError, match=r"other options \(seed was 0, is 1, listing_sha256"):
-        prepare.main(_shard(output, "2/3", "--seed", "1", "--artists", "4"))
-    # Of two that begin at once neither sees the other.
-    prepare.main(_shard(tmp_path / "other", "2/3", "--seed", "1"))
+    prepare.main(_synthetic(output, "--shard", "1/3"))
+    with pytest.raises(InputError, match=r"\(shards was 3, is 4\)"):
+        prepare.main(_synthetic(output, "--shard", "2/4"))
+    with pytest.raises(InputError, match=r"\(seed was 0, is 1, listing_sha256"):
+        prepare.main(_synthetic(output, "--shard", "2/3", "--seed", "1", "--artists", "4"))
+    # Two that start at once do not see each other.
+    prepare.main(_synthetic(tmp_path / "other", "--shard", "2/3", "--seed", "1"))
     (tmp_path / "other.partial" / "shard-2-of-3").rename(partial / "shard-2-of-3")
-    with pytest.raises(InputError, match=r"other options \(seed was 1, is 0\)"):
-        prepare.main(_shard(output, "3/3"))
-    with pytest.raises(InputError, match=r"other options \(seed was 1, is 0\)"):
-        prepare.main(_shard(output, "3/3")[:-2])
+    for more in (["--shard", "3/3"], []):
+        with pytest.raises(InputError, match=r"\(seed was 1, is 0\)"):
+            prepare.main(_synthetic(output, *more))
     shutil.rmtree(partial / "shard-2-of-3")
-    with pytest.raises(InputError, match=r"2 of the 3 shards .* with --shard 2/3, 3/3 first"):
-        prepare.main(_shard(output, "3/3")[:-2])
+    with pytest.raises(InputError, match=r"2 of the 3 shards .*--shard 2/3, 3/3 "):
+        prepare.main(_synthetic(output))
 
 
 @pytest.mark.usefixtures("no_workers")
-def test_a_shard_keeps_out_of_a_folder_that_is_another_s(tmp_path):
+def test_a_shard_keeps_out_of_the_work_of_a_whole_prepare(tmp_path):
     output, partial = tmp_path / "store", tmp_path / "store.partial"
     files.begin_work(partial, {"source": "synthetic"})
-    with pytest.raises(InputError, match="begun without --shard: repeat that or delete it"):
-        prepare.main(_shard(output, "1/2"))
-    (partial / "plan.json").rename(partial / "letter.txt")
-    with pytest.raises(InputError, match="holds other files: move it or delete it"):
-        prepare.main(_shard(output, "1/2"))
-    assert [path.name for path in partial.iterdir()] == ["letter.txt"]
-    (partial / "letter.txt").unlink()
-    with (
-        files.claimed(partial),
-        pytest.raises(InputError, match=r"another process works in .*store.partial: wait"),
-    ):
-        prepare.main(_shard(output, "1/2"))
+    with pytest.raises(InputError, match="without --shard"):
+        prepare.main(_synthetic(output, "--shard", "1/2"))
+    (partial / "plan.json").unlink()
+    with files.claimed(partial), pytest.raises(InputError, match=r"another process .*partial: w"):
+        prepare.main(_synthetic(output, "--shard", "1/2"))
 
 
 @pytest.mark.usefixtures("no_workers")
-def test_a_merge_that_was_killed_goes_on(tmp_path, monkeypatch, capsys):
+def test_a_merge_that_was_killed_goes_on(undisturbed, tmp_path, monkeypatch, capsys):
     output, partial = tmp_path / "store", tmp_path / "store.partial"
-    merge = _shard(output, "")[:-2]
-    prepare.main([*merge, "--output", str(tmp_path / "one")])
     for shard in ("1/2", "2/2"):
-        prepare.main(_shard(output, shard))
-    for function, module in (("seal", store), ("rmtree", shutil)):  # As it sorts, and at its end.
+        prepare.main(_synthetic(output, "--shard", shard))
+    # Before the store has its name, and after.
+    for function, module in (("write_info", store), ("rmtree", shutil)):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(module, function, _killed_at(partial, getattr(module, function)))
-            prepare.main(merge)
+            prepare.main(_synthetic(output))
         assert partial.exists()
-    prepare.main(_shard(output, "2/2"))
+    prepare.main(_synthetic(output, "--shard", "2/2"))
     assert partial.exists()
-    prepare.main(merge)
-    assert capsys.readouterr().out.count("is whole already") == 2
+    prepare.main(_synthetic(output))
+    assert capsys.readouterr().out.count("complete already") == 2
     assert not partial.exists()
-    assert _files(output) == _files(tmp_path / "one")
+    assert _files(output) == undisturbed
 
 
 def _killed_at(folder: Path, function):
-    """`function`, but where it is asked to seal in `folder`, or to remove it, the process ends."""
+    """`function`, but where it is to write dataset.json in `folder`, or to remove it, a kill."""
 
     def wrapped(path, *args, **kwargs):
         if path in (folder, folder / "store") and kwargs != {"ignore_errors": True}:
@@ -404,10 +404,10 @@ def _killed_at(folder: Path, function):
 
 
 @pytest.mark.usefixtures("no_workers")
-def test_a_loss_of_power_finds_what_the_journal_and_the_store_s_name_speak_of(
+def test_after_a_power_cut_every_result_has_its_image_and_a_named_store_is_complete(
     tmp_path, monkeypatch
 ):
-    """By what was on the disk when the journal went on, and when the store got its name."""
+    """By what was synced before each result was written, and before the store got its name."""
     synced: dict[str, int] = {}
     fsync, rename, dumps = os.fsync, os.rename, json.dumps
     partial, decoded = tmp_path / "store.partial", 0
@@ -416,7 +416,7 @@ def test_a_loss_of_power_finds_what_the_journal_and_the_store_s_name_speak_of(
         fsync(descriptor)
         synced[os.readlink(f"/proc/self/fd/{descriptor}")] = os.fstat(descriptor).st_size
 
-    def journaling(value, **kwargs):
+    def recording(value, **kwargs):
         nonlocal decoded
         if "sha256" in value and "file" in value:
             decoded += 1
@@ -433,59 +433,45 @@ def test_a_loss_of_power_finds_what_the_journal_and_the_store_s_name_speak_of(
     for module, name, act in (
         (os, "fsync", noting),
         (os, "rename", naming),
-        (json, "dumps", journaling),
+        (json, "dumps", recording),
     ):
         monkeypatch.setattr(module, name, act)
-    prepare.main([*SYNTHETIC, "--output", str(tmp_path / "store")])
-    assert decoded == 160
+    prepare.main(_synthetic(tmp_path / "store"))
+    assert decoded == 50
     assert str(tmp_path) in synced
-
-
-def test_a_journal_that_ends_in_zeros_goes_on(undisturbed, tmp_path):
-    partial = tmp_path / "store.partial"
-    process = _start(tmp_path / "store")
-    while process.poll() is None and not (partial / "decoded.jsonl").exists():
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
-    with open(partial / "decoded.jsonl", "ab") as journal:
-        journal.write(bytes(100) + b"\n")
-    prepare.main([*SYNTHETIC, "--output", str(tmp_path / "store"), "--workers", "2"])
-    assert _files(tmp_path / "store") == _files(undisturbed)
-
-
-@pytest.fixture
-def folder_of_one(tmp_path) -> Path:
-    _save(tmp_path / "one" / "a" / "1.png", artist=0, painting=0)
-    return tmp_path / "one"
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "the following arguments are required: source"),
-        (["flickr", "--output", "x"], "invalid choice: 'flickr'"),
+        ([], "required: source"),
+        (["flickr", "--output", "x"], "flickr"),
         (["folder", "--output", "x"], "required: --input"),
         (["folder", "--input", "nowhere", "--output", "x"], "nowhere is not a folder"),
-        (["folder", "--input", "empty", "--output", "x"], "has 0 files and none in an artist's"),
+        (["folder", "--input", "empty", "--output", "x"], r"0 files .* empty/<artist>/<image>"),
         (["folder", "--input", "one", "--output", "x"], "no artist has two readable paintings"),
         (["folder", "--input", "one", "--output", "one/x"], "lies in --input"),
-        (["csv", "--input", "no.csv", "--images", "one", "--output", "x"], "cannot read no.csv"),
-        (["csv", "--input", "/dev/zero", "--images", "one", "--output", "x"], "zero is no file"),
-        (["csv", "--input=", "--images", "one", "--output", "x"], "--input: is empty, perhaps"),
-        (["kaggle", "--input", "one", "--output", "x"], "neither all_data_info.csv nor"),
+        (["csv", "--input", "no.csv", "--images", "one", "--output", "x"], r"no\.csv"),
+        (["csv", "--input", "/dev/zero", "--images", "one", "--output", "x"], "/dev/zero"),
+        (["csv", "--input=", "--images", "one", "--output", "x"], "--input: is empty"),
+        (["kaggle", "--input", "one", "--output", "x"], r"all_data_info\.csv .*train_info\.csv"),
         (["synthetic", "--output", "one"], "one exists and is no store"),
-        (["synthetic", "--output", "x", "--image-size", "8"], r"must lie in \[32, 4096\]"),
-        (["synthetic", "--output", "x", "--image-size", "big"], "invalid int value: 'big'"),
-        (["synthetic", "--output", "x", "--test-fraction", "1"], r"must lie in \[0, 1\)"),
-        (["synthetic", "--output", "x", "--workers", "0"], "must be at least 1"),
-        (["synthetic", "--output", "x", "--shard", "0/4"], "0/4: must be i/n with 1 <= i <= n"),
-        (["synthetic", "--output", "x", "--shard", "17/16"], "17/16: must be i/n"),
-        (["synthetic", "--output", "x", "--shard", "3"], "3: must be i/n"),
+        (["synthetic", "--output", "x", "--image-size", "8"], "--image-size: 8: .* 32 to 4096"),
+        (["synthetic", "--output", "x", "--image-size", "nan"], "--image-size: nan: "),
+        (["synthetic", "--output", "x", "--test-fraction", "1"], "--test-fraction: 1: "),
+        (["synthetic", "--output", "x", "--val-fraction", "nan"], "--val-fraction: nan: "),
+        (["synthetic", "--output", "x", "--seed", "-1"], "--seed: -1: "),
+        (["synthetic", "--output", "x", "--seed", "9" * 5000], "--seed: 9"),
+        (["synthetic", "--output", "x", "--artists", "0"], "--artists: 0: "),
+        (["synthetic", "--output", "x", "--workers", "0"], "--workers: 0: "),
+        (["synthetic", "--output", "x", "--shard", "0/4"], "--shard: 0/4: must be i/n"),
+        (["synthetic", "--output", "x", "--shard", "17/16"], "--shard: 17/16: must be i/n"),
+        (["synthetic", "--output", "x", "--shard", "3"], "--shard: 3: must be i/n"),
     ],
 )
-def test_wrong_usage_is_one_line(folder_of_one, monkeypatch, argv, message):
-    monkeypatch.chdir(folder_of_one.parent)
+def test_wrong_usage_is_one_line(tmp_path, monkeypatch, argv, message):
+    monkeypatch.chdir(tmp_path)
+    _save(Path("one") / "a" / "1.png", artist=0, painting=0)
     Path("empty").mkdir()
     with pytest.raises(InputError, match=message) as refusal:
         prepare.main(argv)

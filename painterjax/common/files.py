@@ -101,17 +101,12 @@ def begin_work(partial: Path, plan: dict[str, Any]) -> None:
     Raises:
       InputError: the work was started with another plan, or the folder holds other files.
     """
-    path = partial / "plan.json"
-    if path.exists():
-        if changes := plan_changes(partial, plan):
-            raise InputError(
-                f"{partial} was started with other options ({changes}): repeat those or delete it"
-            )
-        return
+    if (partial / "plan.json").exists():
+        return check_plan(partial, plan)
     partial.mkdir(parents=True, exist_ok=True)
     if set(partial.iterdir()) - {*partial.glob("plan.json.*.tmp"), partial / "lock"}:
         raise InputError(f"{partial} holds other files: move it or delete it")
-    write_json(path, plan)
+    write_json(partial / "plan.json", plan)
 
 
 def read_plan(partial: Path) -> dict[str, Any]:
@@ -121,6 +116,12 @@ def read_plan(partial: Path) -> dict[str, Any]:
         return read_json(path)
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): delete {partial}") from error
+
+
+def check_plan(partial: Path, plan: dict[str, Any]) -> None:
+    """Raises InputError where the plan.json in `partial` is not `plan`."""
+    if changes := plan_changes(partial, plan):
+        raise InputError(f"{partial} has other options ({changes}): repeat those or delete it")
 
 
 def plan_changes(partial: Path, plan: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""The catalog of a collection: which paintings there are, who painted them, and their split.
+"""The catalog of a collection: its paintings, their artists, the split, and CSV tables.
 
-An artist is either a training artist (`train`, and a tenth of the paintings in `val`) or a test
-artist (all paintings in `test`), so that `test` measures artists never seen in training.
+The split is by artist: a training artist's paintings are in `train` and a tenth of them in `val`; a
+test artist's paintings are all in `test`. So `test` measures artists never seen in training.
 """
 
 import collections
@@ -21,7 +21,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Painting:
-    """One painting: its file as the source names it, its artist, and what else is known."""
+    """One painting; `file` is its path as the source names it, unknown fields are ""."""
 
     file: str
     artist: str
@@ -43,20 +43,23 @@ PAINTING_COLUMNS = tuple(field.name for field in dataclasses.fields(Painting))
 CSV_COLUMNS = ("index", "split", *PAINTING_COLUMNS)
 
 
-def _draw(seed: int, *names: str) -> bytes:
-    """A pseudo-random sort key that is the same on every machine."""
+def _random_key(seed: int, *names: str) -> bytes:
+    """A pseudo-random sort key, the same on every machine."""
     return hashlib.sha256("\x00".join((str(seed), *names)).encode()).digest()
 
 
 def split_by_artist(
     paintings: Iterable[Painting], *, test_fraction: float, val_fraction: float, seed: int
 ) -> tuple[list[Row], list[Painting]]:
-    """Returns the rows of a store in their order, and the paintings of single-painting artists.
+    """Splits paintings into train, val and test.
 
-    A share `test_fraction` of the artists goes to `test` with all their paintings; of each other
+    A share `test_fraction` of the artists goes to `test` with all their paintings. Of each other
     artist's n paintings floor(n * val_fraction) go to `val`, and at least two stay in `train`.
-    Rows are sorted by split, artist and file. The split depends on (seed, artist, file) alone,
-    not on the order of `paintings`.
+    The split depends on (seed, artist, file) alone, not on the order of `paintings`.
+
+    Returns:
+      The rows of the store, sorted by split, artist and file; and the paintings left out because
+      their artist has no other.
 
     >>> works = [Painting(f"{a}/{i}.jpg", a) for a in "abcde" for i in range(10)]
     >>> rows, single = split_by_artist(works, test_fraction=0.2, val_fraction=0.1, seed=0)
@@ -68,7 +71,7 @@ def split_by_artist(
         by_artist[painting.artist].append(painting)
     single = [works[0] for works in by_artist.values() if len(works) == 1]
     artists = sorted(artist for artist, works in by_artist.items() if len(works) > 1)
-    artists.sort(key=lambda artist: _draw(seed, artist))
+    artists.sort(key=lambda artist: _random_key(seed, artist))
     test_artists = set(artists[: int(len(artists) * test_fraction + 0.5)])
     rows = []
     for artist in artists:
@@ -76,8 +79,8 @@ def split_by_artist(
         if artist in test_artists:
             rows += [Row("test", painting) for painting in works]
             continue
-        works.sort(key=lambda painting: _draw(seed, artist, painting.file))
-        # 100 * 0.29 is 28.999999999999996, which is not to become 28.
+        works.sort(key=lambda painting: _random_key(seed, artist, painting.file))
+        # 100 * 0.29 is 28.999999999999996 and has to count as 29.
         num_val = min(int(len(works) * val_fraction + 1e-9), len(works) - 2)
         rows += [Row("val", painting) for painting in works[:num_val]]
         rows += [Row("train", painting) for painting in works[num_val:]]
@@ -85,24 +88,31 @@ def split_by_artist(
     return rows, sorted(single, key=lambda painting: painting.file)
 
 
+def count_rows(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
+    """Returns how many paintings and artists each split has."""
+    artists = {split: [r.painting.artist for r in rows if r.split == split] for split in SPLITS}
+    return {name: {"paintings": len(a), "artists": len(set(a))} for name, a in artists.items()}
+
+
 def to_csv(rows: Sequence[Row]) -> str:
-    """Returns the text of `paintings.csv`: index, split, and the columns of a painting."""
+    """Returns the text of `paintings.csv`, with the columns CSV_COLUMNS."""
     values = [(i, row.split, *dataclasses.astuple(row.painting)) for i, row in enumerate(rows)]
     return csv_text([CSV_COLUMNS, *values])
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    r"""Returns rows as CSV with a line end of \n; \n and \r within a field are quoted."""
+    r"""Returns rows as CSV with the line end \n; fields that hold \n or \r are quoted."""
     lines = []
     for row in rows:
         line = io.StringIO()
-        csv.writer(line).writerow(row)  # Before Python 3.13 only the line end "\r\n" quotes both.
+        # Before Python 3.13 a writer quotes the characters of its own line end only.
+        csv.writer(line, lineterminator="\r\n").writerow(row)
         lines.append(line.getvalue().removesuffix("\r\n") + "\n")
     return "".join(lines)
 
 
 def from_csv(text: str) -> list[Row]:
-    """Reads the text of `paintings.csv`; raises InputError where it is not one."""
+    """Parses the text of `paintings.csv`; raises InputError where it is malformed."""
     try:
         header, *lines = csv.reader(io.StringIO(text, newline="")) if text else [[]]
     except csv.Error as error:
@@ -121,18 +131,18 @@ def from_csv(text: str) -> list[Row]:
 
 def read_table(path: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
     """Reads a CSV file with a header; raises InputError for a missing file, column or value."""
-    if path.exists() and not path.is_file():  # A pipe would be waited for, a device has no end.
-        raise InputError(f"{path} is no file: give the table as one")
+    if path.exists() and not path.is_file():  # Reading a pipe or a device may never end.
+        raise InputError(f"{path} is not a regular file: save the table as one")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             _check_header(path, reader.fieldnames or [], required)
             records = []
             for record in reader:
-                # A short row has None for values, a long one has its rest under the key None.
+                # A short row has None for values; a long one has its rest under the key None.
                 if None in record or None in record.values():
-                    where = f"{path}, line {reader.line_num}"
-                    raise InputError(f"{where}: not {len(reader.fieldnames or ())} values: mend it")
+                    count, line = len(reader.fieldnames or ()), reader.line_num
+                    raise InputError(f"{path}, line {line}: not {count} values, correct it")
                 records.append(record)
             return records
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -140,17 +150,15 @@ def read_table(path: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _check_header(path: Path, names: Sequence[str], required: Sequence[str]) -> None:
-    missing = [name for name in required if name not in names]
-    if missing:
+    if missing := [name for name in required if name not in names]:
         found = ", ".join(names or ["none"])
-        raise InputError(f"{path} lacks the column(s) {', '.join(missing)}; it has {found}")
-    twice = [name for name, count in collections.Counter(names).items() if name and count > 1]
-    if twice:
+        raise InputError(f"{path} has the column(s) {found}: add {', '.join(missing)}")
+    if twice := [name for name, n in collections.Counter(names).items() if name and n > 1]:
         raise InputError(f"{path} has the column(s) {', '.join(twice)} twice: rename one")
 
 
 def century(date: str) -> str:
-    """Returns the century that a date's first year of three or four digits lies in, or "".
+    """Returns the century of the first year of three or four digits in a date, or "".
 
     >>> century("c. 1889"), century("12.5.1900"), century("unknown")
     ('1801-1900', '1801-1900', '')

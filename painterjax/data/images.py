@@ -1,4 +1,4 @@
-"""From the bytes of any image file to uint8 pixels, or a named reason why not; and to JPEG."""
+"""Image files to uint8 pixels, or to the reason why not; pixels to thumbnails and JPEG."""
 
 import base64
 import io
@@ -8,32 +8,32 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-# Formats that museums and web collections use. Others stay closed: some of Pillow's readers start
+# What museums and web collections use. Other formats are refused: some of Pillow's readers start
 # other programs (EPS starts Ghostscript).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM", "AVIF")
 MIN_SIDE = 32
 MAX_SIZE = 4096  # of a decoded square
 # Pillow's own limit, about 9,459 x 9,459 pixels: a quarter of a gigabyte once decoded.
 MAX_PIXELS = 89_478_485
-# A file of 16 bits and four channels of so many pixels has 0.7 GB.
+# Above the 0.7 GB of a file with MAX_PIXELS of four 16-bit channels.
 MAX_BYTES = 2**30
-# A progressive JPEG has some 10; each costs its time, a tenth of a second at 9,400 x 9,400 pixels.
+# A progressive JPEG has some 10 scans. Each takes 0.1 s to decode at 9,400 x 9,400 pixels.
 MAX_SCANS = 100
 
 
 class ImageError(ValueError):
-    """The file cannot become a picture; the message is the reason."""
+    """The file cannot be decoded; the message is the reason."""
 
 
 class FormatError(ImageError):
-    """The file is no image, or of a format that stays closed."""
+    """The file is not an image, or its format is not one of FORMATS."""
 
 
 def read(path: Path) -> bytes:
-    """Returns a file's bytes; raises ImageError where it is no file, unreadable or too large."""
+    """Reads a file; raises ImageError where it is missing, not a regular file or too large."""
     try:
         if path.exists() and not path.is_file():
-            raise ImageError("not a file")  # Reading a pipe could wait for ever.
+            raise ImageError("not a file")  # Reading a pipe may never end.
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise ImageError(f"{size} bytes: more than {MAX_BYTES}")
@@ -52,22 +52,22 @@ def decode(data: bytes, *, size: int) -> np.ndarray:
       size: the side S of the result in pixels.
 
     Returns:
-      uint8 array of shape (S, S, 3): RGB, upright by EXIF, the first frame of an animation,
-      16-bit channels scaled to 8, transparency laid on white.
+      uint8 array of shape (S, S, 3): RGB, turned upright by EXIF, the first frame of an animation,
+      16-bit channels scaled to 8 bits, transparency over white.
 
     Raises:
-      ImageError: the file is empty, no image, truncated, too small, too large or too slow.
+      ImageError: the file is empty, not an image, damaged, too small, too large or too slow.
     """
     if not data:
         raise ImageError("empty file")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of harmless damage in metadata.
+        warnings.simplefilter("ignore")  # Pillow warns about harmless damage in metadata.
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except Image.DecompressionBombError as error:
             raise ImageError(f"more than {MAX_PIXELS} pixels") from error
         except MemoryError:
-            raise  # No fault of the file's.
+            raise  # Not the file's fault.
         except Exception as error:
             raise FormatError("not an image that can be read") from error
         if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
@@ -76,26 +76,26 @@ def decode(data: bytes, *, size: int) -> np.ndarray:
 
 
 def to_square(image: Image.Image, *, size: int) -> np.ndarray:
-    """Crops and resizes an opened image as `decode` does; a JPEG not yet loaded is changed.
+    """Crops and resizes an opened image as `decode` does; may reduce a JPEG not yet loaded.
 
     Raises:
-      ImageError: the image is truncated, too small or too large.
+      ImageError: the image is damaged, too small or too large.
     """
     _check_size(image)
     try:
-        # JPEGs decode at 1/2, 1/4 or 1/8 of their size where that still leaves twice ours.
+        # A JPEG decodes faster at 1/2, 1/4 or 1/8 of its size; at least 2 x `size` is kept.
         image.draft(None, (2 * size, 2 * size))
         image.load()
         image = _to_rgb(_upright(image))
     except MemoryError:
-        raise  # No fault of the file's.
+        raise  # Not the file's fault.
     except Exception as error:  # Pillow's readers raise almost any type on damaged data.
         raise ImageError(f"damaged image: {error}") from error
     return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
 
 
 def thumbnail(image_SxSxC: np.ndarray, size: int) -> np.ndarray:
-    """Returns a picture with a side of at most `size` pixels."""
+    """Returns the image with a side of at most `size` pixels."""
     if len(image_SxSxC) <= size:
         return image_SxSxC
     image = Image.fromarray(image_SxSxC)
@@ -113,14 +113,14 @@ def sheet(image_NxSxSxC: np.ndarray, *, columns: int, gap: int = 0) -> np.ndarra
 
 
 def jpeg(image_HxWxC: np.ndarray) -> bytes:
-    """Returns a picture as a JPEG file."""
+    """Returns the image as a JPEG file."""
     data = io.BytesIO()
     Image.fromarray(image_HxWxC).save(data, "JPEG", quality=85)
     return data.getvalue()
 
 
 def jpeg_url(image_HxWxC: np.ndarray) -> str:
-    """Returns a picture as a URL that holds it whole."""
+    """Returns the image as a data: URL."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg(image_HxWxC)).decode()
 
 
@@ -135,7 +135,7 @@ def _check_size(image: Image.Image) -> None:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # Damaged metadata takes nothing from the picture.
+    except Exception:  # Damaged metadata does not matter for the pixels.
         return image
 
 

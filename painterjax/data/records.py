@@ -1,7 +1,7 @@
-"""A record of every painting on disk, appended in order, so that interrupted work can go on.
+"""Decoded images on disk, appended in order, so that interrupted work can be resumed.
 
-records.bin     what is kept of each decoded image, one behind the other: its pixels or its vector
-decoded.jsonl   the fate of each painting: its file, and its SHA-256 or the reason why not
+decoded.jsonl   one line for each painting: its file, and its SHA-256 or the reason for rejecting it
+records.bin     one record of fixed length for each decoded image: its pixels or its embedding
 """
 
 import dataclasses
@@ -16,122 +16,133 @@ import numpy as np
 
 from painterjax.common import process_pool
 from painterjax.common.progress import Progress
-from painterjax.data import catalog, images, sources
+from painterjax.data import images, sources
+from painterjax.data.catalog import Painting
 
-MAX_CHUNK = 8  # Paintings per task: handing over costs little, and the bar moves smoothly.
-CHUNK_BYTES = 2**24  # Of a task's pixels; what bounds the memory.
+MAX_CHUNK = 8  # Images per task: handing over costs little, and the progress bar moves smoothly.
+CHUNK_BYTES = 2**24  # Of a task's pixels; this bounds the memory.
 
-JOURNAL, RECORDS = "decoded.jsonl", "records.bin"
-# What decoded.jsonl says of a painting.
-Fate = dict[str, str]
+RESULTS, RECORDS = "decoded.jsonl", "records.bin"
+# A line of decoded.jsonl: "file", and "sha256" for a decoded image or "reason" for a rejected one.
+DecodeResult = dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
-class Keeping:
-    """What is kept of decoded images.
+class RecordFormat:
+    """How images are decoded, and what is stored of each.
 
     Attributes:
-      convert: maps image_BxSxSxC to an array with a record for each, in order.
-      bytes_per_image: the size of a record.
+      image_size: the side S of decoded images.
+      convert: maps image_BxSxSxC to an array of B records, in order.
+      record_bytes: the length of a record.
       chunk: how many images are decoded, and converted, at once.
     """
 
+    image_size: int
     convert: Callable[[np.ndarray], np.ndarray]
-    bytes_per_image: int
+    record_bytes: int
     chunk: int
 
 
+def pixel_format(image_size: int) -> RecordFormat:
+    """Stores the images themselves."""
+    nbytes = 3 * image_size**2
+    chunk = max(1, min(MAX_CHUNK, CHUNK_BYTES // nbytes))
+    return RecordFormat(image_size, lambda images: images, nbytes, chunk)
+
+
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """What a folder has of a source: the fate of each painting, and the images of some."""
+class DecodedImages:
+    """The images that a folder holds in pixel_format, and the result of each painting."""
 
     folder: Path
-    fates: list[Fate]
+    image_size: int
+    results: list[DecodeResult]
 
-    @property
-    def num_images(self) -> int:
-        """How many images are in records.bin."""
-        return sum("sha256" in fate for fate in self.fates)
+    def __len__(self) -> int:
+        return sum("sha256" in result for result in self.results)
 
-
-def pixels(size: int) -> Keeping:
-    """Keeps the images themselves."""
-    nbytes = 3 * size * size
-    return Keeping(lambda images: images, nbytes, max(1, min(MAX_CHUNK, CHUNK_BYTES // nbytes)))
+    def mapped(self) -> np.ndarray:
+        """Returns a memory map image_NxSxSxC; N must not be 0."""
+        pixels = np.memmap(self.folder / RECORDS, np.uint8, "r")
+        return pixels.reshape(-1, self.image_size, self.image_size, 3)
 
 
 def decode_all(
-    source: sources.Source, folder: Path, *, size: int, workers: int, keeping: Keeping, what: str
-) -> list[Fate]:
-    """Decodes what `folder` does not have yet; returns the fate of every painting, in order.
+    source: sources.Source, folder: Path, stored: RecordFormat, *, workers: int, label: str
+) -> list[DecodeResult]:
+    """Decodes every painting that `folder` has no result of yet.
 
     Args:
-      source: the paintings; in front those that `recovered` tells of.
-      folder: where records.bin and decoded.jsonl are, or will be.
-      size: the side S of decoded images.
-      workers: processes that decode.
-      keeping: what is kept of them.
-      what: names the work on the progress bar.
+      source: the paintings; those that `recover` returns come first, in that order.
+      folder: where decoded.jsonl and records.bin are appended to.
+      stored: what is stored of each image.
+      workers: how many processes decode.
+      label: names the work on the progress bar.
+
+    Returns:
+      The results of all paintings, in order.
     """
-    done = len(recovered(folder, bytes_per_image=keeping.bytes_per_image))
-    with open(folder / JOURNAL, "ab") as journal, open(folder / RECORDS, "ab") as records:
-        left, length = source.paintings[done:], keeping.chunk
+    done = len(recover(folder, record_bytes=stored.record_bytes))
+    with open(folder / RESULTS, "ab") as lines, open(folder / RECORDS, "ab") as records:
+        left, length = source.paintings[done:], stored.chunk
         chunks = [left[i : i + length] for i in range(0, len(left), length)]
-        decode = functools.partial(_decode_chunk, source.load, size)
+        decode = functools.partial(_decode_chunk, source.load, stored.image_size)
         total = len(source.paintings)
-        with Progress(what, total=total, unit="painting", done=done) as progress:
+        with Progress(label, total=total, unit="painting", done=done) as progress:
             for results in process_pool.ordered_map(decode, chunks, workers):
                 decoded = [image for _, image in results if image is not None]
                 if decoded:
-                    records.write(keeping.convert(np.stack(decoded)).tobytes())
-                # The journal never speaks of records that a loss of power could still take.
+                    records.write(stored.convert(np.stack(decoded)).tobytes())
+                # Synced first, so that after a power cut no line lacks its record.
                 records.flush()
                 os.fsync(records.fileno())
-                journal.write(b"".join(json.dumps(fate).encode() + b"\n" for fate, _ in results))
-                journal.flush()
+                lines.write(b"".join(json.dumps(result).encode() + b"\n" for result, _ in results))
+                lines.flush()
                 progress.advance(len(results))
-    return [json.loads(line) for line in (folder / JOURNAL).read_text().splitlines()]
+    return [json.loads(line) for line in (folder / RESULTS).read_text().splitlines()]
 
 
-def read(folder: Path, *, size: int) -> Part:
-    """Returns what `folder` has whole of images that are kept as pixels, which may be nothing."""
-    journal, records = folder / JOURNAL, folder / RECORDS
-    if not (journal.exists() and records.exists()):
-        return Part(folder, [])
-    with open(journal, "rb") as lines:
-        images_on_disk = records.stat().st_size // pixels(size).bytes_per_image
-        return Part(folder, [json.loads(line) for line in _whole_lines(lines, images_on_disk)])
-
-
-def gather(parts: list[Part], place_N: np.ndarray, *, size: int) -> np.ndarray:
-    """Returns image_NxSxSxC: the images at these places, counted through all parts."""
-    first = np.cumsum([0, *(part.num_images for part in parts)])
-    part_N = np.searchsorted(first, place_N, side="right") - 1
-    image_NxSxSxC = np.empty((len(place_N), size, size, 3), np.uint8)
-    for number in np.unique(part_N):
-        records = np.memmap(parts[number].folder / RECORDS, np.uint8, "r")
-        here = part_N == number
-        image_NxSxSxC[here] = records.reshape(-1, size, size, 3)[place_N[here] - first[number]]
-    return image_NxSxSxC
-
-
-def recovered(folder: Path, *, bytes_per_image: int) -> list[Fate]:
-    """Returns the fates that are whole on disk, in order; what a kill cut short is removed."""
-    with open(folder / JOURNAL, "ab+") as journal, open(folder / RECORDS, "ab+") as records:
-        journal.seek(0)
-        lines = _whole_lines(journal, records.seek(0, os.SEEK_END) // bytes_per_image)
-        journal.truncate(sum(map(len, lines)))
-        records.truncate(sum(map(_has_image, lines)) * bytes_per_image)
+def recover(folder: Path, *, record_bytes: int) -> list[DecodeResult]:
+    """Returns the results on disk, in order, and cuts off what an interruption left incomplete."""
+    with open(folder / RESULTS, "ab+") as results, open(folder / RECORDS, "ab+") as records:
+        results.seek(0)
+        lines = _complete_lines(results, records.seek(0, os.SEEK_END) // record_bytes)
+        results.truncate(sum(map(len, lines)))
+        records.truncate(sum(map(_has_image, lines)) * record_bytes)
     return [json.loads(line) for line in lines]
 
 
-def _whole_lines(journal: BinaryIO, images_on_disk: int) -> list[bytes]:
-    """The journal's lines up to the last painting that is whole in it and in the records."""
+def read_decoded(folder: Path, *, image_size: int) -> DecodedImages:
+    """Returns what is complete in `folder`, which may be nothing; changes nothing on disk."""
+    results, records = folder / RESULTS, folder / RECORDS
+    lines: list[bytes] = []
+    if results.exists() and records.exists():
+        with open(results, "rb") as file:
+            count = records.stat().st_size // pixel_format(image_size).record_bytes
+            lines = _complete_lines(file, count)
+    return DecodedImages(folder, image_size, [json.loads(line) for line in lines])
+
+
+def gather(parts: list[DecodedImages], place_N: np.ndarray) -> np.ndarray:
+    """Returns image_NxSxSxC: the images at these places, counted through all parts."""
+    first = np.cumsum([0, *map(len, parts)])
+    part_N = np.searchsorted(first, place_N, side="right") - 1
+    size = parts[0].image_size
+    image_NxSxSxC = np.empty((len(place_N), size, size, 3), np.uint8)
+    for number in np.unique(part_N):
+        here = part_N == number
+        image_NxSxSxC[here] = parts[number].mapped()[place_N[here] - first[number]]
+    return image_NxSxSxC
+
+
+def _complete_lines(results: BinaryIO, num_records: int) -> list[bytes]:
+    """The lines up to the first that is incomplete, or whose image is not among the records."""
     lines, num_images = [], 0
-    for line in journal:
+    for line in results:
         num_images += _has_image(line)
-        # A kill cuts a line short; after a loss of power there may be zeros.
-        if not line.endswith(b"\n") or b"\0" in line or num_images > images_on_disk:
+        # A kill cuts a line short; a power cut may leave zeros.
+        if not line.endswith(b"\n") or b"\0" in line or num_images > num_records:
             break
         lines.append(line)
     return lines
@@ -142,14 +153,14 @@ def _has_image(line: bytes) -> bool:
 
 
 def _decode_chunk(
-    load: sources.Loader, size: int, paintings: list[catalog.Painting]
-) -> list[tuple[Fate, np.ndarray | None]]:
+    load: sources.Loader, size: int, paintings: list[Painting]
+) -> list[tuple[DecodeResult, np.ndarray | None]]:
     return [_decode_one(load, size, painting) for painting in paintings]
 
 
 def _decode_one(
-    load: sources.Loader, size: int, painting: catalog.Painting
-) -> tuple[Fate, np.ndarray | None]:
+    load: sources.Loader, size: int, painting: Painting
+) -> tuple[DecodeResult, np.ndarray | None]:
     try:
         digest, image = load(painting, size)
         return {"file": painting.file, "sha256": digest}, image

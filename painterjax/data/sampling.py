@@ -1,8 +1,12 @@
-"""Batches of tuples as row numbers of a split: pure functions of (seed, index).
+"""Samplers: batches of tuples as row numbers of a split, pure functions of (seed, index).
 
-Every sampler returns `row_BxT`: B tuples of T paintings each. Artists are drawn uniformly, however
-many paintings each has. Element `index` depends on (seed, index) alone, so that the position in an
-endless stream of batches is one number.
+    triplets               row_Bx3: anchor, positive, negative
+    pairs                  row_Bx2: two paintings by one artist or by two
+    artists_by_paintings   row_PxK: P artists with K paintings each, for in-batch mining
+
+Artists are drawn uniformly, however many paintings each has; then the paintings of an artist are
+drawn uniformly. Batch `index` depends on no earlier batch, so that the position of a training in
+its data is one number, and a resumed training draws the batches that it would have drawn.
 """
 
 import dataclasses
@@ -14,12 +18,12 @@ from painterjax.common.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class ArtistRows:
-    """The rows of a split by artist: artist a has rows first_A[a] to first_A[a] + count_A[a] - 1.
+    """The rows of a split by artist: artist a has the rows first_A[a] + (0 .. count_A[a] - 1).
 
     Attributes:
-      first_A: int64, each artist's first row.
-      count_A: int64, each artist's number of paintings.
-      several: the numbers of artists with two or more paintings, who can give a positive.
+      first_A: each artist's first row.
+      count_A: each artist's number of paintings.
+      several: the artists with two or more paintings, those of anchors and positives.
     """
 
     first_A: np.ndarray
@@ -28,10 +32,13 @@ class ArtistRows:
 
 
 def artist_rows(artist_N: np.ndarray) -> ArtistRows:
-    """Groups ascending artist numbers 0, 0, 1, ... into ranges of rows.
+    """Groups the rows of a split by their artist numbers, which must ascend.
 
     Raises:
-      InputError: there are fewer than two artists, or none with two paintings: nothing to compare.
+      InputError: there are fewer than two artists, or none with two paintings.
+
+    >>> artist_rows(np.array([0, 0, 0, 1, 2, 2])).several
+    array([0, 2])
     """
     _, first_A, count_A = np.unique(artist_N, return_index=True, return_counts=True)
     several = np.flatnonzero(count_A > 1)
@@ -44,34 +51,29 @@ def artist_rows(artist_N: np.ndarray) -> ArtistRows:
 
 
 def triplets(artists: ArtistRows, *, batch_size: int, seed: int, index: int) -> np.ndarray:
-    """Draws anchor, positive and negative: row_Bx3.
-
-    Anchor and positive are different paintings by one artist, the negative is by another.
-    """
+    """Draws row_Bx3: an anchor, another painting by its artist, and one by another artist."""
     rng = np.random.default_rng((seed, index))
-    artist_B = rng.choice(artists.several, batch_size)
-    anchor_B, positive_B = _two_paintings(rng, artists, artist_B)
-    negative_B = _one_painting(rng, artists, _other_artist(rng, artists, artist_B))
-    return np.stack([anchor_B, positive_B, negative_B], axis=1)
+    return np.stack(_anchor_positive_negative(rng, artists, batch_size), axis=1)
 
 
 def pairs(artists: ArtistRows, *, batch_size: int, seed: int, index: int) -> np.ndarray:
-    """Draws pairs: row_Bx2, two paintings by one artist or, as often, by two artists."""
+    """Draws row_Bx2: an anchor, then its positive or, with probability 1/2, its negative."""
     rng = np.random.default_rng((seed, index))
-    artist_B = rng.choice(artists.several, batch_size)
-    first_B, second_B = _two_paintings(rng, artists, artist_B)
-    another_B = _one_painting(rng, artists, _other_artist(rng, artists, artist_B))
+    anchor_B, positive_B, negative_B = _anchor_positive_negative(rng, artists, batch_size)
     different_B = rng.random(batch_size) < 0.5
-    return np.stack([first_B, np.where(different_B, another_B, second_B)], axis=1)
+    return np.stack([anchor_B, np.where(different_B, negative_B, positive_B)], axis=1)
 
 
 def artists_by_paintings(
     artists: ArtistRows, *, batch_size: int, paintings: int, seed: int, index: int
 ) -> np.ndarray:
-    """Draws P = batch_size different artists and K paintings by each: row_PxK, for in-batch mining.
+    """Draws row_PxK: P = batch_size different artists, and K = paintings by each.
 
-    The K paintings differ where the artist has that many; else each comes as often as the others,
-    give or take one. With K = 1 artists of a single painting are drawn as well.
+    The K paintings are different where the artist has that many; else each is drawn as often as
+    the others, give or take one. With K = 1, artists with a single painting are drawn too.
+
+    Raises:
+      InputError: the split has fewer than P such artists.
     """
     drawn = artists.several if paintings > 1 else np.arange(len(artists.count_A))
     if batch_size > len(drawn):
@@ -84,20 +86,21 @@ def artists_by_paintings(
     return artists.first_A[artist_P, None] + place_PxK % count_P[:, None]
 
 
-def _one_painting(rng: np.random.Generator, artists: ArtistRows, artist_B: np.ndarray):
-    return artists.first_A[artist_B] + rng.integers(artists.count_A[artist_B])
+def _anchor_positive_negative(
+    rng: np.random.Generator, artists: ArtistRows, batch_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws B rows of each.
 
-
-def _two_paintings(rng: np.random.Generator, artists: ArtistRows, artist_B: np.ndarray):
-    count_B = artists.count_A[artist_B]
-    first_B = rng.integers(count_B)
-    second_B = (first_B + 1 + rng.integers(count_B - 1)) % count_B
-    return artists.first_A[artist_B] + first_B, artists.first_A[artist_B] + second_B
-
-
-def _other_artist(rng: np.random.Generator, artists: ArtistRows, artist_B: np.ndarray):
+    Adding a random step from 1 to n - 1, modulo n, gives a uniform draw among the n - 1 others.
+    """
+    artist_B = rng.choice(artists.several, batch_size)
+    first_B, count_B = artists.first_A[artist_B], artists.count_A[artist_B]
+    anchor_B = rng.integers(count_B)
+    positive_B = (anchor_B + 1 + rng.integers(count_B - 1)) % count_B
     num_artists = len(artists.count_A)
-    return (artist_B + 1 + rng.integers(num_artists - 1, size=len(artist_B))) % num_artists
+    other_B = (artist_B + 1 + rng.integers(num_artists - 1, size=batch_size)) % num_artists
+    negative_B = artists.first_A[other_B] + rng.integers(artists.count_A[other_B])
+    return first_B + anchor_B, first_B + positive_B, negative_B
 
 
 def _distinct(rng: np.random.Generator, limit_P: np.ndarray, k: int) -> np.ndarray:

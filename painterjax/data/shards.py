@@ -1,9 +1,9 @@
-"""Shares of prepare's work, for several processes on one machine or many.
+"""Shards: prepare's decoding in equal shares, by several processes on one machine or many.
 
-    STORE.partial/shard-3-of-16/    plan.json, records.bin, decoded.jsonl of the third share
+    STORE.partial/shard-3-of-16/    plan.json, records.bin, decoded.jsonl of the third shard
 
-Each process begins, locks and resumes a folder of its own; they share a file system, and nothing
-else. prepare without a shard then makes the store of all of them.
+Each process starts, locks and resumes the folder of its shard. They need a common file system and
+nothing else. prepare without a shard then makes the store of all shards.
 """
 
 import argparse
@@ -16,9 +16,11 @@ from typing import Any
 
 from painterjax.common import files
 from painterjax.common.errors import InputError
-from painterjax.data import catalog, records, sources
+from painterjax.data import records, sources
+from painterjax.data.catalog import Painting
+from painterjax.data.store import StorePlan
 
-NAMED_AT_MOST = 5  # Shards in a refusal, which is one line.
+MAX_NAMED = 5  # Shards in a message, which is one line.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +34,11 @@ class Shard:
         return f"{self.number}/{self.count}"
 
     def folder(self, partial: Path) -> Path:
-        """Returns where this shard's work lies."""
+        """Returns the folder of this shard's work."""
         return partial / f"shard-{self.number}-of-{self.count}"
 
-    def share(self, paintings: list[catalog.Painting]) -> list[catalog.Painting]:
-        """Returns this shard's range of a listing.
+    def share(self, paintings: list[Painting]) -> list[Painting]:
+        """Returns this shard's range of a list.
 
         >>> [Shard(number, 3).share([*"abcde"]) for number in (1, 2, 3)]
         [['a'], ['b', 'c'], ['d', 'e']]
@@ -46,7 +48,7 @@ class Shard:
 
 
 def parse(text: str) -> Shard:
-    """Reads a shard as the command line has it.
+    """Parses a shard as the command line has it.
 
     >>> parse("3/16")
     Shard(number=3, count=16)
@@ -57,59 +59,58 @@ def parse(text: str) -> Shard:
     return Shard(int(match[1]), int(match[2]))
 
 
-def begun(partial: Path) -> list[Shard]:
+def shards_in(partial: Path) -> list[Shard]:
     """Returns the shards that have a folder in `partial`."""
     matches = [re.fullmatch("shard-([0-9]+)-of-([0-9]+)", p.name) for p in partial.glob("shard-*")]
     return [Shard(int(match[1]), int(match[2])) for match in matches if match]
 
 
 @contextlib.contextmanager
-def claimed(shard: Shard, partial: Path, plan: dict[str, Any]) -> Iterator[Path]:
-    """Begins or takes up a shard's folder, and keeps it from others.
+def locked_folder(shard: Shard, partial: Path, plan: StorePlan) -> Iterator[Path]:
+    """Starts or resumes a shard: yields its folder, locked against other processes.
 
     Raises:
-      InputError: `partial` was begun with another plan, another number of shards or none, or
+      InputError: `partial` was started with another plan, another number of shards or none; or
         another process works on this shard or makes the store.
     """
-    plan = {**plan, "shards": shard.count}
     partial.mkdir(parents=True, exist_ok=True)
     if (partial / "plan.json").exists():
-        raise InputError(f"{partial} was begun without --shard: repeat that or delete it")
-    known = {other.folder(partial) for other in begun(partial)}
+        raise InputError(f"{partial} was started without --shard: repeat that or delete it")
+    known = {other.folder(partial) for other in shards_in(partial)}
     if set(partial.iterdir()) - known - {partial / "lock", partial / "store"}:
         raise InputError(f"{partial} holds other files: move it or delete it")
-    _check_plans(partial, plan)
+    shard_plan = plan.as_json() | {"shards": shard.count}
+    _check_plans(partial, shard_plan)
     folder = shard.folder(partial)
     with files.claimed(partial, shared=True):
-        files.begin_work(folder, plan)
+        files.begin_work(folder, shard_plan)
         with files.claimed(folder):
             yield folder
 
 
-def whole(source: sources.Source, partial: Path, plan: dict[str, Any]) -> list[records.Part]:
-    """Returns what all shards have, in the order of the listing.
+def read_all(source: sources.Source, partial: Path, plan: StorePlan) -> list[records.DecodedImages]:
+    """Returns what all shards have decoded, in the order of the source.
 
     Raises:
-      InputError: a shard is missing, not whole, or was begun with another plan.
+      InputError: a shard is missing, incomplete, or was started with another plan.
     """
-    count = begun(partial)[0].count
-    _check_plans(partial, {**plan, "shards": count})
-    parts, lacking = [], []
+    count = shards_in(partial)[0].count
+    _check_plans(partial, plan.as_json() | {"shards": count})
+    parts, incomplete = [], []
     for shard in (Shard(number, count) for number in range(1, count + 1)):
-        part = records.read(shard.folder(partial), size=plan["image_size"])
+        part = records.read_decoded(shard.folder(partial), image_size=plan.image_size)
         parts.append(part)
-        if len(part.fates) < len(shard.share(source.paintings)):
-            lacking.append(str(shard))
-    if lacking:
-        named = ", ".join(lacking[:NAMED_AT_MOST]) + ", ..." * (len(lacking) > NAMED_AT_MOST)
-        what = f"{len(lacking)} of the {count} shards in {partial} are not whole"
-        raise InputError(f"{what}: repeat this with --shard {named} first")
+        if len(part.results) < len(shard.share(source.paintings)):
+            incomplete.append(str(shard))
+    if incomplete:
+        named = ", ".join(incomplete[:MAX_NAMED]) + ", ..." * (len(incomplete) > MAX_NAMED)
+        what = f"{len(incomplete)} of the {count} shards in {partial} are incomplete"
+        raise InputError(f"{what}: run this with --shard {named} first")
     return parts
 
 
 def _check_plans(partial: Path, plan: dict[str, Any]) -> None:
-    for folder in (shard.folder(partial) for shard in begun(partial)):
-        # A kill, or a process that begins just now, leaves a folder without a plan.
-        changes = files.plan_changes(folder, plan) if (folder / "plan.json").exists() else ""
-        if changes:
-            raise InputError(f"{partial} has other options ({changes}): repeat those or delete it")
+    for folder in (shard.folder(partial) for shard in shards_in(partial)):
+        # A process that starts just now, or was killed, leaves a folder without a plan.
+        if (folder / "plan.json").exists():
+            files.check_plan(folder, plan)

@@ -1,4 +1,4 @@
-"""Where paintings come from: each source lists its paintings and says how to load one."""
+"""Sources of paintings: each lists its paintings and has a function that loads one."""
 
 import dataclasses
 import functools
@@ -22,10 +22,10 @@ class Source:
 
     Attributes:
       paintings: every candidate, sorted by file.
-      rejected: (file, reason) of what the listing itself turned away.
-      load: maps (painting, size S) to (SHA-256 of its bytes, uint8 S x S x 3) or raises
-        ImageError; picklable, so that workers can run it.
-      directory: where the files lie; None where there are none.
+      rejected: (file, reason) for what cannot even be listed as a painting.
+      load: maps (painting, size S) to (SHA-256 of the file, uint8 S x S x 3), or raises
+        ImageError. Workers run it, so it must pickle.
+      directory: the folder of the files; None for a source without files.
     """
 
     paintings: list[Painting]
@@ -35,7 +35,7 @@ class Source:
 
 
 def folder(directory: Path) -> Source:
-    """Lists DIR/<artist>/**/<file>: the first folder is the artist, the file's stem the title."""
+    """Lists DIR/<artist>/**/<file>; the title is the file name without its ending."""
     if not directory.is_dir():
         raise InputError(f"{directory} is not a folder; expected {directory}/<artist>/<image>")
     found = files_below(directory)
@@ -51,13 +51,13 @@ def folder(directory: Path) -> Source:
 
 
 def files_below(directory: Path) -> Source:
-    """Lists every file at any depth; the artist is the first folder, or "" where there is none."""
+    """Lists every file at any depth; the artist is the first folder, "" for a file in none."""
     if not directory.is_dir():
         raise InputError(f"{directory} is not a folder")
     paintings, rejected = [], []
     for path in _visible_files(directory):
         file = path.as_posix().encode(errors="surrogateescape").decode(errors="backslashreplace")
-        if file != path.as_posix():  # Neither tables nor hashes can hold such a name.
+        if file != path.as_posix():  # Tables and hashes cannot hold such a name.
             rejected.append((file, "the file's name is not UTF-8"))
         elif (directory / path).is_dir():
             rejected.append((file, "a link to a folder, which is not followed"))
@@ -77,9 +77,9 @@ def csv_table(table: Path, directory: Path) -> Source:
 
 
 def kaggle(directory: Path) -> Source:
-    """Lists Painter by Numbers: all_data_info.csv, or train_info.csv where that is all there is.
+    """Lists Painter by Numbers by its all_data_info.csv, or its train_info.csv if that is missing.
 
-    Images lie in DIR/train and DIR/test under the names in the table.
+    The images are DIR/train/<file> and DIR/test/<file>.
     Source: https://www.kaggle.com/c/painter-by-numbers/data
     """
     table = directory / "all_data_info.csv"
@@ -95,8 +95,8 @@ def kaggle(directory: Path) -> Source:
     return _from_table(table, paintings, directory)
 
 
-def synthetic_painters(*, seed: int, artists: int, paintings_per_artist: int) -> Source:
-    """Lists procedural painters; see painterjax.synthetic."""
+def synthetic_painters(artists: int, paintings_per_artist: int, *, seed: int) -> Source:
+    """Lists the paintings of procedural painters; see painterjax.data.synthetic."""
     paintings = [
         Painting(f"{synthetic.artist_name(artist)}/{number:03d}", synthetic.artist_name(artist))
         for artist in range(artists)
@@ -106,7 +106,7 @@ def synthetic_painters(*, seed: int, artists: int, paintings_per_artist: int) ->
 
 
 def sizes(source: Source) -> list[int]:
-    """Returns the bytes of each painting's file, -1 where there is none; no files, no sizes."""
+    """Returns each painting's file size in bytes, -1 for a missing file; [] without a directory."""
     if source.directory is None:
         return []
     return [_size(source.directory / painting.file) for painting in source.paintings]
@@ -115,33 +115,34 @@ def sizes(source: Source) -> list[int]:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except (OSError, ValueError):  # Decoding it will say why.
+    except (OSError, ValueError):  # Decoding it will give the reason.
         return -1
 
 
 def load_file(directory: Path, painting: Painting, size: int) -> tuple[str, np.ndarray]:
     """Reads and decodes one image file under `directory`."""
-    file = Path(painting.file)  # A table may name anything.
+    file = Path(painting.file)
     if file.is_absolute() or ".." in file.parts or "\0" in painting.file:
-        raise images.ImageError("no name of a file in the folder")
+        raise images.ImageError("not the name of a file in the folder")
     data = images.read(directory / file)
     return hashlib.sha256(data).hexdigest(), images.decode(data, size=size)
 
 
 def load_synthetic(seed: int, painting: Painting, size: int) -> tuple[str, np.ndarray]:
-    """Paints one synthetic painting; its file name holds the painter's and its own number."""
+    """Paints the synthetic painting that the file "painter-<artist>/<number>" names."""
     artist, number = painting.file.removeprefix("painter-").split("/")
     image = synthetic.paint(seed=seed, artist=int(artist), painting=int(number), size=size)
     return hashlib.sha256(image.tobytes()).hexdigest(), image
 
 
 def _visible_files(directory: Path) -> Iterator[Path]:
-    """Every file below `directory`, relative to it, and every link that is not followed.
+    """Yields all files below `directory`, relative to it, and the links that are not followed.
 
-    Artists' folders may be links; deeper ones could lead in circles.
+    An artist's folder may be a link. Links to folders below it are not followed: they could lead in
+    circles.
 
     Raises:
-      OSError: a folder cannot be read; its paintings would be missing without a word.
+      OSError: a folder cannot be read; its paintings would be missing without a message.
     """
     for top in directory.iterdir():
         found = [top]
@@ -154,7 +155,7 @@ def _visible_files(directory: Path) -> Iterator[Path]:
         for path in found:
             relative = path.relative_to(directory)
             hidden = any(part.startswith(".") for part in relative.parts)
-            # Not sockets and the like; links may be broken.
+            # Sockets and the like are left out; a broken link is kept, to be rejected by name.
             if not hidden and (path.is_file() or path.is_symlink()):
                 yield relative
 

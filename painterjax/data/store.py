@@ -1,11 +1,11 @@
-"""The image store on disk: one folder that `prepare` writes once and everything else reads.
+"""The image store: one folder that `prepare` writes once and all other commands read.
 
     images.npy      uint8 N x S x S x 3, rows sorted by split, then artist
     paintings.csv   index, split, artist, file, title, ...
     rejected.csv    file, reason
     dataset.json    format version, image size, seed, fractions, counts, SHA-256
 
-A store appears under its name when it is whole, and is refused where its files disagree.
+A store appears under its name when it is complete, and is refused where its files disagree.
 """
 
 import dataclasses
@@ -22,9 +22,36 @@ from painterjax.common import checksums, files
 from painterjax.common.errors import InputError
 from painterjax.data import catalog
 
-FORMAT_VERSION = 1
+STORE_VERSION = 1
 FILES = ("images.npy", "paintings.csv", "rejected.csv")
-REMEDY = "delete it and run painterjax.prepare again"
+
+
+@dataclasses.dataclass(frozen=True)
+class StorePlan:
+    """What decides every byte of a store; plan.json has it while work is in progress.
+
+    Attributes:
+      source: the kind of source.
+      image_size: the side S of the images.
+      seed: of the split.
+      test_fraction: of the artists.
+      val_fraction: of each training artist's paintings.
+      listing_sha256: of the list of paintings.
+      sizes_sha256: of the sizes of their files; None where there are no files.
+    """
+
+    source: str
+    image_size: int
+    seed: int
+    test_fraction: float
+    val_fraction: float
+    listing_sha256: str
+    sizes_sha256: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the keys that plan.json and dataset.json have."""
+        keys = dataclasses.asdict(self)
+        return {key: value for key, value in keys.items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +61,9 @@ class Split:
     Attributes:
       name: train, val or test.
       image_NxSxSxC: uint8, a memory map.
-      artist_N: int32 artist number, ascending; counted within the split from 0.
+      artist_N: int32 artist numbers, ascending, counted from 0 within the split.
       artists: the artists' names by number.
-      paintings: what the catalog knows of each row.
+      paintings: the catalog's entry of each row.
     """
 
     name: str
@@ -51,7 +78,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """A checked store: its three splits, and `info`, the contents of dataset.json."""
+    """An opened store: `info` is the contents of dataset.json."""
 
     path: Path
     info: dict[str, Any]
@@ -67,7 +94,7 @@ def write_images(path: Path, batches: Iterable[np.ndarray], *, rows: int, size: 
     """Writes batches of uint8 images as one .npy file of shape (rows, size, size, 3)."""
     shape = (rows, size, size, 3)
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    # Not a memory map: on a full disk that dies of SIGBUS, and a write raises OSError.
+    # On a full disk a memory map would die of SIGBUS; a write raises OSError.
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for image_BxSxSxC in batches:
@@ -76,11 +103,11 @@ def write_images(path: Path, batches: Iterable[np.ndarray], *, rows: int, size: 
         os.fsync(file.fileno())
 
 
-def seal(path: Path, info: dict[str, Any]) -> None:
+def write_info(path: Path, info: dict[str, Any]) -> None:
     """Writes dataset.json: `info`, the format version and the SHA-256 of the store's files."""
-    sealed = {"format_version": FORMAT_VERSION, **info}
-    sealed["sha256"] = {name: checksums.sha256(path / name) for name in FILES}
-    files.write_json(path / "dataset.json", sealed)
+    digests = {name: checksums.sha256(path / name) for name in FILES}
+    info = {"format_version": STORE_VERSION, **info, "sha256": digests}
+    files.write_json(path / "dataset.json", info)
 
 
 def open_store(path: str | Path) -> Store:
@@ -92,35 +119,26 @@ def open_store(path: str | Path) -> Store:
     """
     path = Path(path)
     info = _read_info(path)
-    text = (path / "paintings.csv").read_bytes()
-    if hashlib.sha256(text).hexdigest() != info["sha256"]["paintings.csv"]:
-        raise InputError(f"{path}/paintings.csv was changed after prepare: {REMEDY}")
-    try:
-        rows = catalog.from_csv(text.decode())
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}/paintings.csv cannot be read ({error}): {REMEDY}") from error
-    try:
-        images = np.lib.format.open_memmap(path / "images.npy", mode="r")
-    except (ValueError, tokenize.TokenError) as error:
-        raise InputError(f"{path}/images.npy cannot be read ({error}): {REMEDY}") from error
-    expected = (len(rows), info["image_size"], info["image_size"], 3)
-    if images.shape != expected or images.dtype != np.uint8:
-        found = f"{images.dtype} {images.shape}"
-        raise InputError(f"{path}/images.npy is {found}, expected uint8 {expected}: {REMEDY}")
+    rows = _read_rows(path, info)
+    images = _map_images(path, info, len(rows))
     splits = {name: _split(name, rows, images) for name in catalog.SPLITS}
-    counts = {name: {"paintings": len(s), "artists": len(s.artists)} for name, s in splits.items()}
-    said = info["counts"] if isinstance(info["counts"], dict) else {}
-    if {name: said.get(name) for name in counts} != counts or "rejected" not in said:
-        raise InputError(f"{path}/dataset.json counts {said}, expected {counts}: {REMEDY}")
+    counts = catalog.count_rows(rows)
+    recorded = info["counts"] if isinstance(info["counts"], dict) else {}
+    if {name: recorded.get(name) for name in counts} != counts or "rejected" not in recorded:
+        raise _damaged(f"{path}/dataset.json counts {recorded}, expected {counts}")
     return Store(path, info, splits)
 
 
 def verify(path: Path) -> None:
-    """Reads every file of a store; raises InputError where a SHA-256 is not the recorded one."""
+    """Reads every file of a store; raises InputError where one is not what prepare wrote."""
     info = _read_info(path)
     for name in FILES:
         if checksums.sha256(path / name) != info["sha256"][name]:
-            raise InputError(f"{path}/{name} is not what prepare wrote: {REMEDY}")
+            raise _damaged(f"{path}/{name} is not what prepare wrote")
+
+
+def _damaged(what: str) -> InputError:
+    return InputError(f"{what}: delete it and run painterjax.prepare again")
 
 
 def _read_info(path: Path) -> dict[str, Any]:
@@ -131,14 +149,34 @@ def _read_info(path: Path) -> dict[str, Any]:
         version = info["format_version"]
         _ = info["image_size"], info["counts"], [info["sha256"][name] for name in FILES]
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}/dataset.json is damaged ({error!r}): {REMEDY}") from error
-    if version != FORMAT_VERSION:
-        found = f"{path} has format version {version}, expected {FORMAT_VERSION}"
-        raise InputError(f"{found}: {REMEDY}")
-    missing = [name for name in FILES if not (path / name).is_file()]
-    if missing:
-        raise InputError(f"{path} lacks {', '.join(missing)}: {REMEDY}")
+        raise _damaged(f"{path}/dataset.json is damaged ({error!r})") from error
+    if version != STORE_VERSION:
+        raise _damaged(f"{path} has format version {version}, expected {STORE_VERSION}")
+    if missing := [name for name in FILES if not (path / name).is_file()]:
+        raise _damaged(f"{path} lacks {', '.join(missing)}")
     return info
+
+
+def _read_rows(path: Path, info: dict[str, Any]) -> list[catalog.Row]:
+    text = (path / "paintings.csv").read_bytes()
+    if hashlib.sha256(text).hexdigest() != info["sha256"]["paintings.csv"]:
+        raise _damaged(f"{path}/paintings.csv was changed after prepare")
+    try:
+        return catalog.from_csv(text.decode())
+    except UnicodeDecodeError as error:
+        raise _damaged(f"{path}/paintings.csv cannot be read ({error})") from error
+
+
+def _map_images(path: Path, info: dict[str, Any], rows: int) -> np.ndarray:
+    try:
+        images = np.lib.format.open_memmap(path / "images.npy", mode="r")
+    except (ValueError, tokenize.TokenError) as error:
+        raise _damaged(f"{path}/images.npy cannot be read ({error})") from error
+    expected = (rows, info["image_size"], info["image_size"], 3)
+    if images.shape != expected or images.dtype != np.uint8:
+        found = f"{images.dtype} {images.shape}"
+        raise _damaged(f"{path}/images.npy is {found}, expected uint8 {expected}")
+    return images
 
 
 def _split(name: str, rows: list[catalog.Row], images: np.ndarray) -> Split:

@@ -1,6 +1,7 @@
-"""Builds a store from a listed source: decode once, clean, split by artist, write whole."""
+"""Builds a store from a source: decode once, reject, split by artist, write, rename."""
 
 import dataclasses
+import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,43 +13,75 @@ from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress
 from painterjax.data import catalog, records, shards, sources, store
+from painterjax.data.records import DecodedImages, DecodeResult
+from painterjax.data.store import StorePlan
 
-GATHER_BYTES = 2**26  # Of pixels that are sorted at once; what bounds the memory.
+GATHER_BYTES = 2**26  # Of pixels that are sorted at once; this bounds the memory.
 
 
-def build(source: sources.Source, output: Path, *, plan: dict[str, Any], workers: int) -> None:
-    """Writes the store `output`, or finishes one that was begun with the same plan.
+def listing_digests(source: sources.Source) -> dict[str, str]:
+    """Returns the SHA-256s of a StorePlan that tell whether a source has changed."""
+    digests = {"listing_sha256": _digest(source.paintings)}
+    # Times of change are left out: copies for several machines do not share them.
+    if sizes := sources.sizes(source):
+        digests["sizes_sha256"] = _digest(sizes)
+    return digests
 
-    Work in progress lies in `<output>.partial`; the store appears under its name when whole.
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()
+
+
+def build_store(source: sources.Source, output: Path, plan: StorePlan, *, workers: int) -> None:
+    """Makes the store `output`, or resumes work that was started with the same plan.
+
+    Work in progress lies in `<output>.partial`; the store appears under its name when complete.
 
     Raises:
-      InputError: `output` exists or was begun with another plan, shards of it are not whole, or no
-        two paintings by one artist can be read.
+      InputError: `output` exists or was started with another plan, shards of it are incomplete, or
+        no two paintings by one artist can be decoded.
     """
     partial = _partial(output)
     if output.exists():
-        _check_finished(output, plan)
-        return _clear(partial, plan)
-    if not shards.begun(partial):
-        files.begin_work(partial, plan)
+        _check_existing(output, plan)
+        return _remove_leftovers(partial, plan)
+    is_sharded = bool(shards.shards_in(partial))
+    if not is_sharded:
+        files.begin_work(partial, plan.as_json())
     with files.claimed(partial):
-        _finish(source, partial, output, plan=plan, workers=workers)
+        if is_sharded:
+            parts = shards.read_all(source, partial, plan)
+        else:
+            parts = [_decode(source, partial, plan.image_size, workers, "prepare")]
+        contents = _select(source, parts, plan)
+        if not contents.rows:
+            # With the results kept, these files would stay rejected once they are mended.
+            shutil.rmtree(partial)
+            first = contents.rejected[0]
+            raise InputError(
+                f"no artist has two readable paintings among {len(contents.rejected)} files"
+                f" (first rejected: {first[0]}, {first[1]})"
+            )
+        _write(partial / "store", contents, parts, plan)
+        files.rename(partial / "store", output)
+        shutil.rmtree(partial)
+    _report(output, contents.counts())
 
 
 def decode_shard(
-    shard: shards.Shard, source: sources.Source, output: Path, *, plan: dict[str, Any], workers: int
+    shard: shards.Shard, source: sources.Source, output: Path, plan: StorePlan, *, workers: int
 ) -> None:
-    """Decodes one shard of what `build` then makes the store `output` of.
+    """Decodes one shard of the paintings from which `build_store` then makes `output`.
 
     Raises:
-      InputError: `output` exists or was begun with another plan or number of shards.
+      InputError: `output` exists or was started with another plan or number of shards.
     """
     if output.exists():
-        return _check_finished(output, plan)
+        return _check_existing(output, plan)
     share = dataclasses.replace(source, paintings=shard.share(source.paintings))
-    with shards.claimed(shard, _partial(output), plan) as folder:
-        _decode(share, folder, size=plan["image_size"], workers=workers, what=f"shard {shard}")
-    print(f"shard {shard} is whole; once all are, repeat this without --shard")
+    with shards.locked_folder(shard, _partial(output), plan) as folder:
+        _decode(share, folder, plan.image_size, workers, f"shard {shard}")
+    print(f"shard {shard} is complete; once all are, repeat this without --shard")
 
 
 def _partial(output: Path) -> Path:
@@ -56,127 +89,110 @@ def _partial(output: Path) -> Path:
 
 
 def _decode(
-    source: sources.Source, folder: Path, *, size: int, workers: int, what: str
-) -> records.Part:
-    keeping = records.pixels(size)
-    fates = records.decode_all(
-        source, folder, size=size, workers=workers, keeping=keeping, what=what
-    )
-    return records.Part(folder, fates)
+    source: sources.Source, folder: Path, size: int, workers: int, label: str
+) -> DecodedImages:
+    stored = records.pixel_format(size)
+    results = records.decode_all(source, folder, stored, workers=workers, label=label)
+    return DecodedImages(folder, size, results)
 
 
-def _finish(
-    source: sources.Source, partial: Path, output: Path, *, plan: dict[str, Any], workers: int
-) -> None:
-    """Does what is left to do in `partial`, and makes it `output`."""
-    size = plan["image_size"]
-    if shards.begun(partial):
-        parts = shards.whole(source, partial, plan)
-    else:
-        parts = [_decode(source, partial, size=size, workers=workers, what="prepare")]
-    rows, place_N, rejected = _select(source, [f for part in parts for f in part.fates], plan)
-    if not rows:
-        # Keeping the journal would hold these files rejected after the user has mended them.
-        shutil.rmtree(partial)
-        raise InputError(
-            f"no artist has two readable paintings among {len(rejected)} files"
-            f" (first rejected: {rejected[0][0]}, {rejected[0][1]})"
-        )
-    counts = _counts(rows, rejected)
-    with Progress("sort by split", total=len(rows), unit="painting") as progress:
-        batches = _gather(parts, place_N, size, progress)
-        _assemble(partial / "store", rows, batches, rejected, info={**plan, "counts": counts})
-    files.rename(partial / "store", output)
-    shutil.rmtree(partial)
-    _report(output, counts)
-
-
-def _check_finished(output: Path, plan: dict[str, Any]) -> None:
-    """Accepts an existing store where it is whole and what this command would make."""
+def _check_existing(output: Path, plan: StorePlan) -> None:
+    """Accepts a store that is intact and was made with this plan."""
     if not (output / "dataset.json").exists():
         raise InputError(f"{output} exists and is no store: delete it or choose another --output")
     info = store.open_store(output).info
-    changed = [key for key in plan if info.get(key) != plan[key]]
-    if changed:
-        was = ", ".join(f"{key} is {info.get(key)}, asked for {plan[key]}" for key in changed)
+    asked = plan.as_json()
+    if changed := [key for key in asked if info.get(key) != asked[key]]:
+        was = ", ".join(f"{key} is {info.get(key)}, asked for {asked[key]}" for key in changed)
         raise InputError(f"{output} is another store ({was}): choose another --output")
     store.verify(output)
-    print(f"{output} is whole already, of files with these names and sizes")
+    print(f"{output} is complete already, of files with these names and sizes")
     _report(output, info["counts"])
 
 
-def _clear(partial: Path, plan: dict[str, Any]) -> None:
-    """Removes the work for a store where a kill came between its last rename and the removal."""
-    folders = [partial, *(shard.folder(partial) for shard in shards.begun(partial))]
-    begun = [folder for folder in folders if (folder / "plan.json").exists()]
-    if begun and not any(files.plan_changes(folder, plan) for folder in begun):
+def _remove_leftovers(partial: Path, plan: StorePlan) -> None:
+    """Removes the work of a finished store, where a kill came after its rename."""
+    folders = [partial, *(shard.folder(partial) for shard in shards.shards_in(partial))]
+    planned = [folder for folder in folders if (folder / "plan.json").exists()]
+    if planned and not any(files.plan_changes(folder, plan.as_json()) for folder in planned):
         shutil.rmtree(partial)
 
 
-def _select(
-    source: sources.Source, fates: list[records.Fate], plan: dict[str, Any]
-) -> tuple[list[catalog.Row], np.ndarray, list[tuple[str, str]]]:
-    """Cleans and splits: the store's rows, each one's place in records.bin, and the rejected."""
-    rejected = list(source.rejected)
+@dataclasses.dataclass(frozen=True)
+class _Contents:
+    """What a store is to hold.
+
+    Attributes:
+      rows: the paintings in order.
+      place_N: where each row's image is among all decoded ones.
+      rejected: (file, reason), sorted.
+    """
+
+    rows: list[catalog.Row]
+    place_N: np.ndarray
+    rejected: list[tuple[str, str]]
+
+    def counts(self) -> dict[str, Any]:
+        """Returns the counts of dataset.json."""
+        rejected = len(self.rejected)
+        files = len(self.rows) + rejected
+        return {"files": files, "rejected": rejected, **catalog.count_rows(self.rows)}
+
+
+def _select(source: sources.Source, parts: list[DecodedImages], plan: StorePlan) -> _Contents:
+    """Rejects duplicates and single paintings, and splits the rest."""
+    results = [result for part in parts for result in part.results]
+    place, rejected = _first_of_each(source.paintings, results)
+    rows, single = catalog.split_by_artist(
+        place, test_fraction=plan.test_fraction, val_fraction=plan.val_fraction, seed=plan.seed
+    )
+    rejected += source.rejected
+    rejected += [(painting.file, "the artist's only painting") for painting in single]
+    return _Contents(rows, np.array([place[row.painting] for row in rows]), sorted(rejected))
+
+
+def _first_of_each(
+    paintings: list[catalog.Painting], results: list[DecodeResult]
+) -> tuple[dict[catalog.Painting, int], list[tuple[str, str]]]:
+    """Returns the place of each different image among the decoded ones, and the rejected files."""
     place: dict[catalog.Painting, int] = {}
+    rejected: list[tuple[str, str]] = []
     first_with: dict[str, catalog.Painting] = {}
     num_images = 0
-    for painting, fate in zip(source.paintings, fates, strict=True):
-        if "reason" in fate:
-            rejected.append((painting.file, fate["reason"]))
+    for painting, result in zip(paintings, results, strict=True):
+        if "reason" in result:
+            rejected.append((painting.file, result["reason"]))
             continue
-        first = first_with.setdefault(fate["sha256"], painting)
+        first = first_with.setdefault(result["sha256"], painting)
         if first is painting:
             place[painting] = num_images
         else:
             rejected.append((painting.file, f"the same bytes as {first.file}"))
         num_images += 1
-    rows, single = catalog.split_by_artist(
-        place,
-        test_fraction=plan["test_fraction"],
-        val_fraction=plan["val_fraction"],
-        seed=plan["seed"],
-    )
-    rejected += [(painting.file, "the artist's only painting") for painting in single]
-    return rows, np.array([place[row.painting] for row in rows]), sorted(rejected)
+    return place, rejected
 
 
-def _counts(rows: list[catalog.Row], rejected: list) -> dict[str, Any]:
-    counts: dict[str, Any] = {"files": len(rows) + len(rejected), "rejected": len(rejected)}
-    for split in catalog.SPLITS:
-        works = [row.painting for row in rows if row.split == split]
-        artists = len({painting.artist for painting in works})
-        counts[split] = {"paintings": len(works), "artists": artists}
-    return counts
-
-
-def _assemble(
-    target: Path,
-    rows: list[catalog.Row],
-    batches: Iterator[np.ndarray],
-    rejected: list[tuple[str, str]],
-    *,
-    info: dict[str, Any],
-) -> None:
-    """Writes a store's folder: the images, both tables and the seal."""
+def _write(target: Path, contents: _Contents, parts: list[DecodedImages], plan: StorePlan) -> None:
+    """Writes a store's four files."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
-    store.write_images(target / "images.npy", batches, rows=len(rows), size=info["image_size"])
-    rejected_csv = catalog.csv_text([("file", "reason"), *rejected])
+    rows, size = contents.rows, plan.image_size
+    store.write_images(target / "images.npy", _sorted(parts, contents), rows=len(rows), size=size)
+    rejected_csv = catalog.csv_text([("file", "reason"), *contents.rejected])
     files.write_text(target / "paintings.csv", catalog.to_csv(rows))
     files.write_text(target / "rejected.csv", rejected_csv)
-    store.seal(target, info)
+    store.write_info(target, {**plan.as_json(), "counts": contents.counts()})
 
 
-def _gather(
-    parts: list[records.Part], place_N: np.ndarray, size: int, progress: Progress
-) -> Iterator[np.ndarray]:
-    """Yields the images in the rows' order."""
+def _sorted(parts: list[DecodedImages], contents: _Contents) -> Iterator[np.ndarray]:
+    """Yields the images in the order of the rows."""
+    total, size = len(contents.rows), parts[0].image_size
     count = max(1, GATHER_BYTES // (3 * size * size))
-    for start in range(0, len(place_N), count):
-        places = place_N[start : start + count]
-        yield records.gather(parts, places, size=size)
-        progress.advance(len(places))
+    with Progress("sort by split", total=total, unit="painting") as progress:
+        for start in range(0, total, count):
+            place_N = contents.place_N[start : start + count]
+            yield records.gather(parts, place_N)
+            progress.advance(len(place_N))
 
 
 def _report(output: Path, counts: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""Procedural painters: the embedded default data, where brushwork tells who painted a picture.
+"""Procedural painters: built-in data in which brushwork identifies the painter.
 
 A painter is a `Style` drawn from (seed, artist). A painting is a subject drawn from (seed, artist,
-painting) in some light of day, repainted stroke by stroke in its painter's style. Palettes overlap
-and subject and light shift all colors, so that color alone does not name the painter.
+painting) in a light of day, repainted stroke by stroke in its painter's style. Palettes overlap,
+and subject and light shift all colors, so that color alone does not identify the painter.
 """
 
 import dataclasses
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-# Everything is painted at this side and resized last, so that all sizes show the same picture.
+# Pictures are painted with this side and resized last, so that all sizes show the same one.
 CANVAS = 256
-# With more strokes in the main layer some paintings take over 25 ms; the ground shows instead.
+# Of the main layer. With more, some paintings take over 25 ms; where strokes lack, the scene shows.
 MAX_STROKES = 1000
 
 

@@ -174,15 +174,15 @@ def _embed_new(
 ) -> tuple[Vectors, dict[str, str]]:
     """Embeds the files that neither `known` nor an interrupted call has; returns all of them."""
     row_bytes = 4 * embedder.dim
-    before = records.recovered(work, bytes_per_image=row_bytes)
+    before = records.recover(work, record_bytes=row_bytes)
     versions = known.keys() | {(f["file"], f["sha256"]) for f in before if "sha256" in f}
     sha256 = _unchanged(source, versions)
     left = [painting for painting in source.paintings if painting.file not in sha256]
     done = [catalog.Painting(fate["file"], "") for fate in before]
     fates = records.decode_all(
-        dataclasses.replace(source, paintings=done + left), work, size=embedder.image_size,
-        workers=workers, what="embed",
-        keeping=records.Keeping(embedder.embed, row_bytes, embedder.batch_size),
+        dataclasses.replace(source, paintings=done + left), work,
+        records.RecordFormat(embedder.image_size, embedder.embed, row_bytes, embedder.batch_size),
+        workers=workers, label="embed",
     )  # fmt: skip
     emb_RxD = np.fromfile(work / records.RECORDS, np.float32).reshape(-1, embedder.dim)
     kept = [(fate["file"], fate["sha256"]) for fate in fates if "sha256" in fate]

@@ -55,11 +55,13 @@ def claimed(run: Path) -> Iterator[None]:
       InputError: another process works in the folder.
     """
     run.mkdir(parents=True, exist_ok=True)
-    with files.claimed(run):
-        yield
-    if [path.name for path in run.iterdir()] == ["lock"]:
-        (run / "lock").unlink()
-        run.rmdir()
+    try:
+        with files.claimed(run):
+            yield
+    finally:
+        if [path.name for path in run.iterdir()] == ["lock"]:
+            (run / "lock").unlink()
+            run.rmdir()
 
 
 def begin(run: Path, config: Config, dataset: dict[str, Any]) -> None:

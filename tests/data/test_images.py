@@ -1,6 +1,5 @@
-"""Decoding: every kind of image file becomes the right pixels, every broken one a named reason."""
+"""Decoding: every kind of file becomes the right pixels, every broken one a named reason."""
 
-import io
 import struct
 import zlib
 
@@ -9,6 +8,8 @@ import pytest
 from PIL import Image
 
 from painterjax.data import images
+from tests.helpers import corpus
+from tests.helpers.corpus import saved as _saved
 
 SIDE = 64
 RED, GREEN, BLUE, WHITE = (220, 30, 40), (20, 160, 60), (30, 50, 200), (255, 255, 255)
@@ -22,12 +23,6 @@ def _picture(side: int = SIDE) -> Image.Image:
     for i, color in enumerate(CORNERS):
         image.paste(color, (i % 2 * half, i // 2 * half, (i % 2 + 1) * half, (i // 2 + 1) * half))
     return image
-
-
-def _saved(image: Image.Image, format: str, **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
 
 
 def _corners(image_SxSxC: np.ndarray) -> np.ndarray:
@@ -51,15 +46,8 @@ def _transparent_picture() -> Image.Image:
 def _png_of_16_bits(color: tuple[int, int, int]) -> bytes:
     """A PNG with 16 bits for each of RGB, which Pillow reads but does not write."""
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
     row = b"\0" + struct.pack(">HHH", *(257 * value for value in color)) * SIDE
-    header = struct.pack(">IIBBBBB", SIDE, SIDE, 16, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row * SIDE)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
+    return corpus.png(SIDE, SIDE, zlib.compress(row * SIDE), kind=2, bits=16)
 
 
 def _rotated(orientation: int) -> bytes:
@@ -76,50 +64,36 @@ def _with_damaged_exif() -> bytes:
     return _saved(_picture(), "JPEG", quality=95, exif=data, dpi=(72, 72))
 
 
-FRAMES = [Image.new("RGB", (SIDE, SIDE), color) for color in (GREEN, BLUE)]
+PICTURE, TRANSPARENT, CMYK = _picture(), _transparent_picture(), _picture().convert("CMYK")
+GRAY, DEEP = PICTURE.convert("L"), Image.fromarray(np.full((SIDE, SIDE), 257 * 99, np.uint16))
+GREEN_PAGE, BLUE_PAGE = (Image.new("RGB", (SIDE, SIDE), color) for color in (GREEN, BLUE))
+PAGES = {"save_all": True, "append_images": [BLUE_PAGE]}
+ON_WHITE = (WHITE, *CORNERS[1:])
 GOOD = {
-    "jpeg": (_saved(_picture(), "JPEG", quality=95), CORNERS),
-    "progressive jpeg": (_saved(_picture(), "JPEG", quality=95, progressive=True), CORNERS),
-    "png": (_saved(_picture(), "PNG"), CORNERS),
-    "bmp": (_saved(_picture(), "BMP"), CORNERS),
-    "webp": (_saved(_picture(), "WEBP", lossless=True), CORNERS),
-    "tiff": (_saved(_picture(), "TIFF", compression="tiff_lzw"), CORNERS),
-    "jpeg 2000": (_saved(_picture(), "JPEG2000"), CORNERS),
-    "avif": (_saved(_picture(), "AVIF", quality=95), CORNERS),
-    "palette": (_saved(_picture().quantize(8), "PNG"), CORNERS),
-    "gif": (_saved(_picture().quantize(8), "GIF"), CORNERS),
-    "cmyk jpeg": (_saved(_picture().convert("CMYK"), "JPEG", quality=95), CORNERS),
-    "cmyk tiff": (_saved(_picture().convert("CMYK"), "TIFF"), CORNERS),
-    "greyscale": (_saved(_picture().convert("L"), "PNG"), _gray(CORNERS)),
-    "greyscale jpeg": (_saved(_picture().convert("L"), "JPEG", quality=95), _gray(CORNERS)),
-    "rgba": (_saved(_transparent_picture(), "PNG"), (WHITE, *CORNERS[1:])),
-    "grey and alpha": (
-        _saved(_transparent_picture().convert("LA"), "PNG"),
-        _gray((WHITE, *CORNERS[1:])),
-    ),
-    "transparent gif": (_saved(_transparent_picture(), "GIF"), (WHITE, *CORNERS[1:])),
+    "jpeg": (_saved(PICTURE, "JPEG", quality=95), CORNERS),
+    "progressive jpeg": (_saved(PICTURE, "JPEG", quality=95, progressive=True), CORNERS),
+    "png": (_saved(PICTURE, "PNG"), CORNERS),
+    "bmp": (_saved(PICTURE, "BMP"), CORNERS),
+    "webp": (_saved(PICTURE, "WEBP", lossless=True), CORNERS),
+    "tiff": (_saved(PICTURE, "TIFF", compression="tiff_lzw"), CORNERS),
+    "jpeg 2000": (_saved(PICTURE, "JPEG2000"), CORNERS),
+    "avif": (_saved(PICTURE, "AVIF", quality=95), CORNERS),
+    "palette": (_saved(PICTURE.quantize(8), "PNG"), CORNERS),
+    "gif": (_saved(PICTURE.quantize(8), "GIF"), CORNERS),
+    "cmyk jpeg": (_saved(CMYK, "JPEG", quality=95), CORNERS),
+    "cmyk tiff": (_saved(CMYK, "TIFF"), CORNERS),
+    "gray": (_saved(GRAY, "PNG"), _gray(CORNERS)),
+    "gray jpeg": (_saved(GRAY, "JPEG", quality=95), _gray(CORNERS)),
+    "rgba": (_saved(TRANSPARENT, "PNG"), ON_WHITE),
+    "gray and alpha": (_saved(TRANSPARENT.convert("LA"), "PNG"), _gray(ON_WHITE)),
+    "transparent gif": (_saved(TRANSPARENT, "GIF"), ON_WHITE),
     "16-bit png": (_png_of_16_bits(RED), [RED] * 4),
-    "16-bit greyscale": (
-        _saved(Image.fromarray(np.full((SIDE, SIDE), 257 * 99, np.uint16)), "PNG"),
-        [(99, 99, 99)] * 4,
-    ),
-    "16-bit greyscale tiff": (
-        _saved(Image.fromarray(np.full((SIDE, SIDE), 257 * 99, np.uint16)), "TIFF"),
-        [(99, 99, 99)] * 4,
-    ),
+    "16-bit gray png": (_saved(DEEP, "PNG"), [(99, 99, 99)] * 4),
+    "16-bit gray tiff": (_saved(DEEP, "TIFF"), [(99, 99, 99)] * 4),
     "1-bit": (_saved(Image.new("1", (SIDE, SIDE), 1), "PNG"), [WHITE] * 4),
-    "animated gif": (
-        _saved(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
-        [GREEN] * 4,
-    ),
-    "animated webp": (
-        _saved(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:], lossless=True),
-        [GREEN] * 4,
-    ),
-    "several photographs": (
-        _saved(_picture(), "MPO", save_all=True, append_images=FRAMES[1:], quality=95),
-        CORNERS,
-    ),
+    "animated gif": (_saved(GREEN_PAGE, "GIF", **PAGES), [GREEN] * 4),
+    "animated webp": (_saved(GREEN_PAGE, "WEBP", lossless=True, **PAGES), [GREEN] * 4),
+    "several photographs": (_saved(PICTURE, "MPO", quality=95, **PAGES), CORNERS),
     "damaged exif": (_with_damaged_exif(), CORNERS),
     "rotated by 180": (_rotated(3), CORNERS),
     "rotated to the left": (_rotated(6), CORNERS),

@@ -36,13 +36,18 @@ def test_every_painting_is_in_one_place_and_no_test_artist_is_trained_on(counts,
     fractions = {"test_fraction": test, "val_fraction": val, "seed": seed}
     rows, single = catalog.split_by_artist(works, **fractions)
     assert collections.Counter([r.painting for r in rows] + single) == collections.Counter(works)
-    artists = {
-        name: {r.painting.artist for r in rows if r.split == name} for name in catalog.SPLITS
-    }
-    assert not artists["test"] & (artists["train"] | artists["val"])
-    assert artists["val"] <= artists["train"]
-    trained = collections.Counter(r.painting.artist for r in rows if r.split == "train")
-    assert all(count >= 2 for count in trained.values())
+    assert {painting.artist for painting in single} == {a for a, n in counts.items() if n == 1}
+    by = {name: collections.Counter() for name in catalog.SPLITS}
+    for row in rows:
+        by[row.split][row.painting.artist] += 1
+    several = sum(n > 1 for n in counts.values())
+    assert len(by["test"]) == int(test * several + 0.5)
+    assert not by["test"].keys() & (by["train"].keys() | by["val"].keys())
+    for artist, count in by["train"].items():
+        assert count >= 2
+        assert by["val"][artist] == min(int(counts[artist] * val + 1e-9), counts[artist] - 2)
+    order = [(catalog.SPLITS.index(r.split), r.painting.artist, r.painting.file) for r in rows]
+    assert order == sorted(order)
     assert catalog.split_by_artist(works[::-1], **fractions) == (rows, single)
     assert catalog.from_csv(catalog.to_csv(rows)) == rows
 

@@ -1,4 +1,4 @@
-"""Sampling: what every batch holds, over many random splits."""
+"""Samplers: draws are uniform, and what cannot be drawn is refused; see also test_properties.py."""
 
 import time
 
@@ -8,50 +8,8 @@ import pytest
 from painterjax.common.errors import InputError
 from painterjax.data import sampling
 
-SEEDS = range(20)
-
-
-def _random_split(seed: int) -> tuple[np.ndarray, sampling.ArtistRows]:
-    """A split of 2 to 30 artists with 1 to 12 paintings, the first with at least two."""
-    rng = np.random.default_rng(seed)
-    count_A = rng.integers(1, 13, rng.integers(2, 31))
-    count_A[0] += 1
-    artist_N = np.repeat(np.arange(len(count_A)), count_A)
-    return artist_N, sampling.artist_rows(artist_N)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_triplets_hold_two_paintings_by_one_artist_and_one_by_another(seed):
-    artist_N, artists = _random_split(seed)
-    row_Bx3 = sampling.triplets(artists, batch_size=500, seed=seed, index=3)
-    anchor_B, positive_B, negative_B = artist_N[row_Bx3].T
-    assert row_Bx3.shape == (500, 3)
-    assert (anchor_B == positive_B).all()
-    assert (row_Bx3[:, 0] != row_Bx3[:, 1]).all()
-    assert (anchor_B != negative_B).all()
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_pairs_are_by_one_artist_or_by_two(seed):
-    artist_N, artists = _random_split(seed)
-    row_Bx2 = sampling.pairs(artists, batch_size=2000, seed=seed, index=3)
-    different_B = artist_N[row_Bx2[:, 0]] != artist_N[row_Bx2[:, 1]]
-    assert (row_Bx2[:, 0] != row_Bx2[:, 1]).all()
-    assert 0.45 < different_B.mean() < 0.55  # 4.5 standard deviations
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_groups_hold_different_artists_and_as_many_different_paintings_as_there_are(seed):
-    artist_N, artists = _random_split(seed)
-    batch_size = len(artists.several)
-    row_PxK = sampling.artists_by_paintings(
-        artists, batch_size=batch_size, paintings=4, seed=seed, index=3
-    )
-    artist_PxK = artist_N[row_PxK]
-    assert (artist_PxK == artist_PxK[:, :1]).all()
-    assert len(set(artist_PxK[:, 0])) == batch_size
-    for row_K, artist in zip(row_PxK, artist_PxK[:, 0], strict=True):
-        assert len(set(row_K)) == min(4, artists.count_A[artist])
+# Artist 2 can only be a negative.
+FEW = sampling.artist_rows(np.array([0, 0, 0, 1, 1, 2]))
 
 
 def test_artists_and_their_paintings_are_drawn_uniformly():
@@ -67,48 +25,55 @@ def test_artists_and_their_paintings_are_drawn_uniformly():
         assert ((work_M - expected_M) ** 2 / expected_M).sum() < 40
 
 
+def test_half_of_the_pairs_are_by_two_artists():
+    artist_N = np.repeat(np.arange(4), (2, 3, 5, 90))
+    artists = sampling.artist_rows(artist_N)
+    row_Bx2 = sampling.pairs(artists, batch_size=40_000, seed=0, index=0)
+    different_B = artist_N[row_Bx2[:, 0]] != artist_N[row_Bx2[:, 1]]
+    assert abs(different_B.mean() - 0.5) < 5 * 0.0025  # Standard deviations.
+
+
 @pytest.mark.parametrize("sample", [sampling.triplets, sampling.pairs])
-def test_a_batch_depends_on_seed_and_index_alone(sample):
-    _, artists = _random_split(0)
+def test_other_seeds_and_indices_give_other_batches(sample):
     batches = [
-        sample(artists, batch_size=16, seed=seed, index=index).tolist()
-        for seed, index in [(0, 0), (0, 1), (1, 0), (0, 0)]
+        sample(FEW, batch_size=64, seed=seed, index=index).tolist()
+        for seed, index in [(0, 0), (0, 1), (1, 0)]
     ]
-    assert batches[0] == batches[3]
     assert batches[0] != batches[1] != batches[2] != batches[0]
 
 
 def test_an_artist_with_one_painting_is_a_negative_only():
-    artists = sampling.artist_rows(np.array([0, 0, 0, 1]))
-    row_Bx3 = sampling.triplets(artists, batch_size=100, seed=0, index=0)
-    assert (row_Bx3[:, 2] == 3).all()
-    assert row_Bx3[:, :2].max() == 2
+    row_Bx3 = sampling.triplets(FEW, batch_size=100, seed=0, index=0)
+    assert row_Bx3[:, 2].max() == 5
+    assert row_Bx3[:, :2].max() == 4
+
+
+def test_with_one_painting_by_each_all_artists_are_drawn():
+    row_Px1 = sampling.artists_by_paintings(FEW, batch_size=3, paintings=1, seed=0, index=0)
+    assert sorted(np.array([0, 0, 0, 1, 1, 2])[row_Px1[:, 0]]) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("artist_N", [[], [0, 0, 0], [0, 1, 2]])
-def test_nothing_to_compare_is_refused(artist_N):
-    with pytest.raises(InputError, match="tuples need two artists"):
+def test_a_split_with_nothing_to_compare_is_refused(artist_N):
+    artists = len(set(artist_N))
+    with pytest.raises(InputError, match=rf"two artists.* {artists} artists, "):
         sampling.artist_rows(np.array(artist_N, np.int32))
 
 
-def test_more_artists_than_there_are_is_refused():
-    artists = sampling.artist_rows(np.array([0, 0, 1, 1, 2]))
-    with pytest.raises(InputError, match="batch_size 3 artists, but only 2 have two paintings"):
-        sampling.artists_by_paintings(artists, batch_size=3, paintings=2, seed=0, index=0)
-    with pytest.raises(InputError, match="batch_size 4 artists, but only 3 are in this split"):
-        sampling.artists_by_paintings(artists, batch_size=4, paintings=1, seed=0, index=0)
+@pytest.mark.parametrize(("batch_size", "paintings", "there"), [(3, 2, 2), (4, 1, 3)])
+def test_more_artists_than_the_split_has_are_refused(batch_size, paintings, there):
+    size = {"batch_size": batch_size, "paintings": paintings}
+    with pytest.raises(InputError, match=f"batch_size {batch_size} artists, but only {there} "):
+        sampling.artists_by_paintings(FEW, **size, seed=0, index=0)
 
 
-def test_one_painting_by_each_is_drawn_from_all_artists():
-    artists = sampling.artist_rows(np.array([0, 0, 1, 1, 2]))
-    row_Px1 = sampling.artists_by_paintings(artists, batch_size=3, paintings=1, seed=0, index=0)
-    assert sorted(np.array([0, 0, 1, 1, 2])[row_Px1[:, 0]]) == [0, 1, 2]
+def test_a_batch_costs_a_hundredth_of_a_core():
+    """An accelerator that trains on 30,000 images/s takes 10,000 triplets/s.
 
-
-def test_a_batch_costs_little():
-    """Measured: 28 million triplets/s of a thread's own time, which other programs take none of."""
+    Measured: 15 to 28 million/s, in the thread's own time, which other programs take none of.
+    """
     artists = sampling.artist_rows(np.repeat(np.arange(1352), 54))
     start = time.thread_time()
     for index in range(20):
         sampling.triplets(artists, batch_size=10_000, seed=0, index=index)
-    assert 200_000 / (time.thread_time() - start) > 5_000_000
+    assert 200_000 / (time.thread_time() - start) > 100 * 10_000

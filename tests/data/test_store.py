@@ -1,5 +1,6 @@
-"""The store: what was written comes back, and a damaged one is refused by name."""
+"""The store: what was written comes back, and a damaged store is refused by its file."""
 
+import io
 import json
 import shutil
 
@@ -25,58 +26,44 @@ def test_splits_are_ranges_of_one_file(whole_store):
     image_NxSxSxC = np.load(whole_store / "images.npy")
     assert image_NxSxSxC.shape == (20, 32, 32, 3)
     parts = [opened.splits[name].image_NxSxSxC for name in catalog.SPLITS]
-    assert [len(part) for part in parts] == [12, 4, 4]
+    assert [*map(len, parts)] == [12, 4, 4]
     np.testing.assert_array_equal(np.concatenate(parts), image_NxSxSxC)
     for split in opened.splits.values():
         assert [split.artists[a] for a in split.artist_N] == [p.artist for p in split.paintings]
         assert (np.diff(split.artist_N) >= 0).all()
 
 
-def _edit_info(path, **changes):
-    info = json.loads((path / "dataset.json").read_text())
-    (path / "dataset.json").write_text(json.dumps({**info, **changes}))
+def _with_info(**changes):
+    return lambda data: json.dumps({**json.loads(data), **changes}).encode()
 
 
-def _append(path, data: bytes):
-    with open(path, "ab") as file:
-        file.write(data)
+def _array(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
 
 
+# A file, its new contents by the old ones, or None without it; and what the message says.
 DAMAGES = {
-    "not there": (lambda path: shutil.rmtree(path), "no store at .*: make one with python -m"),
-    "no dataset.json": (lambda path: (path / "dataset.json").unlink(), "no store at"),
-    "dataset.json is cut": (
-        lambda path: (path / "dataset.json").write_text('{"format_version": 1'),
-        "dataset.json is damaged",
-    ),
-    "another version": (
-        lambda path: _edit_info(path, format_version=99),
-        "has format version 99, expected 1",
-    ),
-    "no image size": (lambda path: _edit_info(path, image_size="big"), "expected uint8"),
-    "no tables": (lambda path: (path / "paintings.csv").unlink(), "lacks paintings.csv"),
-    "table was edited": (
-        lambda path: _append(path / "paintings.csv", b"20,test,x,y,,,,\n"),
-        "paintings.csv was changed after prepare",
-    ),
-    "images are cut": (
-        lambda path: (path / "images.npy").write_bytes((path / "images.npy").read_bytes()[:-1]),
-        "images.npy cannot be read",
-    ),
-    "images are others": (
-        lambda path: np.save(path / "images.npy", np.zeros((2, 32, 32, 3), np.uint8)),
+    "no dataset.json": ("dataset.json", None, "no store at .*painterjax.prepare"),
+    "dataset.json is cut": ("dataset.json", lambda data: data[:30], "dataset.json is damaged"),
+    "another version": ("dataset.json", _with_info(format_version=99), "99, expected 1"),
+    "no image size": ("dataset.json", _with_info(image_size="big"), "expected uint8 .*'big'"),
+    "no counts": ("dataset.json", _with_info(counts=None), "dataset.json counts"),
+    "no table": ("paintings.csv", None, "lacks paintings.csv"),
+    "table was edited": ("paintings.csv", lambda data: data + b"x\n", "paintings.csv was changed"),
+    "images are cut": ("images.npy", lambda data: data[:-1], "images.npy cannot be read"),
+    "other images": (
+        "images.npy",
+        lambda _: _array(np.zeros((2, 32, 32, 3), np.uint8)),
         r"images.npy is uint8 \(2, 32, 32, 3\), expected uint8 \(20, 32, 32, 3\)",
     ),
-    "images have an open bracket in their header": (
-        lambda path: (path / "images.npy").write_bytes(
-            (path / "images.npy").read_bytes().replace(b"(20,", b"((0,", 1)
-        ),
+    "a bracket too many": (
+        "images.npy",
+        lambda data: data.replace(b"(20,", b"((0,", 1),
         "images.npy cannot be read",
     ),
-    "images hold objects": (
-        lambda path: np.save(path / "images.npy", np.array([{}]), allow_pickle=True),
-        "images.npy cannot be read",
-    ),
+    "objects": ("images.npy", lambda _: _array(np.array([{}])), "images.npy cannot be read"),
 }
 
 
@@ -84,8 +71,11 @@ DAMAGES = {
 def test_a_damaged_store_is_refused(whole_store, tmp_path, damage):
     copy = tmp_path / "copy"
     shutil.copytree(whole_store, copy)
-    do_damage, message = DAMAGES[damage]
-    do_damage(copy)
+    name, change, message = DAMAGES[damage]
+    if change is None:
+        (copy / name).unlink()
+    else:
+        (copy / name).write_bytes(change((copy / name).read_bytes()))
     with pytest.raises(InputError, match=message):
         store.open_store(copy)
 

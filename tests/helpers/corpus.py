@@ -86,10 +86,11 @@ def pictures() -> dict[str, bytes]:
            for c in ("jpeg", "tiff_adobe_deflate", "tiff_lzw", "lzma", "zstd")},
         **{f"closed {f}": (image.convert(mode), f, {}) for f, mode in CLOSED.items()},
     }  # fmt: skip
-    return {name: _saved(image, kind, **options) for name, (image, kind, options) in kinds.items()}
+    return {name: saved(image, kind, **options) for name, (image, kind, options) in kinds.items()}
 
 
-def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """The image as a file of a format of Pillow's."""
     file = io.BytesIO()
     if "append_images" in options:
         options["append_images"] = [frame.copy() for frame in options["append_images"]]
@@ -169,13 +170,13 @@ def crafted() -> Iterator[tuple[str, bytes]]:
     for width, height in ((0, 0), (0, 64), (31, 31), (1, 10**6), (20_000, 20_000), (10**9, 10**9)):
         yield from _sized(width, height)
     side = 9_400  # Just within the limit of pixels, and as little data as there can be.
-    yield "bomb png", _png(side, side, zlib.compress(bytes((1 + 3 * side) * side), 9), kind=2)
-    yield "bomb 1 bit", _saved(Image.new("1", (side, side)), "PNG")
-    yield "bomb gif", _saved(Image.new("P", (side, side)), "GIF")
-    yield "bomb jpeg", _saved(Image.new("L", (side, side)), "JPEG", progressive=True)
-    yield "bomb tiff", _saved(Image.new("RGBA", (side, side)), "TIFF", compression="zstd")
-    yield "bomb webp", _saved(Image.new("RGB", (8000, 8000)), "WEBP", method=0)
-    yield "bomb jpeg 2000", _saved(Image.new("L", (4000, 4000)), "JPEG2000")
+    yield "bomb png", png(side, side, zlib.compress(bytes((1 + 3 * side) * side), 9), kind=2)
+    yield "bomb 1 bit", saved(Image.new("1", (side, side)), "PNG")
+    yield "bomb gif", saved(Image.new("P", (side, side)), "GIF")
+    yield "bomb jpeg", saved(Image.new("L", (side, side)), "JPEG", progressive=True)
+    yield "bomb tiff", saved(Image.new("RGBA", (side, side)), "TIFF", compression="zstd")
+    yield "bomb webp", saved(Image.new("RGB", (8000, 8000)), "WEBP", method=0)
+    yield "bomb jpeg 2000", saved(Image.new("L", (4000, 4000)), "JPEG2000")
     yield "many scans", many_scans(4000, 20_000)
     yield from _deep_metadata()
 
@@ -183,7 +184,7 @@ def crafted() -> Iterator[tuple[str, bytes]]:
 def _sized(width: int, height: int) -> Iterator[tuple[str, bytes]]:
     """Headers alone that say a size, with some data."""
     size, body = f"{width} x {height}", zlib.compress(bytes(1000))
-    yield f"png {size}", _png(width, height, body)
+    yield f"png {size}", png(width, height, body)
     yield f"ppm {size}", f"P6 {width} {height} 255\n".encode() + bytes(1000)
     yield f"plain ppm {size}", f"P3 {width} {height} 255\n".encode() + b"1 " * 1000
     bmp = struct.pack("<IiiHHIIiiII", 40, width, -height, 1, 24, 0, 0, 1, 1, 0, 0)
@@ -201,8 +202,9 @@ def _tiff(tags: list[tuple[int, int, int, int]], *, next_ifd: int = 0, tags_said
     return b"II*\0" + struct.pack("<I", 8) + count + entries + struct.pack("<I", next_ifd)
 
 
-def _png(width: int, height: int, body: bytes, *extra: bytes, kind: int = 0) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
+def png(width: int, height: int, body: bytes, *extra: bytes, kind: int = 0, bits: int = 8) -> bytes:
+    """A PNG with a header that may be a lie; kind 0 is gray, 2 is RGB."""
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     chunks = [_chunk(b"IHDR", header), *extra, _chunk(b"IDAT", body), _chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
@@ -213,7 +215,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 def many_scans(side: int, scans: int) -> bytes:
     """A progressive JPEG that refines nothing, again and again."""
-    data = _saved(Image.new("L", (side, side)), "JPEG", progressive=True)
+    data = saved(Image.new("L", (side, side)), "JPEG", progressive=True)
     start = data.rindex(b"\xff\xda")  # The last scan, which refines what is zero.
     return data[:start] + data[start:-2] * scans + data[-2:]
 
@@ -221,14 +223,14 @@ def many_scans(side: int, scans: int) -> bytes:
 def _deep_metadata() -> Iterator[tuple[str, bytes]]:
     body = zlib.compress(bytes(65 * SIDE))
     text = b"note\0\0" + zlib.compress(bytes(2**26), 9)
-    yield "png text bomb", _png(SIDE, SIDE, body, _chunk(b"zTXt", text))
-    yield "png texts", _png(SIDE, SIDE, body, *[_chunk(b"tEXt", b"k\0v")] * 50_000)
+    yield "png text bomb", png(SIDE, SIDE, body, _chunk(b"zTXt", text))
+    yield "png texts", png(SIDE, SIDE, body, *[_chunk(b"tEXt", b"k\0v")] * 50_000)
     profile = b"icc\0\0" + zlib.compress(bytes(2**26), 9)
-    yield "png profile bomb", _png(SIDE, SIDE, body, _chunk(b"iCCP", profile))
+    yield "png profile bomb", png(SIDE, SIDE, body, _chunk(b"iCCP", profile))
     deep_xml = b"<x>" * 20_000
     image = Image.fromarray(synthetic.paint(seed=0, artist=0, painting=0, size=SIDE))
-    yield "deep xmp", _saved(image, "PNG", pnginfo=None, exif=b"Exif\0\0" + deep_xml)
-    jpeg = _saved(image, "JPEG")
+    yield "deep xmp", saved(image, "PNG", pnginfo=None, exif=b"Exif\0\0" + deep_xml)
+    jpeg = saved(image, "JPEG")
     segment = b"\xff\xe1" + struct.pack(">H", 65_535) + b"http://ns.adobe.com/xap/1.0/\0"
     yield "xmp segments", jpeg[:2] + (segment + deep_xml[: 65_533 - 29]) * 300 + jpeg[2:]
     yield "comments", jpeg[:2] + b"\xff\xfe\0\2" * 200_000 + jpeg[2:]
@@ -284,7 +286,7 @@ def tables() -> dict[str, bytes]:
         "controls": head + rows + b"\x1b[2J\x07,a\n",
         "lines in names": head + b'"0.png\n1.png","a\r\nb"\n' + rows,
         "no artist": head + b"0.png,\n1.png,\n",
-        "a picture": _saved(Image.new("RGB", (SIDE, SIDE)), "PNG"),
+        "a picture": saved(Image.new("RGB", (SIDE, SIDE)), "PNG"),
         "html": b"<!DOCTYPE html><html>404</html>",
         "semicolons": (head + rows).replace(b",", b";"),
         "formulas": head + rows + b"=HYPERLINK(1),+1\n",

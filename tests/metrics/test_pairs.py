@@ -113,11 +113,10 @@ def test_more_paintings_than_a_tile_and_more_artists_than_groups(monkeypatch):
     assert len(tiled.same_GxJ) == 16
     assert tiled.different_GxGxJ.sum() == whole.different_K.sum()
     # Products of other shapes round in another way: a pair may fall into the next step.
-    for ours_K, expected_K in (
-        (tiled.same_K, whole.same_K),
-        (tiled.different_K, whole.different_K),
-    ):
-        ours_P, expected_P = (np.repeat(whole.middles(), n_K) for n_K in (ours_K, expected_K))
+    for kind in ("same_K", "different_K"):
+        ours_P, expected_P = (
+            np.repeat(whole.middles(), getattr(counts, kind)) for counts in (tiled, whole)
+        )
         np.testing.assert_allclose(ours_P, expected_P, rtol=STEP)
 
 

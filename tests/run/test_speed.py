@@ -37,6 +37,7 @@ def figures(tmp_path_factory) -> dict:
     return {"trace": folder / "trace", **json.loads((folder / "figures.json").read_text())}
 
 
+@pytest.mark.slow
 def test_every_stage_is_measured(figures):
     for stage in ("step", "sampling", "pipeline", "loop"):
         ms = figures[stage]["ms"]
@@ -56,12 +57,14 @@ def test_every_stage_is_measured(figures):
     assert figures["environment"]["packages"]["jax"] == jax.__version__
 
 
+@pytest.mark.slow
 def test_the_trace_opens_in_perfetto_and_tensorboard(figures):
     names = {path.name for path in figures["trace"].rglob("*")}
     assert "perfetto_trace.json.gz" in names
     assert any(name.endswith(".xplane.pb") for name in names)
 
 
+@pytest.mark.slow
 def test_flop_are_the_compiler_s(figures):
     """Counted are convolutions and the matrix product; the compiler counts all but padding."""
     flop = figures["flop"]
@@ -77,6 +80,7 @@ def test_the_reference_takes_1_7_gmac():
     assert first == 2 * 27 * 16 * 256**2
 
 
+@pytest.mark.slow
 def test_the_loop_does_not_wait_for_data(figures):
     """The machine may be busy, and a step takes a few milliseconds: a loose bound."""
     assert figures["loop"]["data_wait_ms"] < 0.2 * figures["loop"]["ms"]["median"]
@@ -108,6 +112,7 @@ def test_wrong_usage_is_refused_before_anything_is_measured(tmp_path, monkeypatc
         benchmark.main([*argv, "--image-size=4096"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -137,6 +142,7 @@ def test_side_by_side_scripts_run(command, torch, tmp_path):
     assert written["environment"].get("torch", torch.__version__) == torch.__version__
 
 
+@pytest.mark.slow
 def test_a_system_that_fails_is_a_row_and_does_not_stop_the_others(torch):
     """48 pixels do not halve five times: painterjax refuses them, PyTorch cuts the rest off."""
     from benchmarks import speed
@@ -260,6 +266,7 @@ def test_flags_that_cannot_be_trained_with_say_so(tiny_store, tmp_path, monkeypa
     assert "Unknown flag in XLA_FLAGS: --xla_gpu_unknown" in log.read_text()
 
 
+@pytest.mark.slow
 def test_the_last_states_of_different_trainings_differ(run, tmp_path):
     from benchmarks import determinism, kills
 

@@ -20,6 +20,8 @@ from painterjax.distributed import processes
 from tests.helpers import steps_of_mesh, tiny
 from tests.helpers.runs import records
 
+pytestmark = pytest.mark.slow
+
 # Processes x devices of each.
 SHAPES = [(1, 4), (2, 2), (4, 1)]
 # A small rate, so that training does not magnify rounding.

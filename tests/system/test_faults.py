@@ -55,6 +55,7 @@ def before_step(step: int, act: Callable[[], object]) -> Iterator[None]:
 # ---- Kills and signals.
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("run")  # What it compiled is on disk then.
 def test_killed_at_random_it_ends_as_if_undisturbed(tiny_store, tmp_path):
     """`python -m benchmarks.kills` in small: SIGKILL and SIGTERM at random moments."""
@@ -565,6 +566,7 @@ def test_event_files_sort_in_the_order_of_their_starts(run, tmp_path, monkeypatc
     assert [name.split(".")[3] for name in names] == ["2000000000", "2000000001", "2000000002"]
 
 
+@pytest.mark.slow
 def test_a_long_training_keeps_its_memory(argv):
     """`python -m benchmarks.memory` in small, within this process."""
     resident = []

@@ -15,6 +15,8 @@ from PIL import Image
 from benchmarks import experiments, learning
 from painterjax.data import store, synthetic
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SMALL = [
     "--config.batch_size=8",

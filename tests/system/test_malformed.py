@@ -1,9 +1,8 @@
-"""Malformed input: a dose of the corpus that `benchmarks.malformed` gives whole."""
+"""Malformed input: a sample of the corpus; `benchmarks.malformed` runs all of it."""
 
 import copy
 import csv
 import json
-import os
 import pickle
 import shutil
 import subprocess
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from configs import default
-from painterjax import prepare
 from painterjax.common.config import flatten
 from painterjax.common.errors import InputError
 from painterjax.data import images, sources, store
@@ -22,14 +20,14 @@ from painterjax.run import embed as run_embed
 from painterjax.run.evaluation import read_calibration
 from tests.helpers import corpus, tiny
 
+HANG_S = 300  # Only ends a test that hangs.
+
 
 def test_the_corpus_is_the_same_for_the_same_seed():
-    whole = corpus.pictures()
-    for index in range(100):
-        assert corpus.mutated(whole, seed=1, index=index) == corpus.mutated(
-            whole, seed=1, index=index
-        )
-    assert corpus.mutated(whole, seed=1, index=0) != corpus.mutated(whole, seed=2, index=0)
+    def mutations(seed):
+        return [corpus.mutated(corpus.pictures(), seed=seed, index=i) for i in range(100)]
+
+    assert mutations(1) == mutations(1) != mutations(2)
 
 
 def test_two_hundred_malformed_images_become_pixels_or_a_named_reason():
@@ -46,8 +44,8 @@ def test_two_hundred_malformed_images_become_pixels_or_a_named_reason():
     assert min(outcomes.values()) > 50
 
 
-def test_scans_without_end_are_refused_before_they_are_decoded():
-    with pytest.raises(images.ImageError, match="more than 100 scans"):
+def test_thousands_of_scans_are_refused_before_they_are_decoded():
+    with pytest.raises(images.ImageError, match="100 scans"):
         images.decode(corpus.many_scans(4000, 20_000), size=32)
     assert images.decode(corpus.many_scans(64, 20), size=32).shape == (32, 32, 3)
 
@@ -57,11 +55,11 @@ def _prepare(argv: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     command += ["--workers", "1"]
     environment = {"PYTHONPATH": str(tiny.ROOT), "PATH": ""}
     return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=HANG_S
     )
 
 
-def test_a_malformed_folder_is_prepared_of_what_is_good_in_it(tmp_path):
+def test_a_malformed_folder_becomes_a_store_of_its_good_images(tmp_path):
     folder = tmp_path / "paintings"
     some = dict(corpus.mutated(corpus.pictures(), seed=3, index=i) for i in range(60))
     corpus.fill(folder, {name: data for name, data in some.items() if name.startswith("closed")})
@@ -82,7 +80,7 @@ def test_a_malformed_folder_is_prepared_of_what_is_good_in_it(tmp_path):
     assert reason["bad/\\xff\\xfe.jpg"] == "the file's name is not UTF-8"
 
 
-def test_no_line_of_a_refusal_is_broken_by_a_name(tmp_path):
+def test_a_file_name_does_not_break_the_line_of_a_message(tmp_path):
     (tmp_path / "in" / "a\nb").mkdir(parents=True)
     (tmp_path / "in" / "a\nb" / "\x1b[2J.jpg").write_bytes(b"no picture")
     done = _prepare(["folder", "--input", "in", "--output", "store"], tmp_path)
@@ -97,7 +95,7 @@ def test_a_table_does_not_lead_out_of_its_folder(tmp_path, file):
     (tmp_path / "secret.png").write_bytes(corpus.pictures()["png"])
     (tmp_path / "table.csv").write_text(f'file,artist\n"{file}",a\n')
     source = sources.csv_table(tmp_path / "table.csv", tmp_path / "in")
-    with pytest.raises(images.ImageError, match="no name of a file in the folder"):
+    with pytest.raises(images.ImageError, match="not the name"):
         source.load(source.paintings[0], 32)
 
 
@@ -110,19 +108,6 @@ def test_a_malformed_table_is_refused_in_one_line_or_read(name, tmp_path):
     except InputError as refusal:
         assert "\n" not in str(refusal)
         assert str(tmp_path / "table.csv") in str(refusal)
-
-
-@pytest.mark.parametrize("name", ["artist", "title"])
-def test_a_column_that_is_there_twice_is_refused(name, tmp_path):
-    (tmp_path / "table.csv").write_text(f"file,artist,title,{name},,\n0.png,a,b,c,,\n")
-    with pytest.raises(InputError, match=rf"has the column\(s\) {name} twice: rename one"):
-        sources.csv_table(tmp_path / "table.csv", tmp_path)
-
-
-def test_a_table_that_is_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "table.csv")
-    with pytest.raises(InputError, match=r"table.csv is no file: give the table as one"):
-        sources.csv_table(tmp_path / "table.csv", tmp_path)
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage", pickle.dumps({}), b"PK\3\4" + bytes(100)])
@@ -213,10 +198,3 @@ def test_lost_metrics_are_said_once(run, tmp_path, capsys):
         metrics_log.MetricsLog(tmp_path, last_step=72, recorded=72).close()
         told = capsys.readouterr().err
         assert said in told and bool(said) == bool(told)
-
-
-def test_what_prepare_is_told_is_checked_by_its_parser(tmp_path):
-    for argv in (["--seed", "9" * 5000], ["--image-size", "nan"], ["--test-fraction", "nan"]):
-        with pytest.raises(InputError) as refusal:
-            prepare.main(["synthetic", "--output", str(tmp_path / "x"), *argv])
-        assert "\n" not in str(refusal.value)

@@ -9,6 +9,8 @@ import pytest
 
 from tests.helpers import tiny
 
+pytestmark = pytest.mark.slow
+
 # An audit hook sees what Python asks of the system, and cannot be taken away.
 FORBIDDING = """
 import sys

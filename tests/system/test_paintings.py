@@ -11,7 +11,7 @@ from painterjax import embed, evaluate, export, prepare, report, search, submit,
 from painterjax.pages import gallery
 from painterjax.run.load import load_run
 
-pytestmark = pytest.mark.paintings
+pytestmark = [pytest.mark.paintings, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
