@@ -68,6 +68,7 @@ def test_a_split_and_its_pictures_embed_alike(run, opened, embedded_pictures, tm
     assert not embedded_pictures.with_name("pictures.npz.partial").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_embed_goes_on_and_ends_alike(run, tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()

@@ -157,6 +157,7 @@ def abuse(port: int, *, seconds: float) -> dict[str, float]:
     return {"answers": len(statuses), "threads": threads, "files": files, "grown_bytes": grown}
 
 
+@pytest.mark.slow
 def test_sixty_four_abusive_clients_leave_nothing_behind(port):
     left = abuse(port, seconds=SECONDS)
     assert left["answers"] > CLIENTS
