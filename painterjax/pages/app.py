@@ -113,9 +113,7 @@ class Answers:
         self._threads = concurrent.futures.ThreadPoolExecutor(THREADS, "explore")
         self._uploads = asyncio.Semaphore(UPLOADS)
         points, sheet_HxWxC = shown.map()
-        self._sheet = images.jpeg(sheet_HxWxC)
-        columns = gallery.sheet_columns(len(points))
-        self._map = {"points": points, "columns": columns, "sheet": self._url("map")}
+        self._map, self._sheet = {**points, "sheet": self._url("map")}, images.jpeg(sheet_HxWxC)
         self._summary = {**shown.summary(), "upload_bytes": UPLOAD_BYTES}
 
     async def run(self, request: Request) -> Response:
