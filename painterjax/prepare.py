@@ -26,7 +26,7 @@ from typing import Any
 
 from painterjax.common import cli
 from painterjax.common.errors import InputError
-from painterjax.data import images, shards, sources, store_builder
+from painterjax.data import images, shards, sources, store, store_builder, synthetic
 from painterjax.data.store import StorePlan
 
 
@@ -86,10 +86,36 @@ SOURCES = {
         "Paints procedural painters; another --seed gives other painters.",
         "--output data/synthetic --image-size 64",
         {
-            "--artists": {"type": COUNT, "default": 80, "help": "number of painters (80)"},
-            "--paintings": {"type": COUNT, "default": 20, "help": "by each painter (20)"},
+            "--artists": {
+                "type": COUNT,
+                "default": synthetic.ARTISTS,
+                "help": "number of painters (80)",
+            },
+            "--paintings": {
+                "type": COUNT,
+                "default": synthetic.PAINTINGS,
+                "help": "by each painter (20)",
+            },
         },
     ),
+}
+
+
+COMMON_FLAGS: dict[str, dict[str, Any]] = {
+    "--output": {"type": Path, "required": True, "help": "the store to write"},
+    "--image-size": {"type": SIZE, "default": 256, "help": "side in pixels (256)"},
+    "--test-fraction": {
+        "type": FRACTION,
+        "default": store.TEST_FRACTION,
+        "help": "of artists (0.2)",
+    },
+    "--val-fraction": {
+        "type": FRACTION,
+        "default": store.VAL_FRACTION,
+        "help": "of paintings (0.1)",
+    },
+    "--seed": {"type": SEED, "default": 0, "help": "of the split (0)"},
+    "--shard": {"type": shards.parse, "metavar": "I/N", "help": "decode only share I of N"},
 }
 
 
@@ -118,16 +144,6 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             subparser.add_argument(flag, **options)
         cli.add_workers(subparser)
     return parser.parse_args(argv)
-
-
-COMMON_FLAGS: dict[str, dict[str, Any]] = {
-    "--output": {"type": Path, "required": True, "help": "the store to write"},
-    "--image-size": {"type": SIZE, "default": 256, "help": "side in pixels (256)"},
-    "--test-fraction": {"type": FRACTION, "default": 0.2, "help": "of artists (0.2)"},
-    "--val-fraction": {"type": FRACTION, "default": 0.1, "help": "of paintings (0.1)"},
-    "--seed": {"type": SEED, "default": 0, "help": "of the split (0)"},
-    "--shard": {"type": shards.parse, "metavar": "I/N", "help": "decode only share I of N"},
-}
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from painterjax.common.errors import InputError
 from painterjax.data import catalog
 
 STORE_VERSION = 1
+TEST_FRACTION, VAL_FRACTION = 0.2, 0.1  # of artists; of a training artist's paintings
 FILES = ("images.npy", "paintings.csv", "rejected.csv")
 
 

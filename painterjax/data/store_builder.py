@@ -12,7 +12,7 @@ import numpy as np
 from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress
-from painterjax.data import catalog, records, shards, sources, store
+from painterjax.data import catalog, records, shards, sources, store, synthetic
 from painterjax.data.records import DecodedImages, DecodeResult
 from painterjax.data.store import StorePlan
 
@@ -61,6 +61,16 @@ def build_store(source: sources.Source, output: Path, plan: StorePlan, *, worker
         files.rename(partial / "store", output)
         shutil.rmtree(partial)
     _report(output, contents.counts())
+
+
+def build_synthetic_store(output: Path, *, image_size: int, workers: int) -> None:
+    """Writes the store that `prepare synthetic` writes by default, at this image size."""
+    source = sources.synthetic_painters(synthetic.ARTISTS, synthetic.PAINTINGS, seed=0)
+    plan = StorePlan(
+        "synthetic", image_size, 0, store.TEST_FRACTION, store.VAL_FRACTION,
+        **listing_digests(source),
+    )  # fmt: skip
+    build_store(source, output, plan, workers=workers)
 
 
 def decode_shard(

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+# The store that `prepare synthetic` writes by default, and that training on STORE makes by itself.
+STORE, STORE_IMAGE_SIZE = "data/synthetic", 64
+ARTISTS, PAINTINGS = 80, 20
 # Pictures are painted with this side and resized last, so that all sizes show the same one.
 CANVAS = 256
 # Of the main layer. With more, some paintings take over 25 ms; where strokes lack, the scene shows.

@@ -113,9 +113,7 @@ class Answers:
         self._threads = concurrent.futures.ThreadPoolExecutor(THREADS, "explore")
         self._uploads = asyncio.Semaphore(UPLOADS)
         points, sheet_HxWxC = shown.map()
-        self._sheet = images.jpeg(sheet_HxWxC)
-        columns = gallery.sheet_columns(len(points))
-        self._map = {"points": points, "columns": columns, "sheet": self._url("map")}
+        self._map, self._sheet = {**points, "sheet": self._url("map")}, images.jpeg(sheet_HxWxC)
         self._summary = {**shown.summary(), "upload_bytes": UPLOAD_BYTES}
 
     async def run(self, request: Request) -> Response:
@@ -269,7 +267,7 @@ def _with_headers(app: ASGIApp) -> ASGIApp:
 
 
 def addresses(host: str, port: int) -> list[str]:
-    """Returns the page's addresses; 0.0.0.0 is none, but means all those of the machine."""
+    """Returns the URLs of the page; 0.0.0.0 stands for every address of the machine."""
     try:
         is_any = ipaddress.ip_address(host).is_unspecified
     except ValueError:
@@ -292,8 +290,7 @@ def listen(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        # create_server adds the address to the system's message, which strerror gives without it;
-        # it does not know the negative numbers of failed name lookups.
+        # create_server adds the address to its message; failed name lookups have negative numbers.
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else str(error.strerror)
         raise InputError(

@@ -86,8 +86,11 @@ class Gallery:
         distance = float(np.linalg.norm(first.emb_D - second.emb_D))
         return lookup.distance_and_probability(self.run, distance)
 
-    def map(self) -> tuple[list[dict[str, Any]], np.ndarray]:
-        """Returns test paintings with places from 0 to 1, and the sheet of their thumbnails."""
+    def map(self) -> tuple[dict[str, Any], np.ndarray]:
+        """Returns test paintings as `points` with places from 0 to 1, and a sheet of thumbnails.
+
+        The sheet has `columns` thumbnails in a row.
+        """
         test = self.run.store.splits["test"]
         first = len(self.index) - len(test)  # The index has the splits in the store's order.
         row_M, place_Mx2 = self._places(range(first, len(self.index)))
@@ -102,7 +105,9 @@ class Gallery:
             for row, (x, y) in zip(row_M, place_Mx2, strict=True)
         ]  # fmt: skip
         thumbnails = [images.thumbnail(test.image_NxSxSxC[row], THUMBNAIL) for row in row_M]
-        return points, images.sheet(np.stack(thumbnails), columns=sheet_columns(len(row_M)))
+        columns = math.ceil(math.sqrt(len(points)))
+        sheet_HxWxC = images.sheet(np.stack(thumbnails), columns=columns)
+        return {"points": points, "columns": columns}, sheet_HxWxC
 
     def _places(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
         """The places on the map; they take many seconds, and are kept in the index's folder."""
@@ -128,11 +133,6 @@ class Gallery:
 def label(entry: IndexedPainting) -> dict[str, Any]:
     """Returns the number of a painting, its split, and what the catalog knows of it."""
     return {"id": entry.id, "split": entry.origin["split"], **dataclasses.asdict(entry.painting)}
-
-
-def sheet_columns(count: int) -> int:
-    """Returns how many of `count` thumbnails a row of their sheet has."""
-    return math.ceil(math.sqrt(count))
 
 
 def open_gallery(run: Run) -> Gallery:

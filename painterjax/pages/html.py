@@ -41,8 +41,8 @@ KEY = {"": "anchor or query", "same": "same artist", "other": "another artist"}
 PUBLISHED = {"roc_auc": 0.7465, "mean_of_two_accuracy": 0.79045}
 CSS = Path(__file__).parent / "static" / "report.css"
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8"/><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"/>
 <style>
 {css}</style></head><body>
 <h1>{title}</h1>
@@ -196,5 +196,5 @@ def _tile(split: Split, tile: Tile) -> str:
     text = escape(f"{painting.artist}, {painting.title}".strip(", "))
     return (
         f'<figure class="{tile.kind}"><strong>{escape(tile.caption)}</strong>'
-        f'<img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>'
+        f'<img src="{source}" alt="{text}"/><figcaption>{text}</figcaption></figure>'
     )

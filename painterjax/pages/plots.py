@@ -1,8 +1,7 @@
-"""The report's plots as matplotlib figures, legible on a light and on a dark background."""
+"""The report's plots as matplotlib figures, drawn with STYLE in force."""
 
-import functools
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -18,7 +17,7 @@ from painterjax.pages.html import Tile
 GRAY = "#7d7d7d"  # a contrast of 4 to 1 with both white and black
 BLUE, ORANGE = "#3d85c6", "#d9822b"
 BORDERS = {"": "none", "same": ORANGE, "other": BLUE}
-STYLE: Any = {
+STYLE: Any = {  # legible on a light and on a dark background
     "axes.edgecolor": GRAY,
     "axes.labelcolor": GRAY,
     "axes.spines.right": False,
@@ -39,26 +38,13 @@ NAMED_ARTISTS = 20  # on the map, as many as there are colors
 PICTURE_INCHES = 1.2
 
 
-def styled(plot: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draws a plot with STYLE."""
-
-    @functools.wraps(plot)
-    def drawn(*args: Any, **kwargs: Any) -> Figure:
-        with matplotlib.rc_context(STYLE):
-            return plot(*args, **kwargs)
-
-    return drawn
-
-
 def svg(figure: Figure) -> str:
     """Returns a figure as an SVG element with a transparent background."""
     text = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-@styled
 def curve(records: list[dict[str, Any]], key: str, *, title: str) -> Figure:
     """A metric of training and validation by step."""
     figure, axis = _panel()
@@ -72,7 +58,6 @@ def curve(records: list[dict[str, Any]], key: str, *, title: str) -> Figure:
     return figure
 
 
-@styled
 def paintings_per_artist(count_A: np.ndarray, *, title: str) -> Figure:
     """The number of paintings of each artist, sorted."""
     figure, axis = _panel()
@@ -83,7 +68,6 @@ def paintings_per_artist(count_A: np.ndarray, *, title: str) -> Figure:
     return figure
 
 
-@styled
 def roc(pairs: Pairs, *, roc_auc: float) -> Figure:
     """The ROC curve over all pairs."""
     figure, axis = _panel()
@@ -104,7 +88,6 @@ def roc(pairs: Pairs, *, roc_auc: float) -> Figure:
     return figure
 
 
-@styled
 def distances(pairs: Pairs, *, threshold: float | None) -> Figure:
     """The distributions of the distances of pairs by one artist and by two artists."""
     figure, axis = _panel()
@@ -123,7 +106,6 @@ def distances(pairs: Pairs, *, threshold: float | None) -> Figure:
     return figure
 
 
-@styled
 def scatter(
     place_Nx2: np.ndarray, image_NxSxSxC: np.ndarray, artist_N: np.ndarray, artists: Sequence[str]
 ) -> Figure:
@@ -172,7 +154,6 @@ def _separate_labels(place_Mx2: np.ndarray, size_Mx2: np.ndarray) -> np.ndarray:
     return moved_Mx2
 
 
-@styled
 def reliability(probability_B: np.ndarray, share_B: np.ndarray, weight_B: np.ndarray) -> Figure:
     """The share of pairs by one artist against the predicted probability."""
     figure, axis = _panel()
@@ -186,7 +167,6 @@ def reliability(probability_B: np.ndarray, share_B: np.ndarray, weight_B: np.nda
     return figure
 
 
-@styled
 def tile_sheet(split: Split, rows: Sequence[Sequence[Tile]]) -> Figure:
     """Rows of tiles, with the same borders as on the page."""
     across = max(len(row) for row in rows)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -23,6 +24,7 @@ TRIPLETS = 8  # of each kind
 PAIR_PLOTS = ("roc", "distances", "reliability")
 
 
+@matplotlib.rc_context(plots.STYLE)
 def write_report(run: Run) -> None:
     """Writes RUN/report.html and RUN/report/*.png.
 

@@ -74,8 +74,7 @@ def test_a_killed_add_leaves_the_index_as_it_was(tmp_path, monkeypatch):
     Index(tmp_path).add(_vectors(1, 10))
     assert len(Index(tmp_path)) == 20
     assert {path.name for path in tmp_path.glob("vectors-*")} == {"vectors-20.faiss"}
-    with contextlib.closing(sqlite3.connect(tmp_path / "paintings.db")) as database:
-        assert database.execute("select count(*) from paintings").fetchone() == (20,)
+    assert _execute(tmp_path, "select count(*) from paintings") == [(20,)]
 
 
 def test_only_new_paintings_are_added(tmp_path):
@@ -196,9 +195,9 @@ def test_a_damaged_database_is_refused(change, message, tmp_path):
         Index(tmp_path).entry(3)
 
 
-def _execute(folder, change: str) -> None:
+def _execute(folder, statement: str) -> list[tuple]:
     with contextlib.closing(sqlite3.connect(folder / "paintings.db")) as database, database:
-        database.execute(change)
+        return database.execute(statement).fetchall()
 
 
 def test_damaged_vectors_are_refused(approximate, tmp_path):
