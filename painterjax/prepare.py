@@ -44,6 +44,14 @@ SEED = functools.partial(_number, int, 0, math.inf)
 COUNT = functools.partial(_number, int, 1, math.inf)
 
 
+def _required(help: str) -> dict[str, Any]:
+    return {"type": Path, "required": True, "help": help}
+
+
+def _optional(kind: Callable[[str], Any], default: float, help: str) -> dict[str, Any]:
+    return {"type": kind, "default": default, "help": f"{help} ({default})"}
+
+
 @dataclasses.dataclass(frozen=True)
 class SourceCommand:
     """The subcommand of a source."""
@@ -60,61 +68,41 @@ def _list_folder(args: argparse.Namespace) -> sources.Source:
     return sources.folder(args.input)
 
 
-FOLDER = {"type": Path, "required": True, "help": "folder of the images"}
-TABLE = {"type": Path, "required": True, "help": "the table"}
 SOURCES = {
     "folder": SourceCommand(
         _list_folder,
         "Reads DIR/<artist>/<any image>, at any depth below the artist.",
         "--input paintings --output data/paintings --image-size 64",
-        {"--input": FOLDER},
+        {"--input": _required("folder of the images")},
     ),
     "csv": SourceCommand(
         lambda args: sources.csv_table(args.input, args.images),
         "Reads a table with the columns file and artist; title, style, genre, date if known.",
         "--input paintings.csv --images paintings --output data/paintings",
-        {"--input": TABLE, "--images": FOLDER},
+        {"--input": _required("the table"), "--images": _required("folder of the images")},
     ),
     "kaggle": SourceCommand(
         lambda args: sources.kaggle(args.input),
         "Reads Painter by Numbers: train/, test/ and all_data_info.csv or train_info.csv.",
         "--input painter-by-numbers --output data/painter_by_numbers",
-        {"--input": FOLDER},
+        {"--input": _required("folder of the images")},
     ),
     "synthetic": SourceCommand(
         lambda args: sources.synthetic_painters(args.artists, args.paintings, seed=args.seed),
         "Paints procedural painters; another --seed gives other painters.",
         "--output data/synthetic --image-size 64",
         {
-            "--artists": {
-                "type": COUNT,
-                "default": synthetic.ARTISTS,
-                "help": "number of painters (80)",
-            },
-            "--paintings": {
-                "type": COUNT,
-                "default": synthetic.PAINTINGS,
-                "help": "by each painter (20)",
-            },
+            "--artists": _optional(COUNT, synthetic.ARTISTS, "number of painters"),
+            "--paintings": _optional(COUNT, synthetic.PAINTINGS, "by each painter"),
         },
     ),
 }
-
-
 COMMON_FLAGS: dict[str, dict[str, Any]] = {
-    "--output": {"type": Path, "required": True, "help": "the store to write"},
-    "--image-size": {"type": SIZE, "default": 256, "help": "side in pixels (256)"},
-    "--test-fraction": {
-        "type": FRACTION,
-        "default": store.TEST_FRACTION,
-        "help": "of artists (0.2)",
-    },
-    "--val-fraction": {
-        "type": FRACTION,
-        "default": store.VAL_FRACTION,
-        "help": "of paintings (0.1)",
-    },
-    "--seed": {"type": SEED, "default": 0, "help": "of the split (0)"},
+    "--output": _required("the store to write"),
+    "--image-size": _optional(SIZE, 256, "side in pixels"),
+    "--test-fraction": _optional(FRACTION, store.TEST_FRACTION, "of artists"),
+    "--val-fraction": _optional(FRACTION, store.VAL_FRACTION, "of paintings"),
+    "--seed": _optional(SEED, 0, "of the split"),
     "--shard": {"type": shards.parse, "metavar": "I/N", "help": "decode only share I of N"},
 }
 
