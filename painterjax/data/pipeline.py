@@ -132,8 +132,7 @@ class BatchSource:
 
     def with_images(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Adds the images for this process's devices: all anchors, then all positives, ..."""
-        row_LxTxB = batch["row"].swapaxes(1, 2)
-        row_LxN = row_LxTxB.reshape(len(row_LxTxB), -1)
+        row_LxN = np.stack([sampling.by_branch(row_BxT) for row_BxT in batch["row"]])
         own = sharding.own_part(self.mesh, row_LxN.shape[1])
         return {**batch, "image": self.split.image_NxSxSxC[row_LxN[:, own]]}
 

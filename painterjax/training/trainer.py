@@ -124,6 +124,7 @@ def build(config: Config, split: Split, *, resident: bool | None = None) -> Trai
         augmentation=Augmentation(**config.augmentation),
         branches=goal.tuple_size if config.model.batch_norm == "branch" else 1,
         mesh=mesh,
+        resident=resident,
     )
     state = TrainState(
         params, proxies, stats, optimizer.init((params, proxies)), jnp.zeros((), jnp.int32)
