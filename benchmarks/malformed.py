@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import malformed_images
 from painterjax import prepare
 from painterjax.common.config import flatten
 from painterjax.common.errors import InputError
@@ -165,7 +166,7 @@ def _kind(outcome: str) -> str:
 
 def image_cases(count: int) -> Iterator[Case]:
     """Decodes every image of the corpus."""
-    for name, data in corpus.images(count):
+    for name, data in malformed_images.images(count):
         yield name, lambda data=data: images.decode(data, size=64)
 
 
@@ -220,7 +221,7 @@ def store_cases(folder: Path) -> Iterator[Case]:
 
 
 def _damaged(data: bytes) -> Iterator[tuple[str, bytes]]:
-    yield from corpus.truncated({"cut": data})
+    yield from malformed_images.truncated({"cut": data})
     for i in range(30):
         yield corpus.mutated({"damaged": data}, seed=1, index=i)
 

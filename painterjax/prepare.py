@@ -16,54 +16,41 @@ same command without --shard then makes the store, with the same bytes as one pr
 """
 
 import argparse
+import contextlib
 import dataclasses
+import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from painterjax.common import cli
 from painterjax.common.errors import InputError
-from painterjax.data import images, shards, sources, store_builder
+from painterjax.data import images, shards, sources, store, store_builder, synthetic
 from painterjax.data.store import StorePlan
 
 
-def _checked(kind: type, accepts: Callable[[Any], bool], words: str) -> Callable[[str], Any]:
-    """Returns a parser of numbers for argparse."""
-
-    def parse(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not accepts(value):
-            raise argparse.ArgumentTypeError(f"{text}: must be {words}")
-        return value
-
-    return parse
+def _number(kind: type, least: float, most: float, text: str) -> Any:
+    with contextlib.suppress(ValueError):
+        if least <= (value := kind(text)) <= most:
+            return value
+    raise argparse.ArgumentTypeError(f"{text}: must be a number from {least} to {most}")
 
 
-_size_range = range(images.MIN_SIDE, images.MAX_SIZE + 1)
-SIZE = _checked(int, _size_range.__contains__, f"from {images.MIN_SIDE} to {images.MAX_SIZE}")
-FRACTION = _checked(float, lambda value: 0 <= value < 1, "at least 0 and below 1")
-SEED = _checked(int, lambda value: value >= 0, "a whole number, 0 or above")
-COUNT = _checked(int, lambda value: value >= 1, "a whole number, 1 or above")
+SIZE = functools.partial(_number, int, images.MIN_SIDE, images.MAX_SIZE)
+FRACTION = functools.partial(_number, float, 0, math.nextafter(1, 0))
+SEED = functools.partial(_number, int, 0, math.inf)
+COUNT = functools.partial(_number, int, 1, math.inf)
 
 
 @dataclasses.dataclass(frozen=True)
 class SourceCommand:
-    """A subcommand for a kind of source.
-
-    Attributes:
-      list: maps the parsed arguments to the listed source.
-      help: what it reads.
-      example: arguments of an example.
-      flags: the keyword arguments of add_argument for each flag that only this source has.
-    """
+    """The subcommand of a source."""
 
     list: Callable[[argparse.Namespace], sources.Source]
     help: str
     example: str
-    flags: dict[str, dict[str, Any]]
+    flags: dict[str, dict[str, Any]]  # of this source alone; for argparse's add_argument
 
 
 def _list_folder(args: argparse.Namespace) -> sources.Source:
@@ -98,10 +85,36 @@ SOURCES = {
         "Paints procedural painters; another --seed gives other painters.",
         "--output data/synthetic --image-size 64",
         {
-            "--artists": {"type": COUNT, "default": 80, "help": "number of painters (80)"},
-            "--paintings": {"type": COUNT, "default": 20, "help": "by each painter (20)"},
+            "--artists": {
+                "type": COUNT,
+                "default": synthetic.ARTISTS,
+                "help": "number of painters (80)",
+            },
+            "--paintings": {
+                "type": COUNT,
+                "default": synthetic.PAINTINGS,
+                "help": "by each painter (20)",
+            },
         },
     ),
+}
+
+
+COMMON_FLAGS: dict[str, dict[str, Any]] = {
+    "--output": {"type": Path, "required": True, "help": "the store to write"},
+    "--image-size": {"type": SIZE, "default": 256, "help": "side in pixels (256)"},
+    "--test-fraction": {
+        "type": FRACTION,
+        "default": store.TEST_FRACTION,
+        "help": "of artists (0.2)",
+    },
+    "--val-fraction": {
+        "type": FRACTION,
+        "default": store.VAL_FRACTION,
+        "help": "of paintings (0.1)",
+    },
+    "--seed": {"type": SEED, "default": 0, "help": "of the split (0)"},
+    "--shard": {"type": shards.parse, "metavar": "I/N", "help": "decode only share I of N"},
 }
 
 
@@ -130,16 +143,6 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             subparser.add_argument(flag, **options)
         cli.add_workers(subparser)
     return parser.parse_args(argv)
-
-
-COMMON_FLAGS: dict[str, dict[str, Any]] = {
-    "--output": {"type": Path, "required": True, "help": "the store to write"},
-    "--image-size": {"type": SIZE, "default": 256, "help": "side in pixels (256)"},
-    "--test-fraction": {"type": FRACTION, "default": 0.2, "help": "of artists (0.2)"},
-    "--val-fraction": {"type": FRACTION, "default": 0.1, "help": "of paintings (0.1)"},
-    "--seed": {"type": SEED, "default": 0, "help": "of the split (0)"},
-    "--shard": {"type": shards.parse, "metavar": "I/N", "help": "decode only share I of N"},
-}
 
 
 if __name__ == "__main__":

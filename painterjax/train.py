@@ -21,7 +21,7 @@ import jax
 from painterjax.common import cli, signals
 from painterjax.common.config import Config
 from painterjax.common.memory import full_memory_explained
-from painterjax.data import pipeline
+from painterjax.data import pipeline, store_builder, synthetic
 from painterjax.data.store import Store, open_store, verify
 from painterjax.distributed import compilation, processes
 from painterjax.run import checkpoint, config_checks, evaluation
@@ -46,6 +46,8 @@ def main(argv: list[str]) -> None:
     )
     if options["distributed"]:
         processes.join()
+    else:
+        _paint_missing_store(config)
     train(config, Path(options["workdir"]))
 
 
@@ -76,6 +78,16 @@ def train(config: Config, path: Path) -> None:
             evaluation.evaluate(run)
             print(f"run: {path}")
         processes.wait_for_all()
+
+
+def _paint_missing_store(config: Config) -> None:
+    """Makes the synthetic store that quickstart trains on, where there is none yet."""
+    config_checks.check_keys(config)
+    path = Path(config.data.store)
+    if config.data.store == synthetic.STORE and not path.exists():
+        size = synthetic.STORE_IMAGE_SIZE
+        print(f"train: no store at {path}: painting it, {size} pixels an image", file=sys.stderr)
+        store_builder.build_synthetic_store(path, image_size=size, workers=cli.cores())
 
 
 def _open(

@@ -20,7 +20,7 @@ def test_every_key_is_used_and_every_used_key_is_declared():
     text = "\n".join(path.read_text() for path in (ROOT / "painterjax").rglob("*.py"))
     code = re.sub(r'"""(?s:.*?)"""', "", text)
     # Dotted names after `config.`: keys, or groups that are passed whole.
-    used = set(re.findall(r"(?<!jax\.)\bconfig\.([a-z_]+(?:\.[a-z_]+)*)", code))
+    used = set(re.findall(r"(?<!jax\.)\b_?config\.([a-z_]+(?:\.[a-z_]+)*)", code))
     used -= {"to_dict", "lock", "json"}  # Methods of a ConfigDict, and config.json.
     assert [k for k in KEYS if not any(k == u or k.startswith(f"{u}.") for u in used)] == []
     assert used <= {*KEYS, *default.get_config()}
@@ -70,6 +70,7 @@ STATISTICS = {"model__head": "statistics", "loss__margin": 1.0}
         ({**STATISTICS, "augmentation__crop": 80}, r"augmentation\.crop is 80.* 64"),
         ({**STATISTICS, "augmentation__crop": 24}, r"augmentation\.crop is 24.* 16"),
         ({**STATISTICS, "augmentation__crop": 48}, None),
+        ({"augmentation__scale": (1.2, 1.0)}, r"augmentation\.scale is \(1\.2, 1\.0\)"),
         ({"augmentation__crop": 32}, r"augmentation\.crop is 32.*model\.head"),
         ({**IN_BATCH, "batch_size": 1}, r"batch_size is 1.* 2 artists"),
         ({**IN_BATCH, "loss__paintings_per_artist": 1}, r"loss\.paintings_per_artist 1.* 2 p"),
@@ -97,28 +98,18 @@ def test_missing_and_unknown_keys_are_refused_by_name():
     with pytest.raises(InputError, match=r"lacks loss\.margin"):
         config_checks.check_keys(config)
     config.loss.margin, config.loss.old = 2.0, 1
-    with pytest.raises(InputError, match=r"unknown loss\.old"):
+    with pytest.raises(InputError, match=r"unknown .*loss\.old"):
         config_checks.check_keys(config)
 
 
 def test_the_reference_is_the_reference():
     keys = flatten(importlib.import_module("configs.painter_by_numbers").get_config().to_dict())
     reference = {
-        "batch_size": 8,
-        "num_epochs": 50,
-        "loss.name": "triplet",
-        "loss.margin": 2.0,
-        "loss.distance": "euclidean",
-        "model.widths": (16, 32, 64, 128, 256),
-        "model.depths": (2, 3, 3, 3, 3),
-        "model.embedding_dim": 2048,
-        "model.batch_norm": "branch",
-        "optimizer.learning_rate": 1e-4,
-        "optimizer.milestones": (11, 25, 40),
-        "optimizer.decay": 0.1,
-        "augmentation.shift": 0.2,
-        "augmentation.scale": (1.0, 1.2),
-        "augmentation.rotation": 180.0,
-        "augmentation.flips": True,
-    }
+        "batch_size": 8, "num_epochs": 50, "loss.name": "triplet", "loss.margin": 2.0,
+        "loss.distance": "euclidean", "model.widths": (16, 32, 64, 128, 256),
+        "model.depths": (2, 3, 3, 3, 3), "model.embedding_dim": 2048, "model.batch_norm": "branch",
+        "optimizer.learning_rate": 1e-4, "optimizer.milestones": (11, 25, 40),
+        "optimizer.decay": 0.1, "augmentation.shift": 0.2, "augmentation.scale": (1.0, 1.2),
+        "augmentation.rotation": 180.0, "augmentation.flips": True,
+    }  # fmt: skip
     assert reference.items() <= keys.items()

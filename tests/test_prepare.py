@@ -235,10 +235,8 @@ def test_a_worker_without_memory_ends_in_one_line(tmp_path):
     path = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[1])))
     command = [sys.executable, "-m", "painterjax.prepare", "folder", "--workers", "2"]
     command += ["--input", str(tmp_path / "paintings"), "--output", str(tmp_path / "store")]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=HANG_S,
-    )  # fmt: skip
+    env = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=HANG_S)
     refusal = "painterjax.prepare: error: a worker ran out of memory: use fewer --workers"
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, refusal)
     assert "Traceback" not in done.stderr
@@ -346,6 +344,12 @@ def test_an_interrupted_shard_goes_on(undisturbed, tmp_path, number, status):
 @pytest.mark.usefixtures("no_workers")
 def test_shards_of_other_plans_are_not_mixed_up(tmp_path):
     output, partial = tmp_path / "store", tmp_path / "store.partial"
+    files.begin_work(partial, {"source": "synthetic"})
+    with pytest.raises(InputError, match="without --shard"):
+        prepare.main(_synthetic(output, "--shard", "1/3"))
+    (partial / "plan.json").unlink()
+    with files.claimed(partial), pytest.raises(InputError, match=r"another process .*partial: w"):
+        prepare.main(_synthetic(output, "--shard", "1/3"))
     prepare.main(_synthetic(output, "--shard", "1/3"))
     with pytest.raises(InputError, match=r"\(shards was 3, is 4\)"):
         prepare.main(_synthetic(output, "--shard", "2/4"))
@@ -360,17 +364,6 @@ def test_shards_of_other_plans_are_not_mixed_up(tmp_path):
     shutil.rmtree(partial / "shard-2-of-3")
     with pytest.raises(InputError, match=r"2 of the 3 shards .*--shard 2/3, 3/3 "):
         prepare.main(_synthetic(output))
-
-
-@pytest.mark.usefixtures("no_workers")
-def test_a_shard_keeps_out_of_the_work_of_a_whole_prepare(tmp_path):
-    output, partial = tmp_path / "store", tmp_path / "store.partial"
-    files.begin_work(partial, {"source": "synthetic"})
-    with pytest.raises(InputError, match="without --shard"):
-        prepare.main(_synthetic(output, "--shard", "1/2"))
-    (partial / "plan.json").unlink()
-    with files.claimed(partial), pytest.raises(InputError, match=r"another process .*partial: w"):
-        prepare.main(_synthetic(output, "--shard", "1/2"))
 
 
 @pytest.mark.usefixtures("no_workers")
@@ -430,50 +423,49 @@ def test_after_a_power_cut_every_result_has_its_image_and_a_named_store_is_compl
         assert str(path) in synced and str(tmp_path) not in synced
         rename(path, target)
 
-    for module, name, act in (
-        (os, "fsync", noting),
-        (os, "rename", naming),
-        (json, "dumps", recording),
-    ):
-        monkeypatch.setattr(module, name, act)
+    monkeypatch.setattr(os, "fsync", noting)
+    monkeypatch.setattr(os, "rename", naming)
+    monkeypatch.setattr(json, "dumps", recording)
     prepare.main(_synthetic(tmp_path / "store"))
     assert decoded == 50
     assert str(tmp_path) in synced
 
 
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        ([], "required: source"),
-        (["flickr", "--output", "x"], "flickr"),
-        (["folder", "--output", "x"], "required: --input"),
-        (["folder", "--input", "nowhere", "--output", "x"], "nowhere is not a folder"),
-        (["folder", "--input", "empty", "--output", "x"], r"0 files .* empty/<artist>/<image>"),
-        (["folder", "--input", "one", "--output", "x"], "no artist has two readable paintings"),
-        (["folder", "--input", "one", "--output", "one/x"], "lies in --input"),
-        (["csv", "--input", "no.csv", "--images", "one", "--output", "x"], r"no\.csv"),
-        (["csv", "--input", "/dev/zero", "--images", "one", "--output", "x"], "/dev/zero"),
-        (["csv", "--input=", "--images", "one", "--output", "x"], "--input: is empty"),
-        (["kaggle", "--input", "one", "--output", "x"], r"all_data_info\.csv .*train_info\.csv"),
-        (["synthetic", "--output", "one"], "one exists and is no store"),
-        (["synthetic", "--output", "x", "--image-size", "8"], "--image-size: 8: .* 32 to 4096"),
-        (["synthetic", "--output", "x", "--image-size", "nan"], "--image-size: nan: "),
-        (["synthetic", "--output", "x", "--test-fraction", "1"], "--test-fraction: 1: "),
-        (["synthetic", "--output", "x", "--val-fraction", "nan"], "--val-fraction: nan: "),
-        (["synthetic", "--output", "x", "--seed", "-1"], "--seed: -1: "),
-        (["synthetic", "--output", "x", "--seed", "9" * 5000], "--seed: 9"),
-        (["synthetic", "--output", "x", "--artists", "0"], "--artists: 0: "),
-        (["synthetic", "--output", "x", "--workers", "0"], "--workers: 0: "),
-        (["synthetic", "--output", "x", "--shard", "0/4"], "--shard: 0/4: must be i/n"),
-        (["synthetic", "--output", "x", "--shard", "17/16"], "--shard: 17/16: must be i/n"),
-        (["synthetic", "--output", "x", "--shard", "3"], "--shard: 3: must be i/n"),
-    ],
-)
-def test_wrong_usage_is_one_line(tmp_path, monkeypatch, argv, message):
+USAGE = {
+    "": "required: source",
+    "flickr": "flickr",
+    "folder": "required: --input",
+    "folder --input nowhere": "nowhere is not a folder",
+    "folder --input empty": r"0 files .* empty/<artist>/<image>",
+    "folder --input one": "no artist has two readable paintings",
+    "folder --input . ": r"lies in --input",
+    "csv --input no.csv --images one": r"no\.csv",
+    "csv --input /dev/zero --images one": "/dev/zero is not a regular file",
+    "csv --input= --images one": "--input: is empty",
+    "kaggle --input one": r"all_data_info\.csv .*train_info\.csv",
+    "synthetic --output one": "one exists and is no store",
+    "synthetic --image-size 8": "--image-size: 8: .* 32 to 4096",
+    "synthetic --image-size nan": "--image-size: nan: ",
+    "synthetic --test-fraction 1": "--test-fraction: 1: ",
+    "synthetic --val-fraction nan": "--val-fraction: nan: ",
+    "synthetic --seed -1": "--seed: -1: ",
+    f"synthetic --seed {'9' * 5000}": "--seed: 9",
+    "synthetic --artists 0": "--artists: 0: ",
+    "synthetic --workers 0": "--workers: 0: ",
+    "synthetic --shard 0/4": "--shard: 0/4: must be i/n",
+    "synthetic --shard 17/16": "--shard: 17/16: must be i/n",
+    "synthetic --shard 3": "--shard: 3: must be i/n",
+}
+
+
+@pytest.mark.parametrize("line", USAGE)
+def test_wrong_usage_is_one_line(tmp_path, monkeypatch, line):
     monkeypatch.chdir(tmp_path)
     _save(Path("one") / "a" / "1.png", artist=0, painting=0)
     Path("empty").mkdir()
-    with pytest.raises(InputError, match=message) as refusal:
+    name, *flags = line.split() or [""]
+    argv = [name, "--output", "x", *flags] if name else []
+    with pytest.raises(InputError, match=USAGE[line]) as refusal:
         prepare.main(argv)
     assert "\n" not in str(refusal.value)
     assert {path.name for path in Path().iterdir()} == {"one", "empty"}

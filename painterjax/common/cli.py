@@ -60,8 +60,14 @@ def _path(text: str) -> Path:
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Adds --workers: how many processes decode images."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parser.add_argument("--workers", type=_positive, default=cores, help="processes (all cores)")
+    parser.add_argument("--workers", type=_positive, default=cores(), help="processes (all cores)")
+
+
+def cores() -> int:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _positive(text: str) -> int:

@@ -1,6 +1,7 @@
 """Image files to uint8 pixels, or to the reason why not; pixels to thumbnails and JPEG."""
 
 import base64
+import contextlib
 import io
 import warnings
 from pathlib import Path
@@ -81,12 +82,18 @@ def to_square(image: Image.Image, *, size: int) -> np.ndarray:
     Raises:
       ImageError: the image is damaged, too small or too large.
     """
-    _check_size(image)
+    width, height = image.size
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{width} x {height} pixels: a side is below {MIN_SIDE}")
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{width} x {height} pixels: more than {MAX_PIXELS}")
     try:
         # A JPEG decodes faster at 1/2, 1/4 or 1/8 of its size; at least 2 x `size` is kept.
         image.draft(None, (2 * size, 2 * size))
         image.load()
-        image = _to_rgb(_upright(image))
+        with contextlib.suppress(Exception):  # Damaged metadata does not matter for the pixels.
+            image = ImageOps.exif_transpose(image)
+        image = _to_rgb(image)
     except MemoryError:
         raise  # Not the file's fault.
     except Exception as error:  # Pillow's readers raise almost any type on damaged data.
@@ -122,21 +129,6 @@ def jpeg(image_HxWxC: np.ndarray) -> bytes:
 def jpeg_url(image_HxWxC: np.ndarray) -> str:
     """Returns the image as a data: URL."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg(image_HxWxC)).decode()
-
-
-def _check_size(image: Image.Image) -> None:
-    width, height = image.size
-    if min(width, height) < MIN_SIDE:
-        raise ImageError(f"{width} x {height} pixels: a side is below {MIN_SIDE}")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width} x {height} pixels: more than {MAX_PIXELS}")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # Damaged metadata does not matter for the pixels.
-        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,8 +1,8 @@
 """The Grain pipeline: from the number of a dispatch to its batches on the device.
 
-Row numbers are all that must travel where a split's images live on the device. Where they do not,
-a batch brings its own images. Each process draws the row numbers of all devices, which is
-arithmetic, but gathers only the images of its own.
+Where a split's images live on the device, a batch is row numbers only; elsewhere it brings its
+images. Every process draws the row numbers for all devices, which is arithmetic, but gathers the
+images of its own devices only.
 """
 
 import dataclasses
@@ -28,10 +28,10 @@ Batch = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """Which steps each dispatch takes: up to L of them, none from beyond the end of an epoch.
+class DispatchPlan:
+    """Which steps each dispatch runs: up to L, all of one epoch.
 
-    >>> plan = Plan(num_epochs=2, steps_per_epoch=5, steps_per_dispatch=2)
+    >>> plan = DispatchPlan(num_epochs=2, steps_per_epoch=5, steps_per_dispatch=2)
     >>> [list(plan.steps(dispatch)) for dispatch in range(plan.num_dispatches)]
     [[1, 2], [3, 4], [5], [6, 7], [8, 9], [10]]
     """
@@ -42,12 +42,12 @@ class Plan:
 
     @property
     def num_steps(self) -> int:
-        """The number of steps to the run's end."""
+        """The number of steps of the whole run."""
         return self.num_epochs * self.steps_per_epoch
 
     @property
     def num_dispatches(self) -> int:
-        """The number of dispatches to the run's end."""
+        """The number of dispatches of the whole run."""
         return self.num_epochs * self._dispatches_per_epoch
 
     @property
@@ -55,14 +55,14 @@ class Plan:
         return -(-self.steps_per_epoch // self.steps_per_dispatch)
 
     def steps(self, dispatch: int) -> range:
-        """Returns the steps, counted from 1, that a dispatch, counted from 0, takes."""
+        """Returns the steps of a dispatch; steps count from 1, dispatches from 0."""
         epoch, place = divmod(dispatch, self._dispatches_per_epoch)
         first = epoch * self.steps_per_epoch + place * self.steps_per_dispatch + 1
         last = (epoch + 1) * self.steps_per_epoch
         return range(first, min(first + self.steps_per_dispatch - 1, last) + 1)
 
     def dispatch_after(self, step: int) -> int:
-        """Returns the dispatch that begins behind `step`, itself the last step of another."""
+        """Returns the dispatch that follows `step`, the last step of a dispatch."""
         epoch, within = divmod(step, self.steps_per_epoch)
         return epoch * self._dispatches_per_epoch + -(-within // self.steps_per_dispatch)
 
@@ -83,9 +83,9 @@ class BatchSource:
       split: where the paintings are.
       sample: draws row_BxT from artists, batch_size, seed and index.
       batch_size: tuples in a batch.
-      seed: of the draws; the batch of step i depends on (seed, i) alone.
+      seed: the batch of step i depends on (seed, i) alone.
       resident: whether the images live on the device.
-      plan: which steps go together.
+      plan: which steps a dispatch runs.
       mesh: the devices that share a batch.
     """
 
@@ -94,13 +94,13 @@ class BatchSource:
     batch_size: int
     seed: int
     resident: bool
-    plan: Plan
+    plan: DispatchPlan
     mesh: Mesh
 
     def rows(self, artists: sampling.ArtistRows, dispatch: int) -> dict[str, np.ndarray]:
-        """Returns what the L steps of a dispatch take: row_LxBxT and artist_LxBxT.
+        """Returns row_LxBxT and artist_LxBxT of the L steps of a dispatch.
 
-        Where the dispatch takes fewer steps than L, the others are copies of its last one.
+        A dispatch of fewer than L steps is filled up with copies of its last one.
         """
         steps = self.plan.steps(dispatch)
         row_LxBxT = np.stack(
@@ -114,7 +114,7 @@ class BatchSource:
         return {"row": row_LxBxT.astype(np.int32), "artist": self.split.artist_N[row_LxBxT]}
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Returns the shapes, types and shardings of what each dispatch takes on the device."""
+        """Returns the shape, type and sharding of each array of a batch on the device."""
         batch = self.rows(sampling.artist_rows(self.split.artist_N), 0)
         count, shapes = batch["row"][0].size, {key: array.shape for key, array in batch.items()}
         if not self.resident:
@@ -131,14 +131,13 @@ class BatchSource:
         return {"row": whole, "artist": whole, "image": shared}
 
     def with_images(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Adds the steps' images that go to this process's devices, branch by branch."""
-        row_LxTxB = batch["row"].swapaxes(1, 2)
-        row_LxN = row_LxTxB.reshape(len(row_LxTxB), -1)
+        """Adds the images for this process's devices: all anchors, then all positives, ..."""
+        row_LxN = np.stack([sampling.by_branch(row_BxT) for row_BxT in batch["row"]])
         own = sharding.own_part(self.mesh, row_LxN.shape[1])
         return {**batch, "image": self.split.image_NxSxSxC[row_LxN[:, own]]}
 
     def place(self, batch: dict[str, np.ndarray]) -> Batch:
-        """Gives row numbers and artists to every device, and images to the one they go to."""
+        """Copies row numbers and artists to every device, and each image to one of them."""
         return {
             key: jax.make_array_from_process_local_data(self._shardings[key], array)
             for key, array in batch.items()
@@ -146,7 +145,7 @@ class BatchSource:
 
 
 def batches(source: BatchSource) -> grain.DatasetIterator[Batch]:
-    """Returns an iterator over what each dispatch of the plan takes, prefetched to the device.
+    """Returns an iterator over the batches of all dispatches, prefetched to the device.
 
     An element is a dict of row_LxBxT, artist_LxBxT and, where the images are not resident,
     image_LxNxSxSxC. The iterator's state is {"next_index": number of elements taken}.
@@ -155,7 +154,7 @@ def batches(source: BatchSource) -> grain.DatasetIterator[Batch]:
       InputError: the split has too few artists or paintings for such a batch.
     """
     artists = sampling.artist_rows(source.split.artist_N)
-    source.rows(artists, 0)  # What cannot be drawn fails here and not in a thread.
+    source.rows(artists, 0)  # A batch that cannot be drawn fails here and not in a thread.
     data = grain.MapDataset.range(source.plan.num_dispatches)
     data = data.map(lambda dispatch: source.rows(artists, dispatch))
     if not source.resident:
@@ -187,7 +186,7 @@ def keep_on_device(residency: str, split: Split) -> bool:
 
 
 def budget(split: Split) -> tuple[int, int]:
-    """Returns how many bytes a split's images take, and how many each device has free."""
+    """Returns how many bytes a split's images need, and how many each device has free."""
     stats = jax.local_devices()[0].memory_stats()
     if stats:
         return split.image_NxSxSxC.nbytes, stats["bytes_limit"] - stats["bytes_in_use"]

@@ -29,19 +29,12 @@ DecodeResult = dict[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class RecordFormat:
-    """How images are decoded, and what is stored of each.
+    """How images are decoded, and what is stored of each."""
 
-    Attributes:
-      image_size: the side S of decoded images.
-      convert: maps image_BxSxSxC to an array of B records, in order.
-      record_bytes: the length of a record.
-      chunk: how many images are decoded, and converted, at once.
-    """
-
-    image_size: int
-    convert: Callable[[np.ndarray], np.ndarray]
+    image_size: int  # the side S
+    convert: Callable[[np.ndarray], np.ndarray]  # image_BxSxSxC to B records, in order
     record_bytes: int
-    chunk: int
+    chunk: int  # images that are decoded, and converted, at once
 
 
 def pixel_format(image_size: int) -> RecordFormat:
@@ -71,17 +64,10 @@ class DecodedImages:
 def decode_all(
     source: sources.Source, folder: Path, stored: RecordFormat, *, workers: int, label: str
 ) -> list[DecodeResult]:
-    """Decodes every painting that `folder` has no result of yet.
+    """Decodes what `folder` has no result of yet; returns the results of all paintings, in order.
 
-    Args:
-      source: the paintings; those that `recover` returns come first, in that order.
-      folder: where decoded.jsonl and records.bin are appended to.
-      stored: what is stored of each image.
-      workers: how many processes decode.
-      label: names the work on the progress bar.
-
-    Returns:
-      The results of all paintings, in order.
+    The paintings whose results `recover` returns must come first in `source`, in that order. The
+    progress bar shows the label.
     """
     done = len(recover(folder, record_bytes=stored.record_bytes))
     with open(folder / RESULTS, "ab") as lines, open(folder / RECORDS, "ab") as records:
@@ -155,14 +141,11 @@ def _has_image(line: bytes) -> bool:
 def _decode_chunk(
     load: sources.Loader, size: int, paintings: list[Painting]
 ) -> list[tuple[DecodeResult, np.ndarray | None]]:
-    return [_decode_one(load, size, painting) for painting in paintings]
-
-
-def _decode_one(
-    load: sources.Loader, size: int, painting: Painting
-) -> tuple[DecodeResult, np.ndarray | None]:
-    try:
-        digest, image = load(painting, size)
-        return {"file": painting.file, "sha256": digest}, image
-    except images.ImageError as reason:
-        return {"file": painting.file, "reason": str(reason)}, None
+    results = []
+    for painting in paintings:
+        try:
+            digest, image = load(painting, size)
+            results.append(({"file": painting.file, "sha256": digest}, image))
+        except images.ImageError as reason:
+            results.append(({"file": painting.file, "reason": str(reason)}, None))
+    return results

@@ -10,6 +10,7 @@ its data is one number, and a resumed training draws the batches that it would h
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -18,17 +19,11 @@ from painterjax.common.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class ArtistRows:
-    """The rows of a split by artist: artist a has the rows first_A[a] + (0 .. count_A[a] - 1).
-
-    Attributes:
-      first_A: each artist's first row.
-      count_A: each artist's number of paintings.
-      several: the artists with two or more paintings, those of anchors and positives.
-    """
+    """The rows of a split by artist: artist a has the rows first_A[a] + (0 .. count_A[a] - 1)."""
 
     first_A: np.ndarray
     count_A: np.ndarray
-    several: np.ndarray
+    several: np.ndarray  # The artists with two or more paintings, who can give a positive.
 
 
 def artist_rows(artist_N: np.ndarray) -> ArtistRows:
@@ -48,6 +43,20 @@ def artist_rows(artist_N: np.ndarray) -> ArtistRows:
             f" {len(count_A)} artists, {len(several)} of them with two or more: add paintings"
         )
     return ArtistRows(first_A, count_A, several)
+
+
+def by_branch(x_BxT: Any) -> Any:
+    """Lays a batch out branch by branch, as the network takes it: all anchors, all positives, ...
+
+    >>> by_branch(np.array([[1, 2, 3], [4, 5, 6]]))
+    array([1, 4, 2, 5, 3, 6])
+    """
+    return x_BxT.swapaxes(0, 1).reshape(-1)
+
+
+def by_tuple(x_NxD: Any, tuple_size: int) -> Any:
+    """Undoes `by_branch` for what the network returns: N x D to B x T x D."""
+    return x_NxD.reshape(tuple_size, -1, x_NxD.shape[1]).swapaxes(0, 1)
 
 
 def triplets(artists: ArtistRows, *, batch_size: int, seed: int, index: int) -> np.ndarray:

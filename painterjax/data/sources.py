@@ -13,25 +13,20 @@ from painterjax.common.errors import InputError
 from painterjax.data import catalog, images, synthetic
 from painterjax.data.catalog import Painting
 
+KNOWN = ("title", "style", "genre", "date")  # Columns that a table may have.
+# Maps (painting, size S) to (SHA-256 of the file, uint8 S x S x 3), or raises ImageError. Workers
+# run it, so it must pickle.
 Loader = Callable[[Painting, int], tuple[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A listed collection.
+    """A listed collection."""
 
-    Attributes:
-      paintings: every candidate, sorted by file.
-      rejected: (file, reason) for what cannot even be listed as a painting.
-      load: maps (painting, size S) to (SHA-256 of the file, uint8 S x S x 3), or raises
-        ImageError. Workers run it, so it must pickle.
-      directory: the folder of the files; None for a source without files.
-    """
-
-    paintings: list[Painting]
-    rejected: list[tuple[str, str]]
+    paintings: list[Painting]  # every candidate, sorted by file
+    rejected: list[tuple[str, str]]  # (file, reason) for what cannot be listed as a painting
     load: Loader
-    directory: Path | None = None
+    directory: Path | None = None  # of the files; None for a source without files
 
 
 def folder(directory: Path) -> Source:
@@ -72,8 +67,7 @@ def csv_table(table: Path, directory: Path) -> Source:
     if not directory.is_dir():
         raise InputError(f"--images {directory} is not a folder")
     records = catalog.read_table(table, required=("file", "artist"))
-    paintings = [_painting(record, file=record["file"]) for record in records]
-    return _from_table(table, paintings, directory)
+    return _from_table(table, records, [record["file"] for record in records], directory)
 
 
 def kaggle(directory: Path) -> Source:
@@ -82,17 +76,19 @@ def kaggle(directory: Path) -> Source:
     The images are DIR/train/<file> and DIR/test/<file>.
     Source: https://www.kaggle.com/c/painter-by-numbers/data
     """
-    table = directory / "all_data_info.csv"
-    if table.is_file():
+    if (table := directory / "all_data_info.csv").is_file():
         records = catalog.read_table(table, required=("new_filename", "artist", "in_train"))
-        paintings = [_painting(record, file=_kaggle_file(record)) for record in records]
-        return _from_table(table, paintings, directory)
-    table = directory / "train_info.csv"
-    if not table.is_file():
+        is_train = [record["in_train"].strip().lower() == "true" for record in records]
+        folders = ["train" if each else "test" for each in is_train]
+        names = [record["new_filename"] for record in records]
+    elif (table := directory / "train_info.csv").is_file():
+        records = catalog.read_table(table, required=("filename", "artist"))
+        folders = ["train"] * len(records)
+        names = [record["filename"] for record in records]
+    else:
         raise InputError(f"{directory} has neither all_data_info.csv nor train_info.csv")
-    records = catalog.read_table(table, required=("filename", "artist"))
-    paintings = [_painting(record, file=f"train/{record['filename']}") for record in records]
-    return _from_table(table, paintings, directory)
+    files = [f"{folder}/{name}" for folder, name in zip(folders, names, strict=True)]
+    return _from_table(table, records, files, directory)
 
 
 def synthetic_painters(artists: int, paintings_per_artist: int, *, seed: int) -> Source:
@@ -164,19 +160,15 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _kaggle_file(record: dict[str, str]) -> str:
-    folder_name = "train" if record["in_train"].strip().lower() == "true" else "test"
-    return f"{folder_name}/{record['new_filename']}"
-
-
-def _painting(record: dict[str, str], *, file: str) -> Painting:
-    known = ("title", "style", "genre", "date")
-    return Painting(file, record["artist"].strip(), *(record.get(name) or "" for name in known))
-
-
-def _from_table(table: Path, paintings: list[Painting], directory: Path) -> Source:
-    if not paintings:
+def _from_table(
+    table: Path, records: list[dict[str, str]], files: list[str], directory: Path
+) -> Source:
+    if not records:
         raise InputError(f"{table} has a header but no rows")
+    paintings = [
+        Painting(file, record["artist"].strip(), *(record.get(name) or "" for name in KNOWN))
+        for file, record in zip(files, records, strict=True)
+    ]
     named = [painting for painting in paintings if painting.artist]
     nameless = [(p.file, "no artist in the table") for p in paintings if not p.artist]
     return _of_files(named, nameless, directory)

@@ -23,53 +23,35 @@ from painterjax.common.errors import InputError
 from painterjax.data import catalog
 
 STORE_VERSION = 1
+TEST_FRACTION, VAL_FRACTION = 0.2, 0.1  # of artists; of a training artist's paintings
 FILES = ("images.npy", "paintings.csv", "rejected.csv")
 
 
 @dataclasses.dataclass(frozen=True)
 class StorePlan:
-    """What decides every byte of a store; plan.json has it while work is in progress.
+    """What decides every byte of a store; these are keys of plan.json and dataset.json."""
 
-    Attributes:
-      source: the kind of source.
-      image_size: the side S of the images.
-      seed: of the split.
-      test_fraction: of the artists.
-      val_fraction: of each training artist's paintings.
-      listing_sha256: of the list of paintings.
-      sizes_sha256: of the sizes of their files; None where there are no files.
-    """
-
-    source: str
+    source: str  # the subcommand of prepare
     image_size: int
     seed: int
     test_fraction: float
     val_fraction: float
-    listing_sha256: str
-    sizes_sha256: str | None = None
+    listing_sha256: str  # of the list of paintings
+    sizes_sha256: str | None = None  # of the sizes of their files; without files there is none
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the keys that plan.json and dataset.json have."""
-        keys = dataclasses.asdict(self)
-        return {key: value for key, value in keys.items() if value is not None}
+        """Returns the keys and their values, without those that are None."""
+        return {key: value for key, value in vars(self).items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The paintings of one split.
+    """The paintings of one split, in rows that are sorted by artist."""
 
-    Attributes:
-      name: train, val or test.
-      image_NxSxSxC: uint8, a memory map.
-      artist_N: int32 artist numbers, ascending, counted from 0 within the split.
-      artists: the artists' names by number.
-      paintings: the catalog's entry of each row.
-    """
-
-    name: str
-    image_NxSxSxC: np.ndarray
-    artist_N: np.ndarray
-    artists: list[str]
+    name: str  # train, val or test
+    image_NxSxSxC: np.ndarray  # uint8, a memory map
+    artist_N: np.ndarray  # int32 artist numbers, ascending, counted from 0 within the split
+    artists: list[str]  # their names by number
     paintings: list[catalog.Painting]
 
     def __len__(self) -> int:

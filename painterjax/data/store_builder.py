@@ -12,7 +12,7 @@ import numpy as np
 from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress
-from painterjax.data import catalog, records, shards, sources, store
+from painterjax.data import catalog, records, shards, sources, store, synthetic
 from painterjax.data.records import DecodedImages, DecodeResult
 from painterjax.data.store import StorePlan
 
@@ -21,15 +21,11 @@ GATHER_BYTES = 2**26  # Of pixels that are sorted at once; this bounds the memor
 
 def listing_digests(source: sources.Source) -> dict[str, str]:
     """Returns the SHA-256s of a StorePlan that tell whether a source has changed."""
-    digests = {"listing_sha256": _digest(source.paintings)}
+    values: dict[str, Any] = {"listing_sha256": source.paintings}
     # Times of change are left out: copies for several machines do not share them.
     if sizes := sources.sizes(source):
-        digests["sizes_sha256"] = _digest(sizes)
-    return digests
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(repr(value).encode()).hexdigest()
+        values["sizes_sha256"] = sizes
+    return {key: hashlib.sha256(repr(v).encode()).hexdigest() for key, v in values.items()}
 
 
 def build_store(source: sources.Source, output: Path, plan: StorePlan, *, workers: int) -> None:
@@ -55,17 +51,26 @@ def build_store(source: sources.Source, output: Path, plan: StorePlan, *, worker
             parts = [_decode(source, partial, plan.image_size, workers, "prepare")]
         contents = _select(source, parts, plan)
         if not contents.rows:
-            # With the results kept, these files would stay rejected once they are mended.
+            # With the results kept, these files would stay rejected once they are repaired.
             shutil.rmtree(partial)
-            first = contents.rejected[0]
             raise InputError(
                 f"no artist has two readable paintings among {len(contents.rejected)} files"
-                f" (first rejected: {first[0]}, {first[1]})"
+                f" (first rejected: {', '.join(contents.rejected[0])})"
             )
         _write(partial / "store", contents, parts, plan)
         files.rename(partial / "store", output)
         shutil.rmtree(partial)
     _report(output, contents.counts())
+
+
+def build_synthetic_store(output: Path, *, image_size: int, workers: int) -> None:
+    """Writes the store that `prepare synthetic` writes by default, at this image size."""
+    source = sources.synthetic_painters(synthetic.ARTISTS, synthetic.PAINTINGS, seed=0)
+    plan = StorePlan(
+        "synthetic", image_size, 0, store.TEST_FRACTION, store.VAL_FRACTION,
+        **listing_digests(source),
+    )  # fmt: skip
+    build_store(source, output, plan, workers=workers)
 
 
 def decode_shard(
@@ -120,17 +125,11 @@ def _remove_leftovers(partial: Path, plan: StorePlan) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Contents:
-    """What a store is to hold.
-
-    Attributes:
-      rows: the paintings in order.
-      place_N: where each row's image is among all decoded ones.
-      rejected: (file, reason), sorted.
-    """
+    """What a store is to hold."""
 
     rows: list[catalog.Row]
-    place_N: np.ndarray
-    rejected: list[tuple[str, str]]
+    place_N: np.ndarray  # of each row's image among all decoded ones
+    rejected: list[tuple[str, str]]  # (file, reason), sorted
 
     def counts(self) -> dict[str, Any]:
         """Returns the counts of dataset.json."""

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+# The store that `prepare synthetic` writes by default, and that training on STORE makes by itself.
+STORE, STORE_IMAGE_SIZE = "data/synthetic", 64
+ARTISTS, PAINTINGS = 80, 20
 # Pictures are painted with this side and resized last, so that all sizes show the same one.
 CANVAS = 256
 # Of the main layer. With more, some paintings take over 25 ms; where strokes lack, the scene shows.
@@ -266,11 +269,7 @@ def paint(*, seed: int, artist: int, painting: int, size: int) -> np.ndarray:
 def contact_sheet(
     *, seed: int, artists: int, paintings: int, size: int, gap: int = 4
 ) -> Image.Image:
-    """Returns a white sheet with one row per painter and one column per painting.
-
-    It shows the first `artists` and `paintings` of the collection `seed`, each with a side of
-    `size` pixels, and `gap` pixels between them and around the sheet.
-    """
+    """Returns a sheet with a row per painter and a column per painting, `gap` pixels apart."""
     step = size + gap
     sheet = Image.new("RGB", (paintings * step + gap, artists * step + gap), "white")
     for artist, painting in np.ndindex(artists, paintings):

@@ -14,21 +14,21 @@ from painterjax.losses import objectives
 from painterjax.losses import tuples as tuple_losses
 from painterjax.model.network import HEADS
 
-MAX_INT, MAX_FLOAT = 2**31 - 1, float(np.finfo(np.float32).max)  # The types of device arrays.
-# A convolution between two layers of this width has 155 GB of weights; JAX cannot even draw an
-# array of 2^64 numbers, and two layers of 2^31 - 1 would need one.
+MAX_INT, MAX_FLOAT = 2**31 - 1, float(np.finfo(np.float32).max)  # Of arrays on the device.
+# Between two layers of this width a convolution has 155 GB of weights. JAX cannot draw an array of
+# 2^64 numbers, which two layers of 2^31 - 1 channels would need.
 MAX_WIDTH = 2**16
 MAX_DEPTH = 1000  # Convolutions in a block: Python builds and XLA compiles each one.
-MAX_DIM = 2**20  # Of an embedding of 4 MB.
+MAX_DIM = 2**20  # Of an embedding, which has 4 MB then.
 MAX_EPOCHS = 100_000  # The device counts steps in 32 bits: 21,000 for each of these epochs.
 MAX_BATCH = 2**20  # A million images of 32 x 32 pixels are 13 GB as float32.
-# Drawing so many takes 0.6 GB of any machine; an accuracy over them has a standard error of 0.02 %.
+# Drawing this many takes 0.6 GB; the standard error of an accuracy is below 0.02 % by then.
 MAX_TRIPLETS = 10**7
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What a value must be: in words, and as a test of any value."""
+    """What a value must be, in words and as a test."""
 
     words: str
     accepts: Callable[[Any], bool]
@@ -39,12 +39,13 @@ def _whole(least: int, most: int = MAX_INT) -> Rule:
     return Rule(words, lambda value: type(value) is int and least <= value <= most)
 
 
-def _wholes(most: int) -> Rule:
-    each = _whole(1, most)
-    return Rule(
-        f"a tuple of whole numbers from 1 to {most}",
-        lambda value: isinstance(value, tuple | list) and all(map(each.accepts, value)),
-    )
+def _several(each: Rule, count: int | None = None) -> Rule:
+    def accepts(value: Any) -> bool:
+        is_tuple = isinstance(value, tuple | list) and count in (None, len(value))
+        return is_tuple and all(map(each.accepts, value))
+
+    values = f"{count} values" if count else "values"
+    return Rule(f"a tuple of {values}, each {each.words}", accepts)
 
 
 def _one_of(known: Iterable[str]) -> Rule:
@@ -52,20 +53,15 @@ def _one_of(known: Iterable[str]) -> Rule:
     return Rule(f"one of {', '.join(names)}", lambda value: value in names)
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and -MAX_FLOAT <= value <= MAX_FLOAT  # NaN is not.
+def _number(words: str, accepts: Callable[[float], bool]) -> Rule:
+    def is_finite(value: Any) -> bool:
+        return type(value) in (int, float) and abs(value) <= MAX_FLOAT  # NaN is not.
+
+    return Rule(f"a finite number {words}", lambda value: is_finite(value) and accepts(value))
 
 
-def _is_range(value: Any) -> bool:
-    is_pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_number, value))
-    return is_pair and 0 < value[0] <= value[1]
-
-
-POSITIVE = Rule("a finite number above 0", lambda value: _is_number(value) and value > 0)
-NOT_NEGATIVE = Rule("a finite number, 0 or above", lambda value: _is_number(value) and value >= 0)
-RANGE = Rule("two numbers above 0, (least, most)", _is_range)
-SWITCH = Rule("True or False", lambda value: isinstance(value, bool))
-FOLDER = Rule("the name of a folder", lambda value: isinstance(value, str))
+POSITIVE = _number("above 0", lambda value: value > 0)
+NOT_NEGATIVE = _number("of at least 0", lambda value: value >= 0)
 
 # A row for each key of configs/default.py.
 RULES = {
@@ -75,10 +71,10 @@ RULES = {
     "steps_per_dispatch": _whole(1),
     "log_every_steps": _whole(1),
     "checkpoint_every_steps": _whole(1),
-    "data.store": FOLDER,
+    "data.store": Rule("the name of a folder", lambda value: isinstance(value, str)),
     "data.residency": _one_of(pipeline.RESIDENCIES),
-    "model.widths": _wholes(MAX_WIDTH),
-    "model.depths": _wholes(MAX_DEPTH),
+    "model.widths": _several(_whole(1, MAX_WIDTH)),
+    "model.depths": _several(_whole(1, MAX_DEPTH)),
     "model.head": _one_of(HEADS),
     "model.embedding_dim": _whole(1, MAX_DIM),
     "model.dtype": _one_of(("float32", "bfloat16")),
@@ -90,14 +86,14 @@ RULES = {
     "loss.paintings_per_artist": _whole(1, MAX_BATCH),
     "optimizer.learning_rate": POSITIVE,
     "optimizer.schedule": _one_of(("piecewise", "cosine")),
-    "optimizer.milestones": _wholes(MAX_EPOCHS),
+    "optimizer.milestones": _several(_whole(1, MAX_EPOCHS)),
     "optimizer.decay": POSITIVE,
     "optimizer.weight_decay": NOT_NEGATIVE,
     "augmentation.crop": _whole(0),
     "augmentation.shift": NOT_NEGATIVE,
-    "augmentation.scale": RANGE,
+    "augmentation.scale": _several(POSITIVE, count=2),
     "augmentation.rotation": NOT_NEGATIVE,
-    "augmentation.flips": SWITCH,
+    "augmentation.flips": Rule("True or False", lambda value: isinstance(value, bool)),
     "augmentation.contrast": NOT_NEGATIVE,
     "augmentation.brightness": NOT_NEGATIVE,
     "augmentation.tint": NOT_NEGATIVE,
@@ -112,9 +108,7 @@ def check_keys(config: Config) -> None:
     if missing := [key for key in RULES if key not in keys]:
         raise InputError(f"the recipe lacks {', '.join(missing)}: begin it with configs/default.py")
     if unknown := [key for key in keys if key not in RULES]:
-        raise InputError(
-            f"the recipe has the unknown {', '.join(unknown)}: begin it with configs/default.py"
-        )
+        raise InputError(f"unknown are {', '.join(unknown)}: begin with configs/default.py")
 
 
 def check(config: Config, *, image_size: int) -> None:
@@ -122,8 +116,7 @@ def check(config: Config, *, image_size: int) -> None:
     for key, value in flatten(config.to_dict()).items():
         if not RULES[key].accepts(value):
             raise InputError(f"{key} is {value!r}: must be {RULES[key].words}")
-    _check_blocks(config, image_size)
-    _check_crop(config, image_size)
+    _check_sizes(config, image_size)
     _check_loss(config)
     _check_intervals(config)
 
@@ -137,29 +130,20 @@ def check_devices(config: Config, devices: int) -> None:
         )
 
 
-def _pools(config: Config) -> int:
-    """How often the network halves the side of an image."""
-    return len(config.model.widths) - (config.model.head != "dense")
-
-
-def _check_blocks(config: Config, image_size: int) -> None:
-    widths, depths, pools = config.model.widths, config.model.depths, _pools(config)
+def _check_sizes(config: Config, image_size: int) -> None:
+    widths, depths, crop = config.model.widths, config.model.depths, config.augmentation.crop
+    least, most = config.augmentation.scale
     if len(widths) != len(depths) or not widths:
-        raise InputError(
-            f"model.widths is {widths}, model.depths {depths}: give each block one of both"
-        )
+        raise InputError(f"model.widths is {widths}, model.depths {depths}: give each block both")
+    pools = len(widths) - (config.model.head != "dense")  # Each halves the side of an image.
     if image_size % 2**pools:
         raise InputError(
             f"model.widths is {widths}: its {pools} pools need images with a side divisible by"
             f" {2**pools}, the store's have {image_size}: prepare another, or use fewer blocks"
         )
-
-
-def _check_crop(config: Config, image_size: int) -> None:
-    crop, step = config.augmentation.crop, 2 ** _pools(config)
-    if crop > image_size or crop % step:
+    if crop > image_size or crop % 2**pools:
         raise InputError(
-            f"augmentation.crop is {crop}: must be divisible by {step}, and at most the store's"
+            f"augmentation.crop is {crop}: must be divisible by {2**pools} and at most the store's"
             f" {image_size}"
         )
     if config.model.head == "dense" and crop not in (0, image_size):
@@ -167,6 +151,8 @@ def _check_crop(config: Config, image_size: int) -> None:
             f"augmentation.crop is {crop}, but model.head dense takes only whole images: set it to"
             " 0, or use --config.model.head=statistics"
         )
+    if least > most:
+        raise InputError(f"augmentation.scale is {(least, most)}: the larger must be the second")
 
 
 def _check_loss(config: Config) -> None:
@@ -178,20 +164,18 @@ def _check_loss(config: Config) -> None:
     if name in objectives.BATCH_LOSSES and (artists < 2 or paintings < least):
         raise InputError(
             f"batch_size is {artists}, loss.paintings_per_artist {paintings}: {name} compares at"
-            f" least 2 artists with at least {least} paintings each"
+            f" least 2 artists with {least} paintings each"
         )
 
 
 def _check_margin(config: Config, *, is_cosine: bool) -> None:
-    name, margin = config.loss.name, config.loss.margin
-    if is_cosine and margin >= 1:
-        raise InputError(f"loss.margin is {margin}: with {name} it is a cosine, below 1")
-    if not is_cosine and not margin:
-        raise InputError(f"loss.margin is {margin}: with {name} it must be above 0")
-    if not is_cosine and config.model.head == "statistics" and margin >= 2:
-        raise InputError(
-            f"loss.margin is {margin}: with model.head statistics no distance is above 2: lower it"
-        )
+    given = f"loss.margin is {config.loss.margin}: with {config.loss.name}"
+    if is_cosine and config.loss.margin >= 1:
+        raise InputError(f"{given} it is a cosine, and must be below 1")
+    if not is_cosine and not config.loss.margin:
+        raise InputError(f"{given} it must be above 0")
+    if not is_cosine and config.model.head == "statistics" and config.loss.margin >= 2:
+        raise InputError(f"{given} and model.head statistics no distance is above 2: lower it")
 
 
 def _check_intervals(config: Config) -> None:

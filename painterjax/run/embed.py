@@ -17,7 +17,7 @@ from painterjax.data.store import verify
 from painterjax.model.embedder import Embedder
 from painterjax.run import embeddings
 from painterjax.run.embeddings import Vectors
-from painterjax.run.load import NETWORK, Run, load_run
+from painterjax.run.load import NETWORK, Run
 
 # A file and the SHA-256 of its bytes.
 FileVersion = tuple[str, str]
@@ -222,17 +222,3 @@ def _write_rejected(output: Path, rejected: dict[str, str]) -> None:
         text = catalog.csv_text([("file", "reason"), *sorted(rejected.items())])
         table.write_text(text, encoding="utf-8", newline="\n")
         print(f"  {len(rejected)} files rejected: see {table}")
-
-
-def of_run(path: Path) -> tuple[Embedder, dict[str, Any]]:
-    """Until every command takes a Run."""
-    run = load_run(path)
-    return run.embedder, run.origin
-
-
-def store_vectors(path: Path, embedder, origin, *, names=catalog.SPLITS, partial=None):
-    """Until every command takes a Run."""
-    run = load_run(path)
-    for name in names:
-        if len(run.store.splits[name]):
-            yield kept_embeddings(run, name) or compute_embeddings(run, name, work=partial)

@@ -17,7 +17,7 @@ from painterjax.model.embedder import Embedder, untrained
 from painterjax.run import embeddings, tensorboard
 from painterjax.run import folder as run_folder
 from painterjax.run.embed import split_embeddings
-from painterjax.run.load import Run, load_run
+from painterjax.run.load import Run
 
 JUDGED = ("val", "test")
 FLOORS = ("untrained", "color_histogram")
@@ -207,13 +207,3 @@ def _with_interval(figure: dict[str, Any]) -> str:
     if figure["low"] is None:
         return f"{figure['value']:.3f}"
     return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
-
-
-def read_calibration(path: Path, *, step: int) -> Calibration | None:
-    """Until every command takes a Run."""
-    return load_run(path).calibration
-
-
-def needed_calibration(path: Path, *, step: int) -> Calibration:
-    """Until every command takes a Run."""
-    return load_run(path).needed_calibration()

@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from painterjax.data import sampling
 from painterjax.distributed import sharding
 from painterjax.losses.objectives import Objective, Proxies, Scalars
 from painterjax.model.augment import Augmentation, augment
@@ -53,6 +54,7 @@ class Recipe:
       augmentation: how training images are changed.
       branches: how many groups BatchNorm splits a batch into; see model.BatchNorm.
       mesh: the devices that share a batch.
+      resident: whether all images live on the devices; else each dispatch brings its own.
     """
 
     network: nnx.GraphDef[StyleNet]
@@ -62,6 +64,7 @@ class Recipe:
     augmentation: Augmentation
     branches: int
     mesh: Mesh
+    resident: bool
 
 
 def train_step(
@@ -88,7 +91,6 @@ def train_step(
       from the batch's mean embedding), embedding_norm (root mean squared length), gradient_norm
       and learning_rate.
     """
-    batch_size, tuple_size = artist_BxT.shape
     key = jax.random.fold_in(key, state.step)
     shared, whole = sharding.split_along(recipe.mesh, 0), sharding.replicated(recipe.mesh)
     image_NxSxSxC = jax.lax.with_sharding_constraint(image_NxSxSxC, shared)
@@ -99,7 +101,7 @@ def train_step(
         network = nnx.merge(recipe.network, params, state.stats, copy=True)
         emb_NxD = network(pixels_NxSxSxC, branches=recipe.branches)
         emb_NxD = jax.lax.with_sharding_constraint(emb_NxD, whole)
-        emb_BxTxD = emb_NxD.reshape(tuple_size, batch_size, -1).swapaxes(0, 1)
+        emb_BxTxD = sampling.by_tuple(emb_NxD, artist_BxT.shape[1])
         scalars = recipe.objective.scalars(emb_BxTxD, artist_BxT, proxies)
         scalars["embedding_spread"] = jnp.sqrt(jnp.var(emb_NxD, axis=0).sum())
         scalars["embedding_norm"] = jnp.sqrt(jnp.square(emb_NxD).sum(axis=1).mean())
@@ -139,8 +141,8 @@ def train_steps(
     """
     taken = []
     for i in range(len(row_LxBxT)):
-        own = image.ndim == 5
-        images_NxSxSxC = image[i] if own else image[row_LxBxT[i].T.reshape(-1)]
+        row_N = sampling.by_branch(row_LxBxT[i])
+        images_NxSxSxC = image[row_N] if recipe.resident else image[i]
         following, scalars = train_step(state, images_NxSxSxC, artist_LxBxT[i], key, recipe=recipe)
         taken.append(scalars)
         state = _choose(i < count, following, state) if i else following

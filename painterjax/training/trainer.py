@@ -52,7 +52,7 @@ class Training:
     image_NxSxSxC: jax.Array | None
     source: pipeline.BatchSource
     batches: grain.DatasetIterator[pipeline.Batch]
-    plan: pipeline.Plan
+    plan: pipeline.DispatchPlan
     images_per_step: int
 
     def run(
@@ -124,6 +124,7 @@ def build(config: Config, split: Split, *, resident: bool | None = None) -> Trai
         augmentation=Augmentation(**config.augmentation),
         branches=goal.tuple_size if config.model.batch_norm == "branch" else 1,
         mesh=mesh,
+        resident=resident,
     )
     state = TrainState(
         params, proxies, stats, optimizer.init((params, proxies)), jnp.zeros((), jnp.int32)
@@ -160,16 +161,16 @@ def compiled(training: Training) -> Training:
     return dataclasses.replace(training, step=lowered.compile())
 
 
-def _plan(config: Config, *, steps_per_epoch: int) -> pipeline.Plan:
+def _plan(config: Config, *, steps_per_epoch: int) -> pipeline.DispatchPlan:
     if config.steps_per_dispatch > steps_per_epoch:
         raise InputError(
             f"steps_per_dispatch is {config.steps_per_dispatch}, but an epoch has only"
             f" {steps_per_epoch} steps: lower it"
         )
-    return pipeline.Plan(config.num_epochs, steps_per_epoch, config.steps_per_dispatch)
+    return pipeline.DispatchPlan(config.num_epochs, steps_per_epoch, config.steps_per_dispatch)
 
 
-def schedule(config: Config, plan: pipeline.Plan) -> optax.Schedule:
+def schedule(config: Config, plan: pipeline.DispatchPlan) -> optax.Schedule:
     """Returns a config's learning rate by step."""
     settings = config.optimizer
     if settings.schedule == "cosine":

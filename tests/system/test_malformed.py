@@ -16,8 +16,7 @@ from painterjax.common.config import flatten
 from painterjax.common.errors import InputError
 from painterjax.data import images, sources, store
 from painterjax.run import config_checks, embeddings, metrics_log
-from painterjax.run import embed as run_embed
-from painterjax.run.evaluation import read_calibration
+from painterjax.run.load import load_run
 from tests.helpers import corpus, tiny
 
 HANG_S = 300  # Only ends a test that hangs.
@@ -160,10 +159,10 @@ def test_damaged_papers_of_a_run_are_refused_in_one_line(run, tmp_path):
         for data in few:
             (place / name).write_bytes(data)
             if name == "evaluation.json":
-                assert read_calibration(place, step=36) is None
+                assert load_run(place).calibration is None
                 continue
             with pytest.raises(InputError, match=r"run|recipe|unknown") as refusal:
-                run_embed.of_run(place)
+                load_run(place)
             assert "\n" not in str(refusal.value)
         (place / name).write_bytes(whole)
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,7 +22,7 @@ from configs import quickstart
 from painterjax import benchmark, evaluate, prepare, train
 from painterjax.common import cli, files, signals
 from painterjax.common.errors import DivergedError, InputError
-from painterjax.data import store
+from painterjax.data import store, synthetic
 from painterjax.losses import objectives
 from painterjax.metrics import evaluator
 from painterjax.model.embedder import untrained
@@ -536,3 +537,19 @@ def test_a_color_histogram_counts_pixels():
     histogram_512 = evaluator.color_histograms(image_1xSxSxC)[0]
     assert histogram_512[0] == histogram_512[7 * 64 + 8] == pytest.approx(0.5**0.5)
     assert np.count_nonzero(histogram_512) == 2
+
+
+def test_the_store_of_quickstart_is_painted_where_it_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(synthetic, "ARTISTS", 8)
+    monkeypatch.setattr(synthetic, "PAINTINGS", 8)
+    monkeypatch.setattr(synthetic, "STORE_IMAGE_SIZE", 32)
+    monkeypatch.setattr(store, "VAL_FRACTION", 0.25)
+    opened: list[Any] = []
+    monkeypatch.setattr(train, "train", lambda config, _: opened.append(config.data.store))
+    for _ in range(2):
+        train.main(["--config", "quickstart", "--workdir", "runs/quickstart"])
+    assert capsys.readouterr().err.count("no store at data/synthetic: painting it") == 1
+    assert len(store.open_store(opened[0]).splits["train"]) == 36
+    train.main(["--config", "paintings", "--workdir", "runs/paintings"])
+    assert not Path(opened[-1]).exists()
