@@ -48,7 +48,7 @@ def kept_embeddings(run: Run, name: str) -> Vectors | None:
     with contextlib.suppress(InputError):  # A damaged file is made anew.
         found = embeddings.load(path)
         if all(found.origin.get(key) == origin[key] for key in (*NETWORK, "store_sha256")):
-            return found
+            return dataclasses.replace(found, origin=origin)  # The store may have moved.
     return None
 
 
