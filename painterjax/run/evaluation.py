@@ -96,7 +96,7 @@ def _judge_splits(
             emb_by_name["color_histogram"] = evaluator.color_histograms(split.image_NxSxSxC)
             compared = evaluator.compare(emb_by_name.pop("trained"), split.artist_N)
             figures = {
-                key: evaluator.judge(evaluator.compare(emb_NxD, split.artist_N), row_Tx3)
+                key: evaluator.evaluate(evaluator.compare(emb_NxD, split.artist_N), row_Tx3)
                 for key, emb_NxD in emb_by_name.items()
             }
         pairs = compared.pairs
@@ -105,7 +105,7 @@ def _judge_splits(
             judged["calibration"] = dataclasses.asdict(calibrate(pairs))
         if split.name in wanted:
             judged[split.name] = {
-                **evaluator.judge(compared, row_Tx3),
+                **evaluator.evaluate(compared, row_Tx3),
                 **figures,
                 **_by_validation(pairs, judged),
                 "groups": breakdown.by_group(compared, split),
