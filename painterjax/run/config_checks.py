@@ -35,7 +35,7 @@ CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "model.head": tuple(HEADS),
     "model.batch_norm": ("branch", "batch"),
-    "loss.name": objectives.NAMES,
+    "loss.name": tuple(objectives.LOSSES),
     "loss.distance": tuple(tuple_losses.DISTANCES),
     "optimizer.schedule": ("piecewise", "cosine"),
 }
@@ -83,9 +83,11 @@ def check_keys(config: Config) -> None:
 def _check_sizes(config: Config, image_size: int) -> None:
     widths, depths = config.model.widths, config.model.depths
     if len(widths) != len(depths) or not widths:
-        raise InputError(f"model.widths is {widths}, depths {depths}: give one of each per block")
-    dense, crop = config.model.head == "dense", config.augmentation.crop
-    pools = len(widths) if dense else len(widths) - 1
+        raise InputError(
+            f"model.widths is {widths}, model.depths {depths}: give one of each per block"
+        )
+    head, crop = HEADS[config.model.head], config.augmentation.crop
+    pools = len(widths) - 1 + head.pools
     if image_size % 2**pools:
         raise InputError(
             f"{pools} pools need images with a side divisible by {2**pools}, the store's have"
@@ -96,10 +98,10 @@ def _check_sizes(config: Config, image_size: int) -> None:
             f"augmentation.crop is {crop}: must be divisible by {2**pools} and at most the store's"
             f" {image_size}"
         )
-    if dense and crop not in (0, image_size):
+    if not head.any_size and crop not in (0, image_size):
         raise InputError(
-            f"augmentation.crop is {crop}, but head dense takes only whole images: set it to"
-            " 0, or use --config.model.head=statistics"
+            f"augmentation.crop is {crop}, but model.head {config.model.head} takes only whole"
+            " images: set it to 0, or use --config.model.head=statistics"
         )
 
 
@@ -107,10 +109,11 @@ def _check_loss(config: Config) -> None:
     name, artists, paintings = (
         config.loss.name, config.batch_size, config.loss.paintings_per_artist,
     )  # fmt: skip
-    if name not in objectives.WITHOUT_MARGIN:
+    loss = objectives.LOSSES[name]
+    if "margin" in loss.takes:
         _check_margin(config)
-    least = 1 if name in objectives.WITH_PROXIES else 2
-    if name in objectives.BATCH_LOSSES and (artists < 2 or paintings < least):
+    least = 1 if loss.has_proxies else 2
+    if loss.in_batch and (artists < 2 or paintings < least):
         raise InputError(
             f"batch_size is {artists}, loss.paintings_per_artist {paintings}: {name} compares"
             f" 2 artists or more, with {least} paintings or more"
@@ -119,14 +122,14 @@ def _check_loss(config: Config) -> None:
 
 def _check_margin(config: Config) -> None:
     name, head, margin = config.loss.name, config.model.head, config.loss.margin
-    if name in objectives.WITH_PROXIES:
+    if objectives.LOSSES[name].has_proxies:
         if margin >= 1:
             raise InputError(f"loss.margin is {margin}: with {name} it is a cosine, below 1")
     elif not margin:
         raise InputError(f"loss.margin is 0.0: with {name} it must be above 0")
-    elif margin >= 2 and head == "statistics":
+    elif margin >= 2 and HEADS[head].unit_length:
         raise InputError(
-            f"loss.margin is {margin}: with head statistics no distance is above 2: lower it"
+            f"loss.margin is {margin}: with model.head {head} no distance is above 2: lower it"
         )
 
 
