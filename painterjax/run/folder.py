@@ -59,7 +59,7 @@ def claimed(run: Path) -> Iterator[None]:
         with files.claimed(run):
             yield
     finally:
-        if [path.name for path in run.iterdir()] == ["lock"]:
+        if [path.name for path in run.glob("*")] == ["lock"]:
             (run / "lock").unlink()
             run.rmdir()
 

@@ -18,7 +18,7 @@ from configs import default, painter_by_numbers
 from painterjax import benchmark
 from painterjax.common import cli
 from painterjax.common.errors import InputError
-from painterjax.index import index
+from painterjax.index import ivf
 from painterjax.run import speed
 from painterjax.training import trainer
 from tests.helpers import tiny
@@ -189,7 +189,7 @@ def test_an_index_that_outgrows_exact_search_is_measured(tmp_path, monkeypatch):
     """`python -m benchmarks.searching` in small, within this process."""
     from benchmarks import searching
 
-    monkeypatch.setattr(index, "EXACT", 3000)
+    monkeypatch.setattr(ivf, "EXACT", 3000)
     argv = ["--paintings", "9000", "--batch", "2000", "--json", str(tmp_path / "x.json")]
     monkeypatch.setattr(sys, "argv", ["searching", *argv])
     searching.main()

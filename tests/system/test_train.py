@@ -156,10 +156,17 @@ def test_a_full_memory_is_explained(tiny_store, tmp_path, monkeypatch):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
 
     monkeypatch.setattr(trainer.Training, "run", run)
-    for width in (16, 2**20 - 1):  # A network of terabytes is refused before any step.
-        argv = _argv(tiny_store, tmp_path / str(width), f"--config.model.embedding_dim={width}")
-        with pytest.raises(InputError, match="the memory is full: lower batch_size"):
-            train.main(argv)
+    with pytest.raises(InputError, match="the memory is full: lower batch_size"):
+        train.main(_argv(tiny_store, tmp_path / "run"))
+
+
+def test_a_network_that_fits_no_memory_is_refused(tiny_store, tmp_path):
+    config = quickstart.get_config()
+    config.data.store = str(tiny_store)
+    config.model.update(widths=(2**16, 2**16), depths=(1, 1))  # 155 GB of weights.
+    with pytest.raises(InputError, match="the memory is full: lower batch_size"):
+        train.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_trainings_on_one_run_are_refused(run, tiny_store):
