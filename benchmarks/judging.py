@@ -81,7 +81,7 @@ def judge(split: Split, emb_NxD: np.ndarray, *, with_groups: bool = False) -> fl
     row_Tx3 = evaluator.fixed_triplets(split, count=10_000)
     started_s = time.perf_counter()
     compared = evaluator.compare(emb_NxD, split.artist_N)
-    evaluator.judge(compared, row_Tx3)
+    evaluator.evaluate(compared, row_Tx3)
     if with_groups:
         breakdown.by_group(compared, split)
     return time.perf_counter() - started_s

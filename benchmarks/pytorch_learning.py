@@ -63,7 +63,7 @@ def learn(train: Split, test: Split, *, minutes: float, seed: int) -> dict[str, 
         pytorch_reference.train_step(network, optimizer, branches, None, margin=recipe.loss.margin)
         trained_s, step = trained_s + time.perf_counter() - started_s, step + 1
         if trained_s > 60 * JUDGED_EVERY_MIN * (len(curve) + 1) or trained_s > 60 * minutes:
-            figures = evaluator.judge_quickly(embed(network, test), test.artist_N, row_Tx3)
+            figures = evaluator.evaluate_quickly(embed(network, test), test.artist_N, row_Tx3)
             curve.append({"minutes": trained_s / 60, "step": step, **figures})
             print(json.dumps(curve[-1]), flush=True)
     return {
@@ -73,7 +73,7 @@ def learn(train: Split, test: Split, *, minutes: float, seed: int) -> dict[str, 
         "steps": step,
         "images_per_s": 3 * recipe.batch_size * step / trained_s,
         "curve": curve,
-        "test": evaluator.judge(evaluator.compare(embed(network, test), test.artist_N), row_Tx3),
+        "test": evaluator.evaluate(evaluator.compare(embed(network, test), test.artist_N), row_Tx3),
     }
 
 

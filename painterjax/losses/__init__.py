@@ -1,1 +1,1 @@
-"""What training minimizes: losses of tuples, losses over whole batches, and their table."""
+"""Losses: of tuples, over whole batches, and the table of all."""

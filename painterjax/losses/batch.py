@@ -1,9 +1,9 @@
-"""Losses that learn from all pairs of a batch; static shapes, memory O(N^2).
+"""In-batch losses, over all pairs of a batch; static shapes, memory O(N^2).
 
-Pure functions of float32 distances or cosines and artist numbers. Each returns a value per anchor
-and which anchors count, to be reduced by `losses.masked_mean`; `batch_all` sums and counts over
-triplets, and with `cosine_classifier` all anchors count. Else an artist's lone painting does not
-count as an anchor; it is still a negative of the others.
+Pure functions of float32 distances or cosines and of artist numbers. Most return a loss per anchor
+and a mask of the anchors that count, for `tuples.masked_mean`: an artist's only painting in the
+batch is no anchor, but a negative of the others. `batch_all` returns sums over triplets, and in
+`cosine_classifier` every painting counts.
 """
 
 from typing import NamedTuple
@@ -13,12 +13,12 @@ import jax.numpy as jnp
 
 from painterjax.losses.tuples import safe_sqrt
 
-# Of multi_similarity, as pytorch-metric-learning's loss and miner have them.
+# Of multi_similarity: the defaults of the loss and the miner of pytorch-metric-learning.
 ALPHA, BETA, BASE, EPSILON = 2.0, 50.0, 0.5, 0.1
 
 
 class Triplets(NamedTuple):
-    """Sums over the negatives of each (anchor, positive), N x N; zero where that is no such pair.
+    """Sums over the negatives of each (anchor, positive), N x N; 0 for all other pairs.
 
     All are float32: totals in int32 would overflow from two artists with 1,050 paintings each on.
 
@@ -68,8 +68,8 @@ def batch_all(
 ) -> Triplets:
     """Triplet losses max(0, D(a, p) - D(a, n) + m) of all triplets in a batch, summed by (a, p).
 
-    Each anchor's negatives are sorted once; how many lie within D(a, p) + m, and the sum of their
-    distances, are then a search and a prefix sum, where a table of all triplets takes O(N^3).
+    Sorts each anchor's negatives by distance. A binary search then counts those within D(a, p) + m,
+    and a prefix sum adds their distances. A table of all triplets would take O(N^3).
 
     Args:
       distance_NxN: Euclidean distances.
@@ -87,7 +87,7 @@ def batch_all(
     search = jax.vmap(jnp.searchsorted, in_axes=(0, 0, None))
 
     def nearer(limit_NxN: jax.Array, side: str) -> tuple[jax.Array, jax.Array]:
-        """The number of negatives nearer than a limit, and the sum of their losses."""
+        """The number of negatives within a limit, and the sum of their losses."""
         count_NxN = search(sorted_NxN, jax.lax.stop_gradient(limit_NxN), side)
         sum_NxN = jnp.take_along_axis(sum_NxM, count_NxN, axis=1)
         return count_NxN, count_NxN * (distance_NxN + margin) - sum_NxN
@@ -142,7 +142,7 @@ def supervised_contrastive(
 
 
 def multi_similarity(cosine_NxN: jax.Array, artist_N: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Weighs pairs by how they compare with the anchor's others: loss_N, valid_N.
+    """Multi-similarity loss of each anchor's hard pairs: loss_N, valid_N.
 
     log(1 + sum of exp(-alpha (cos(a, p) - base))) / alpha
     + log(1 + sum of exp(beta (cos(a, n) - base))) / beta,
@@ -164,7 +164,7 @@ def multi_similarity(cosine_NxN: jax.Array, artist_N: jax.Array) -> tuple[jax.Ar
 def cosine_classifier(
     cosine_NxA: jax.Array, artist_N: jax.Array, *, scale: float, margin: float
 ) -> jax.Array:
-    """Cross-entropy of naming the artist by the nearest of A learned proxies: loss_N.
+    """Cross-entropy of classifying the artist by cosines to A learned proxies: loss_N.
 
     -log softmax over artists of s (cos(a, proxy) - m [proxy is the artist's]).
 

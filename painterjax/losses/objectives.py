@@ -1,4 +1,7 @@
-"""What a `loss.name` stands for: how tuples are drawn and which scalars they train and log."""
+"""The table of losses, LOSSES: how tuples are drawn, what is minimized and what is logged.
+
+A new loss is a function of a Batch and a row of the table.
+"""
 
 import dataclasses
 import functools
@@ -18,15 +21,75 @@ Proxies = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
+class Batch:
+    """The embeddings of a batch of tuples, and those of all its paintings, N = B T.
+
+    Attributes:
+      emb_BxTxD: the embeddings.
+      artist_BxT: the artist of each.
+      proxies: what the loss learns for each artist, or nothing.
+    """
+
+    emb_BxTxD: jax.Array
+    artist_BxT: jax.Array
+    proxies: Proxies
+
+    @functools.cached_property
+    def embeddings(self) -> jax.Array:
+        """All embeddings, N x D."""
+        return self.emb_BxTxD.reshape(-1, self.emb_BxTxD.shape[-1])
+
+    @functools.cached_property
+    def artists(self) -> jax.Array:
+        """The artist of each, N."""
+        return self.artist_BxT.reshape(-1)
+
+    @functools.cached_property
+    def distances(self) -> jax.Array:
+        """Euclidean distances, N x N."""
+        return batch_losses.pairwise_euclidean(self.embeddings)
+
+    @functools.cached_property
+    def cosines(self) -> jax.Array:
+        """Cosines, N x N."""
+        return batch_losses.cosines(self.embeddings, self.embeddings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """A row of LOSSES.
+
+    Attributes:
+      scalars: maps a Batch to a dict of scalars; `loss` is minimized, the others are logged.
+      takes: which of `loss.margin`, `loss.distance` and `loss.scale` it takes, as keywords.
+      tuple_size: the number of paintings in its tuples; None for an in-batch loss, over batches of
+        artists with `loss.paintings_per_artist` paintings each.
+      sample: draws its tuples, row_BxT from artists, batch_size, seed and index.
+      has_proxies: whether it learns proxy_AxD, a point for each artist.
+    """
+
+    scalars: Callable[..., Scalars]
+    takes: tuple[str, ...] = ()
+    tuple_size: int | None = None
+    sample: Callable[..., np.ndarray] = sampling.artists_by_paintings
+    has_proxies: bool = False
+
+    @property
+    def in_batch(self) -> bool:
+        """Whether it compares all paintings of a batch."""
+        return self.tuple_size is None
+
+
+@dataclasses.dataclass(frozen=True)
 class Objective:
-    """A way of training.
+    """A loss with its settings.
 
     Attributes:
       tuple_size: the number T of paintings in a tuple.
       anchors: how many of them are anchors; an epoch has one per painting of the split.
       sample: draws row_BxT from artists, batch_size, seed and index.
-      scalars: maps emb_BxTxD, artist_BxT and proxies to a dict of scalars; `loss` is to be
-        minimized, the others tell how training goes.
+      scalars: maps emb_BxTxD, artist_BxT and proxies to a dict of scalars; `loss` is minimized, the
+        others are logged.
       has_proxies: whether it learns proxy_AxD, a point for each artist; else proxies are empty.
     """
 
@@ -44,38 +107,48 @@ class Objective:
 def build(
     *, name: str, margin: float, distance: str, scale: float, paintings_per_artist: int
 ) -> Objective:
-    """Returns the objective called `name`, one of NAMES.
+    """Returns the objective of a loss.
 
     Args:
-      name: `loss.name`.
-      margin: the loss's margin m.
-      distance: what tuples compare, one of tuple_losses.DISTANCES; batches take only euclidean.
-      scale: what cosines are multiplied by.
+      name: `loss.name`, a key of LOSSES.
+      margin: `loss.margin`, the margin m.
+      distance: `loss.distance`, a key of tuple_losses.DISTANCES; in-batch losses take "euclidean".
+      scale: `loss.scale`, what cosines are multiplied by.
       paintings_per_artist: K, the size of the tuples of in-batch losses.
     """
-    if name in TUPLE_LOSSES:
-        tuple_size, sample, tuple_scalars = TUPLE_LOSSES[name]
-        scalars = functools.partial(tuple_scalars, margin=margin, distance=distance)
-        return Objective(tuple_size, anchors=1, sample=sample, scalars=scalars)
-    if distance != "euclidean":
+    loss = LOSSES[name]
+    settings = {"margin": margin, "distance": distance, "scale": scale}
+    taken = {key: settings[key] for key in loss.takes}
+    if loss.in_batch and distance != "euclidean":
         raise InputError(f"loss.distance is {distance!r}, but {name} takes only 'euclidean'")
-    loss = functools.partial(BATCH_LOSSES[name], margin=margin, scale=scale)
-    return Objective(
-        tuple_size=paintings_per_artist,
-        anchors=paintings_per_artist,
-        sample=functools.partial(sampling.artists_by_paintings, paintings=paintings_per_artist),
-        scalars=functools.partial(in_batch, loss=loss),
-        has_proxies=name in WITH_PROXIES,
-    )
+
+    def scalars(emb_BxTxD: jax.Array, artist_BxT: jax.Array, proxies: Proxies) -> Scalars:
+        batch = Batch(emb_BxTxD, artist_BxT, proxies)
+        logged = _of_all_triplets(batch) if loss.in_batch else {}
+        return {**loss.scalars(batch, **taken), **logged}
+
+    if loss.tuple_size is not None:
+        return Objective(loss.tuple_size, 1, loss.sample, scalars)
+    sample = functools.partial(loss.sample, paintings=paintings_per_artist)
+    return Objective(paintings_per_artist, paintings_per_artist, sample, scalars, loss.has_proxies)
 
 
-def triplet(
-    emb_BxTxD: jax.Array, artist_BxT: jax.Array, proxies: Proxies, *, margin: float, distance: str
-) -> Scalars:
-    """Triplet loss of anchors, positives and negatives."""
-    del artist_BxT, proxies  # A triplet's roles are its columns.
+def _of_all_triplets(batch: Batch) -> Scalars:
+    """Mean distances, and as accuracy the share of the batch's triplets in the right order."""
+    positive_NxN, negative_NxN = batch_losses.relations(batch.artists)
+    scalars = {"negative_distance": tuple_losses.masked_mean(batch.distances, negative_NxN)}
+    if batch.artist_BxT.shape[1] > 1:  # Single paintings by each artist have no positive.
+        triplets = batch_losses.batch_all(batch.distances, batch.artists, margin=0.0)
+        ordered = triplets.ordered_NxN.sum()
+        scalars["accuracy"] = tuple_losses.ratio(ordered, triplets.count_NxN.sum())
+        scalars["positive_distance"] = tuple_losses.masked_mean(batch.distances, positive_NxN)
+    return scalars
+
+
+def triplet(batch: Batch, *, margin: float, distance: str) -> Scalars:
+    """Triplet loss of tuples of an anchor, a positive and a negative."""
     between = tuple_losses.DISTANCES[distance]
-    anchor_BxD, positive_BxD, negative_BxD = (emb_BxTxD[:, i] for i in range(3))
+    anchor_BxD, positive_BxD, negative_BxD = (batch.emb_BxTxD[:, i] for i in range(3))
     loss = tuple_losses.triplet(
         between(anchor_BxD, positive_BxD), between(anchor_BxD, negative_BxD), margin=margin
     )
@@ -90,17 +163,14 @@ def triplet(
     }
 
 
-def contrastive(
-    emb_BxTxD: jax.Array, artist_BxT: jax.Array, proxies: Proxies, *, margin: float, distance: str
-) -> Scalars:
-    """Contrastive loss of pairs; a pair is called different beyond half the margin."""
-    del proxies
+def contrastive(batch: Batch, *, margin: float, distance: str) -> Scalars:
+    """Contrastive loss of pairs; accuracy calls a pair different beyond half the margin."""
     between = tuple_losses.DISTANCES[distance]
-    first_BxD, second_BxD = emb_BxTxD[:, 0], emb_BxTxD[:, 1]
-    different_B = artist_BxT[:, 0] != artist_BxT[:, 1]
+    first_BxD, second_BxD = batch.emb_BxTxD[:, 0], batch.emb_BxTxD[:, 1]
+    different_B = batch.artist_BxT[:, 0] != batch.artist_BxT[:, 1]
     distance_B = tuple_losses.euclidean(first_BxD, second_BxD)
     loss_B = tuple_losses.contrastive(between(first_BxD, second_BxD), different_B, margin=margin)
-    own_B = jax.vmap(between)(first_BxD, second_BxD)  # Each pair's, on the margin's scale.
+    own_B = jax.vmap(between)(first_BxD, second_BxD)  # mean_squared is over the batch otherwise.
     return {
         "loss": loss_B.mean(),
         "accuracy": ((own_B > margin / 2) == different_B).mean(),
@@ -110,43 +180,10 @@ def contrastive(
     }
 
 
-@dataclasses.dataclass(frozen=True)
-class _Batch:
-    """What in-batch losses take: all embeddings of a batch, and what they are compared with."""
-
-    emb_NxD: jax.Array
-    artist_N: jax.Array
-    distance_NxN: jax.Array
-    proxies: Proxies
-
-
-def in_batch(
-    emb_BxTxD: jax.Array,
-    artist_BxT: jax.Array,
-    proxies: Proxies,
-    *,
-    loss: Callable[[_Batch], Scalars],
-) -> Scalars:
-    """A loss over all paintings of a batch; accuracy counts its triplets in the right order."""
-    emb_NxD, artist_N = emb_BxTxD.reshape(-1, emb_BxTxD.shape[-1]), artist_BxT.reshape(-1)
-    distance_NxN = batch_losses.pairwise_euclidean(emb_NxD)
-    positive_NxN, negative_NxN = batch_losses.relations(artist_N)
-    scalars = loss(_Batch(emb_NxD, artist_N, distance_NxN, proxies))
-    scalars["negative_distance"] = tuple_losses.masked_mean(distance_NxN, negative_NxN)
-    if artist_BxT.shape[1] > 1:  # Of single paintings by each artist none has a positive.
-        triplets = batch_losses.batch_all(distance_NxN, artist_N, margin=0.0)
-        scalars["accuracy"] = tuple_losses.ratio(
-            triplets.ordered_NxN.sum(), triplets.count_NxN.sum()
-        )
-        scalars["positive_distance"] = tuple_losses.masked_mean(distance_NxN, positive_NxN)
-    return scalars
-
-
-def _batch_all(batch: _Batch, *, margin: float, scale: float, semi_hard: bool = False) -> Scalars:
-    """Mean over the triplets that are not yet apart; the others would only dilute it."""
-    del scale
+def batch_all(batch: Batch, *, margin: float, semi_hard: bool = False) -> Scalars:
+    """Mean over the active triplets, those whose loss is above 0; the others would dilute it."""
     triplets = batch_losses.batch_all(
-        batch.distance_NxN, batch.artist_N, margin=margin, semi_hard=semi_hard
+        batch.distances, batch.artists, margin=margin, semi_hard=semi_hard
     )
     active = triplets.active_NxN.sum()
     return {
@@ -155,62 +192,58 @@ def _batch_all(batch: _Batch, *, margin: float, scale: float, semi_hard: bool = 
     }
 
 
-def _batch_hard(batch: _Batch, *, margin: float, scale: float, soft: bool = False) -> Scalars:
-    del scale
-    loss_N, valid_N = batch_losses.batch_hard(
-        batch.distance_NxN, batch.artist_N, margin=None if soft else margin
-    )
+def batch_hard(batch: Batch, *, margin: float | None = None) -> Scalars:
+    """Batch-hard triplet loss; the soft one without a margin."""
+    loss_N, valid_N = batch_losses.batch_hard(batch.distances, batch.artists, margin=margin)
     return {
         "loss": tuple_losses.masked_mean(loss_N, valid_N),
         "active_fraction": tuple_losses.masked_mean(loss_N > 0, valid_N),
     }
 
 
-def _supervised_contrastive(batch: _Batch, *, margin: float, scale: float) -> Scalars:
-    del margin
-    cosine_NxN = batch_losses.cosines(batch.emb_NxD, batch.emb_NxD)
-    loss = batch_losses.supervised_contrastive(cosine_NxN, batch.artist_N, scale=scale)
+def supervised_contrastive(batch: Batch, *, scale: float) -> Scalars:
+    """Supervised contrastive loss."""
+    loss = batch_losses.supervised_contrastive(batch.cosines, batch.artists, scale=scale)
     return {"loss": tuple_losses.masked_mean(*loss)}
 
 
-def _multi_similarity(batch: _Batch, *, margin: float, scale: float) -> Scalars:
-    del margin, scale  # It has constants of its own.
-    cosine_NxN = batch_losses.cosines(batch.emb_NxD, batch.emb_NxD)
-    loss_N, valid_N = batch_losses.multi_similarity(cosine_NxN, batch.artist_N)
+def multi_similarity(batch: Batch) -> Scalars:
+    """Multi-similarity loss, with the constants of its own."""
+    loss_N, valid_N = batch_losses.multi_similarity(batch.cosines, batch.artists)
     return {
         "loss": tuple_losses.masked_mean(loss_N, valid_N),
         "active_fraction": tuple_losses.masked_mean(loss_N > 0, valid_N),
     }
 
 
-def _cosine_classifier(batch: _Batch, *, margin: float, scale: float) -> Scalars:
-    cosine_NxA = batch_losses.cosines(batch.emb_NxD, batch.proxies["artist"])
-    loss_N = batch_losses.cosine_classifier(cosine_NxA, batch.artist_N, scale=scale, margin=margin)
-    named_N = cosine_NxA.argmax(axis=1) == batch.artist_N
+def cosine_classifier(batch: Batch, *, margin: float, scale: float) -> Scalars:
+    """Cross-entropy of naming the artist by the nearest proxy."""
+    cosine_NxA = batch_losses.cosines(batch.embeddings, batch.proxies["artist"])
+    loss_N = batch_losses.cosine_classifier(cosine_NxA, batch.artists, scale=scale, margin=margin)
+    named_N = cosine_NxA.argmax(axis=1) == batch.artists
     return {"loss": loss_N.mean(), "artist_accuracy": named_N.mean()}
 
 
-# By name: paintings in a tuple, their sampler, and their scalars.
-TUPLE_LOSSES = {
-    "triplet": (3, sampling.triplets, triplet),
-    "contrastive": (2, sampling.pairs, contrastive),
+# What `loss.name` names.
+LOSSES = {
+    "triplet": Loss(triplet, ("margin", "distance"), tuple_size=3, sample=sampling.triplets),
+    "contrastive": Loss(contrastive, ("margin", "distance"), tuple_size=2, sample=sampling.pairs),
+    "batch_all": Loss(batch_all, ("margin",)),
+    "semi_hard": Loss(functools.partial(batch_all, semi_hard=True), ("margin",)),
+    "batch_hard": Loss(batch_hard, ("margin",)),
+    "batch_hard_soft": Loss(batch_hard),
+    "supervised_contrastive": Loss(supervised_contrastive, ("scale",)),
+    "multi_similarity": Loss(multi_similarity),
+    "cosine_classifier": Loss(cosine_classifier, ("margin", "scale"), has_proxies=True),
 }
-# Over batches of P artists with K paintings each.
-BATCH_LOSSES: dict[str, Callable[..., Scalars]] = {
-    "batch_all": _batch_all,
-    "semi_hard": functools.partial(_batch_all, semi_hard=True),
-    "batch_hard": _batch_hard,
-    "batch_hard_soft": functools.partial(_batch_hard, soft=True),
-    "supervised_contrastive": _supervised_contrastive,
-    "multi_similarity": _multi_similarity,
-    "cosine_classifier": _cosine_classifier,
-}
-WITH_PROXIES = ("cosine_classifier",)
-WITHOUT_MARGIN = ("batch_hard_soft", "supervised_contrastive", "multi_similarity")
-NAMES = (*TUPLE_LOSSES, *BATCH_LOSSES)
 
 
-# Of the embeddings' length. Trainings that learned stayed above 0.15; one that collapsed
+def validated_as(name: str) -> str:
+    """Returns the loss whose fixed tuples validate `name`: itself if of tuples, or triplet."""
+    return "triplet" if LOSSES[name].in_batch else name
+
+
+# As a share of the embeddings' length. Trainings that learned stayed above 0.15; one that collapsed
 # (batch_hard at a learning rate of 1e-3) fell below 0.03 within ten steps, and to 0.0015 in 100.
 COLLAPSED_SPREAD = 0.03
 
@@ -223,12 +256,7 @@ def collapse_warning(values: dict[str, float]) -> str | None:
     return (
         f"the embedding is collapsing to a point: its spread is {spread:.3g} at a length of"
         f" {norm:.3g}, the loss {values['loss']:.3g} (equal embeddings cost a triplet the margin,"
-        " or log 2 = 0.693 with a soft one). Begin again in another --workdir with a lower"
-        " optimizer.learning_rate, or with a loss that does not dwell on the hardest: batch_all,"
+        " or log 2 = 0.693 with a soft one). Train again in another --workdir with a lower"
+        " optimizer.learning_rate, or with a loss over more than the hardest triplets: batch_all,"
         " supervised_contrastive, cosine_classifier; for contrastive raise loss.margin"
     )
-
-
-def validated_as(name: str) -> str:
-    """Returns the loss by whose fixed tuples `name` is validated: its own, or triplets."""
-    return name if name in TUPLE_LOSSES else "triplet"

@@ -1,4 +1,4 @@
-"""Losses of tuples, triplet and contrastive, and what all losses share.
+"""Losses of tuples, triplet and contrastive, and helpers of all losses.
 
 Pure functions of float32 arrays with static shapes; each returns a value per tuple.
 """
@@ -62,5 +62,5 @@ def masked_mean(value: jax.Array, valid: jax.Array) -> jax.Array:
 
 
 def ratio(total: jax.Array, count: jax.Array) -> jax.Array:
-    """A mean by its sum and count; 0 where there was nothing to count."""
+    """Mean from a sum and a count; 0 where the count is 0."""
     return total / jnp.maximum(count, 1)

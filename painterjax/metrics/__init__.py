@@ -1,1 +1,1 @@
-"""From embeddings to figures: triplets, pairs, retrieval, calibration, confidence intervals."""
+"""Metrics of embeddings: triplets, pairs, retrieval, calibration, confidence intervals."""

@@ -1,12 +1,21 @@
-"""Confidence intervals of a metric by bootstrap over artists."""
+"""95 % confidence intervals by bootstrap over artists: of paintings and triplets, and of pairs.
 
-from collections.abc import Callable
+Artists are drawn, not paintings, since paintings by one artist are not independent. An interval
+spans the 2.5th to 97.5th percentile of the replicates.
+
+Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 8.
+"""
+
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-# Draws of two artists that have both are all alike: no interval then.
+from painterjax.metrics.pairs import METRICS, Pairs
+
+# With two artists every valid resample is the same: there is no interval.
 FEWEST_ARTISTS = 3
+REPLICATES_AT_ONCE = 25  # of pairs, which bounds the memory
 
 
 def interval(
@@ -16,11 +25,10 @@ def interval(
     replicates: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Returns a metric's value and `low` and `high` of its 95 % interval by bootstrap over artists.
+    """Returns a metric's `value` and the ends of its interval, `low` and `high`.
 
     Each replicate draws as many artists as there are, with replacement, and takes all elements of
-    each draw, since paintings by one artist are not independent. The interval spans the 2.5th to
-    97.5th percentile; of fewer than FEWEST_ARTISTS there is none, and both ends are None.
+    each draw. With fewer than FEWEST_ARTISTS artists both ends are None.
 
     Args:
       metric: maps arrays like `values` to a number.
@@ -28,8 +36,6 @@ def interval(
       *values: arrays of length N.
       replicates: number of draws.
       seed: of the draws.
-
-    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 8.
     """
     rng = np.random.default_rng(seed)
     order = np.argsort(artist_N, kind="stable")
@@ -44,3 +50,43 @@ def interval(
         draws[i] = metric(*(value[chosen] for value in values))
     low, high = np.percentile(draws, [2.5, 97.5])
     return {"value": metric(*values), "low": float(low), "high": float(high)}
+
+
+def pair_intervals(pairs: Pairs, *, replicates: int, seed: int) -> dict[str, dict[str, Any]]:
+    """Returns each metric of pairs with the ends of its interval, as `interval` does.
+
+    A pair counts as often as both its artists were drawn; a pair of copies of one artist's
+    paintings counts once a copy. Above pairs.GROUPS artists, groups of them are drawn.
+    """
+    values = {name: metric(pairs.same_K, pairs.different_K) for name, metric in METRICS.items()}
+    if len(pairs.same_GxJ) < FEWEST_ARTISTS:
+        return {name: {"value": value, "low": None, "high": None} for name, value in values.items()}
+    draws = [
+        [metric(same_J, different_J) for metric in METRICS.values()]
+        for same_J, different_J in _resampled(pairs, replicates, seed)
+        if same_J.any() and different_J.any()  # With few artists all draws may be of one.
+    ]
+    ends_2xM = np.percentile(draws, [2.5, 97.5], axis=0)
+    coarse = pairs.same_GxJ.sum(axis=0), pairs.different_GxGxJ.sum(axis=(0, 1))
+    figures = {}
+    for (name, metric), ends_2 in zip(METRICS.items(), ends_2xM.T, strict=True):
+        # Coarse bins shift all replicates alike.
+        low, high = np.clip(ends_2 + values[name] - metric(*coarse), 0, 1).tolist()
+        figures[name] = {"value": values[name], "low": low, "high": high}
+    return figures
+
+
+def _resampled(pairs: Pairs, replicates: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields each replicate's pairs by one artist and by two, in coarse bins."""
+    groups, rng = len(pairs.same_GxJ), np.random.default_rng(seed)
+    same_GxJ = pairs.same_GxJ.astype(float)
+    different_GxM = pairs.different_GxGxJ.astype(float).reshape(groups, -1)
+    within_GxJ = pairs.different_GxGxJ[np.arange(groups), np.arange(groups)].astype(float)
+    for start in range(0, replicates, REPLICATES_AT_ONCE):
+        count = min(REPLICATES_AT_ONCE, replicates - start)
+        drawn_RxG = rng.multinomial(groups, np.full(groups, 1 / groups), size=count).astype(float)
+        first_RxGxJ = (drawn_RxG @ different_GxM).reshape(count, groups, -1)
+        different_RxJ = np.einsum("rg,rgj->rj", drawn_RxG, first_RxGxJ)
+        # Two artists of one group were drawn together.
+        different_RxJ -= (drawn_RxG**2 - drawn_RxG) @ within_GxJ
+        yield from zip(drawn_RxG @ same_GxJ, different_RxJ, strict=True)

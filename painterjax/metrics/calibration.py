@@ -7,12 +7,12 @@ import numpy.typing as npt
 
 from painterjax.metrics.pairs import Pairs
 
-CALIBRATION_STEPS = 4096
+MERGED_BINS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """The probability of one artist by distance, where one and two are as likely beforehand.
+    """Probability that two paintings are by one artist, by their distance; the prior is 1/2.
 
     p = 1 / (1 + exp(slope * distance - offset))
     """
@@ -30,8 +30,10 @@ class Calibration:
         return float(np.abs(probability_B - share_B) @ weight_B)
 
     def reliability(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns, of those of ten bins of the probability that hold pairs, its mean, the share of
-        pairs by one artist, and the share of all pairs; both kinds of pairs weigh the same.
+        """Returns the reliability diagram, over ten bins of the probability without empty ones.
+
+        The mean probability of each, its share of pairs by one artist, and its share of all pairs;
+        both kinds of pairs weigh the same.
         """
         distance_M, same_M, different_M = _merged_shares(pairs)
         probability_M, weight_M = self.probability(distance_M), same_M + different_M
@@ -46,7 +48,7 @@ class Calibration:
 
 
 def calibrate(pairs: Pairs) -> Calibration:
-    """Fits a Calibration by logistic regression, both kinds of pairs weighing the same.
+    """Fits a Calibration by logistic regression; both kinds of pairs weigh the same.
 
     Source: Platt 1999, Probabilistic Outputs for Support Vector Machines
     """
@@ -62,12 +64,12 @@ def calibrate(pairs: Pairs) -> Calibration:
 
 
 def _merged_shares(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distances, and which shares of the pairs by one and by two artists lie there."""
+    """Distances in merged bins, and the shares of pairs by one and by two artists in each."""
     seen_K = pairs.same_K + pairs.different_K > 0
     share_2xK = np.stack([n_K[seen_K] / n_K.sum() for n_K in (pairs.same_K, pairs.different_K)])
     weight_K = share_2xK.sum(axis=0)
-    # About as many pairs in each, so that a few far away leave no gap between all others.
-    merged_K = ((np.cumsum(weight_K) - weight_K / 2) * CALIBRATION_STEPS / 2).astype(int)
+    # Each has about as many pairs, so that a few outliers do not take most of the bins.
+    merged_K = ((np.cumsum(weight_K) - weight_K / 2) * MERGED_BINS / 2).astype(int)
     begin_M = np.flatnonzero(np.diff(merged_K, prepend=-1))
     distance_M = np.add.reduceat(weight_K * pairs.middles()[seen_K], begin_M)
     same_M, different_M = np.add.reduceat(share_2xK, begin_M, axis=1)

@@ -1,4 +1,4 @@
-"""Every figure of embeddings, with intervals."""
+"""All metrics of embeddings, with their confidence intervals."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,7 +10,6 @@ from painterjax.common.errors import InputError
 from painterjax.data import sampling
 from painterjax.data.store import Split
 from painterjax.metrics import bootstrap, retrieval, triplets
-from painterjax.metrics import pairs as pair_metrics
 from painterjax.metrics.pairs import Pairs, count_pairs
 
 # The same tuples for every run on a store, whatever its own seed.
@@ -20,23 +19,22 @@ DISTANCE_BLOCK = 1024
 
 # A metric, the artist of each element, and the arrays of elements that it takes.
 Measurement = tuple[Callable[..., float], np.ndarray, tuple[np.ndarray, ...]]
-Figures = dict[str, dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Compared:
-    """Embeddings, and how the paintings of their split compare by them.
+class Comparison:
+    """Embeddings of a split, all compared with all.
 
     Attributes:
       emb_NxD: the embeddings.
       artist_N: the artist of each.
-      ranked: painterjax.retrieval's figures of each painting.
-      pairs: painterjax.verification's counts of all pairs.
+      retrieval: the metrics of metrics.retrieval, of each painting.
+      pairs: the counts of all pairs by distance.
     """
 
     emb_NxD: np.ndarray
     artist_N: np.ndarray
-    ranked: dict[str, np.ndarray]
+    retrieval: dict[str, np.ndarray]
     pairs: Pairs
 
 
@@ -51,7 +49,7 @@ def fixed_triplets(split: Split, *, count: int) -> np.ndarray:
     return fixed_tuples(split, sampling.triplets, count=count)
 
 
-def compare(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Compared:
+def compare(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Comparison:
     """Ranks the paintings around each one and counts all pairs.
 
     Raises:
@@ -64,24 +62,26 @@ def compare(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Compared:
             " NaN or infinity: leave them out, or embed them anew"
         )
     ranked = retrieval.retrieval(emb_NxD, artist_N)
-    return Compared(emb_NxD, artist_N, ranked, count_pairs(emb_NxD, artist_N))
+    return Comparison(emb_NxD, artist_N, ranked, count_pairs(emb_NxD, artist_N))
 
 
-def judge(compared: Compared, row_Tx3: np.ndarray) -> Figures:
-    """Returns every metric of embeddings with its interval by bootstrap over artists."""
-    measurements = _measurements(compared.emb_NxD, compared.artist_N, compared.ranked, row_Tx3)
+def evaluate(comparison: Comparison, row_Tx3: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Returns {value, low, high} of every metric: of triplets, of retrieval and of pairs."""
+    measurements = _measurements(
+        comparison.emb_NxD, comparison.artist_N, comparison.retrieval, row_Tx3
+    )
     figures = {
         name: bootstrap.interval(metric, by_N, *values, replicates=REPLICATES, seed=TUPLE_SEED)
         for name, (metric, by_N, values) in measurements.items()
     }
-    pairs = pair_metrics.judge(compared.pairs, replicates=REPLICATES, seed=TUPLE_SEED)
-    return {**figures, **pairs}
+    of_pairs = bootstrap.pair_intervals(comparison.pairs, replicates=REPLICATES, seed=TUPLE_SEED)
+    return {**figures, **of_pairs}
 
 
-def judge_quickly(
+def evaluate_quickly(
     emb_NxD: np.ndarray, artist_N: np.ndarray, row_Tx3: np.ndarray
 ) -> dict[str, float]:
-    """Returns the metrics of triplets and of retrieval, each as one number."""
+    """Returns the value of every metric of triplets and of retrieval, without intervals."""
     ranked = retrieval.retrieval(emb_NxD, artist_N)
     measurements = _measurements(emb_NxD, artist_N, ranked, row_Tx3)
     return {name: metric(*values) for name, (metric, _, values) in measurements.items()}

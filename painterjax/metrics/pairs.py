@@ -1,24 +1,24 @@
 """Verification: are two paintings by one artist? All pairs of a collection, by their distance.
 
-Pairs are counted by distance in steps, those of one artist apart from those of two artists: memory
-holds the steps, not the pairs. All figures follow from the two counts; pairs within one step count
-as equally distant.
+Pairs are counted in bins of distance, those by one artist apart from those by two: memory holds the
+bins, not the pairs. All metrics follow from the two histograms; pairs in one bin count as ties.
 """
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from painterjax.metrics import bootstrap, histogram, pairwise
+from painterjax.metrics import histogram, pairwise
+from painterjax.metrics.histogram import BINS, COARSE_BINS
 
-TILE = 2048  # Paintings along a side of what is compared at once; what bounds the memory.
-GROUPS = 256  # More artists are drawn in groups by the bootstrap, which merges steps as well.
-REPLICATES_AT_ONCE = 25
+TILE = 2048  # Paintings along a side of what is compared at once, which bounds the memory.
+GROUPS = 256  # The bootstrap draws more artists than these in so many groups.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,20 +26,23 @@ class Pairs:
     """How many pairs there are at each distance.
 
     Attributes:
-      same_K, different_K: pairs by one artist and by two artists in each of K steps, int64.
-      end_E: the distances at which the steps begin and end, E = K + 1.
-      same_GxJ, different_GxGxJ: the same by group of artists and by two groups, in fewer steps.
+      same_K, different_K: pairs by one artist and by two artists in each of K bins, int64.
+      edge_E: the edges of the bins as distances, E = K + 1.
+      same_NxJ, different_NxJ: each painting's pairs, in J coarse bins.
+      same_GxJ, different_GxGxJ: pairs by group of artists and by two groups, in J coarse bins.
     """
 
     same_K: np.ndarray
     different_K: np.ndarray
-    end_E: np.ndarray
+    edge_E: np.ndarray
+    same_NxJ: np.ndarray
+    different_NxJ: np.ndarray
     same_GxJ: np.ndarray
     different_GxGxJ: np.ndarray
 
     def middles(self) -> np.ndarray:
-        """Returns the distance in the middle of each step."""
-        return (self.end_E[:-1] + self.end_E[1:]) / 2
+        """Returns the distance in the middle of each bin."""
+        return (self.edge_E[:-1] + self.edge_E[1:]) / 2
 
 
 def count_pairs(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Pairs:
@@ -49,75 +52,105 @@ def count_pairs(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Pairs:
       emb_NxD: embeddings.
       artist_N: artist numbers 0, 0, 1, ..., ascending.
     """
-    groups = min(int(artist_N[-1]) + 1, GROUPS)
-    placed = pairwise.place(emb_NxD)
-    square_P = pairwise.sampled_squares(placed)
-    first_C = histogram.first_steps(square_P)
-    end_E = histogram.ends(first_C)
-    merged_K = histogram.merged_steps(square_P, end_E)
-    fine_K = np.zeros(2 * histogram.STEPS + 1, np.int64)
-    grouped_K = np.zeros((groups + groups**2) * histogram.MERGED_STEPS + 1, np.int64)
-    for fine_M, grouped_M in _tiles(placed, artist_N, first_C, merged_K, groups=groups):
-        fine_K += np.bincount(fine_M, minlength=len(fine_K))
-        grouped_K += np.bincount(grouped_M, minlength=len(grouped_K))
-    same_J, different_J = np.split(grouped_K[:-1], [groups * histogram.MERGED_STEPS])
+    groups, side = min(int(artist_N[-1]) + 1, GROUPS), min(TILE, len(artist_N))
+    group_N = artist_N.astype(np.int64) * groups // (artist_N[-1] + 1)
+    centered = pairwise.center(emb_NxD)
+    square_P = pairwise.sampled_squares(centered)
+    edge_E = histogram.edges(square_P)
+    arrays = artist_N, group_N, edge_E, histogram.coarse_bins(square_P, edge_E)
+    tables = _Tables(centered, *(jnp.asarray(array) for array in arrays))
+    fine_2xK = np.zeros((2, BINS), np.int64)
+    painting_Nx2xJ = np.zeros((len(artist_N) + side, 2, COARSE_BINS), np.int64)
+    different_GxGxJ = np.zeros((groups, groups, COARSE_BINS), np.int64)
+    for first, second, places in _tiles(tables, side, groups):
+        fine_2xK += _count(places.fine_M, fine_2xK.shape)
+        different_GxGxJ += _count(places.group_M, different_GxGxJ.shape)
+        for start, place_M in ((first, places.row_M), (second, places.column_M)):
+            painting_Nx2xJ[start : start + side] += _count(place_M, (side, 2, COARSE_BINS))
+    different_NxJ, same_NxJ = painting_Nx2xJ[: len(artist_N)].swapaxes(0, 1)
+    starts_G = np.flatnonzero(np.diff(group_N, prepend=-1))
     return Pairs(
-        same_K=fine_K[: histogram.STEPS],
-        different_K=fine_K[histogram.STEPS : -1],
-        end_E=np.sqrt(end_E) * placed.unit,
-        same_GxJ=same_J.reshape(groups, histogram.MERGED_STEPS),
-        different_GxGxJ=different_J.reshape(groups, groups, histogram.MERGED_STEPS),
+        same_K=fine_2xK[1],
+        different_K=fine_2xK[0],
+        edge_E=np.sqrt(edge_E.astype(float)) * centered.unit,
+        same_NxJ=same_NxJ,
+        different_NxJ=different_NxJ,
+        same_GxJ=np.add.reduceat(same_NxJ, starts_G) // 2,  # Each pair is two paintings'.
+        different_GxGxJ=different_GxGxJ,
     )
 
 
-def _tiles(
-    placed: pairwise.Placed,
-    artist_N: np.ndarray,
-    first_C: np.ndarray,
-    merged_K: np.ndarray,
-    *,
-    groups: int,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields where each pair counts, tile by tile; the device works on the next one meanwhile."""
-    side = min(TILE, len(artist_N))
-    group_N = artist_N.astype(np.int64) * groups // (artist_N[-1] + 1)
-    of_N = (jnp.asarray(artist_N, jnp.int32), jnp.asarray(group_N, jnp.int32))
-    table = (jnp.asarray(first_C, jnp.int32), jnp.asarray(merged_K, jnp.int32))
-    starts, pending = range(0, len(artist_N), side), None
+class _Tables(NamedTuple):
+    """What counting a tile looks up."""
+
+    centered: pairwise.Centered
+    artist_N: jax.Array
+    group_N: jax.Array
+    edge_E: jax.Array
+    coarse_K: jax.Array
+
+
+class _Places(NamedTuple):
+    """Where each pair of a tile counts: its index in a flattened histogram, or the end of that.
+
+    Attributes:
+      fine_M: by kind of pair and bin.
+      group_M: of pairs by two artists, by their groups and coarse bin.
+      row_M, column_M: by painting, kind of pair and coarse bin.
+    """
+
+    fine_M: jax.Array
+    group_M: jax.Array
+    row_M: jax.Array
+    column_M: jax.Array
+
+
+def _tiles(tables: _Tables, side: int, groups: int) -> Iterator[tuple[int, int, _Places]]:
+    """Yields each tile's first row and column and its places; the device works one tile ahead."""
+    starts = range(0, len(tables.artist_N), side)
+    ahead: list[tuple[int, int, _Places]] = []
     for first, second in [(i, j) for i in starts for j in starts if i <= j]:
         with jax.enable_x64(True):
-            tile = _tile(placed, of_N, first, second, table, side=side, groups=groups)
-        if pending is not None:
-            yield np.asarray(pending[0]), np.asarray(pending[1])
-        pending = tile
-    if pending is not None:
-        yield np.asarray(pending[0]), np.asarray(pending[1])
+            ahead.append((first, second, _tile(tables, first, second, side=side, groups=groups)))
+        if len(ahead) > 1:
+            yield ahead.pop(0)
+    yield from ahead
 
 
-@jax.jit(static_argnames=("side", "groups"))
-def _tile(placed: pairwise.Placed, of_N, first, second, table, *, side: int, groups: int):
-    """Where each pair of a tile counts: in all steps, and by groups in merged ones.
-
-    What is no pair, or counted elsewhere, goes behind the last count.
-    """
-    (artist_N, group_N), (first_C, merged_K) = of_N, table
-    row_M, column_M = (start + jnp.arange(side, dtype=jnp.int32) for start in (first, second))
-    is_pair_MxM = (row_M[:, None] < column_M[None]) & (column_M[None] < len(artist_N))
-    row_M, column_M = (jnp.minimum(place_M, len(artist_N) - 1) for place_M in (row_M, column_M))
-    step_MxM = histogram.steps(pairwise.squares(placed, row_M, column_M), first_C)
-    is_same_MxM = artist_N[row_M][:, None] == artist_N[column_M][None]
-    fine_MxM = jnp.where(is_same_MxM, step_MxM, histogram.STEPS + step_MxM)
-    group_MxM = jnp.where(
-        is_same_MxM,
-        group_N[row_M][:, None],
-        groups + groups * group_N[row_M][:, None] + group_N[column_M][None],
+@functools.partial(jax.jit, static_argnames=("side", "groups"))
+def _tile(tables: _Tables, first: int, second: int, *, side: int, groups: int) -> _Places:
+    """Compares `side` rows with `side` columns; a pair counts where its row is above its column."""
+    offset_M, count = jnp.arange(side, dtype=jnp.int32), len(tables.artist_N)
+    offset_Mx1, offset_1xM = offset_M[:, None], offset_M[None]
+    is_pair_MxM = (first + offset_Mx1 < second + offset_1xM) & (second + offset_1xM < count)
+    row_M, column_M = (jnp.minimum(start + offset_M, count - 1) for start in (first, second))
+    square_MxM = pairwise.squares(tables.centered, row_M, column_M)
+    bin_MxM = histogram.bins(square_MxM, tables.edge_E)
+    coarse_MxM = tables.coarse_K[bin_MxM]
+    is_same_MxM = tables.artist_N[row_M][:, None] == tables.artist_N[column_M][None]
+    group_MxM = groups * tables.group_N[row_M][:, None] + tables.group_N[column_M][None]
+    kind_MxM, is_different_MxM = is_same_MxM.astype(jnp.int32), is_pair_MxM & ~is_same_MxM
+    sides = (2 * side, COARSE_BINS)
+    return _Places(
+        fine_M=_flat(is_pair_MxM, kind_MxM, bin_MxM, (2, BINS)),
+        group_M=_flat(is_different_MxM, group_MxM, coarse_MxM, (groups**2, COARSE_BINS)),
+        row_M=_flat(is_pair_MxM, 2 * offset_Mx1 + kind_MxM, coarse_MxM, sides),
+        column_M=_flat(is_pair_MxM, 2 * offset_1xM + kind_MxM, coarse_MxM, sides),
     )
-    grouped_MxM = group_MxM * histogram.MERGED_STEPS + merged_K[step_MxM]
-    last = (groups + groups**2) * histogram.MERGED_STEPS
-    return (
-        jnp.where(is_pair_MxM, fine_MxM, 2 * histogram.STEPS).ravel(),
-        jnp.where(is_pair_MxM, grouped_MxM, last).ravel(),
-    )
+
+
+def _flat(
+    is_counted_MxM: jax.Array, which_MxM: jax.Array, bin_MxM: jax.Array, shape: tuple[int, int]
+) -> jax.Array:
+    """Indices of bins of several histograms, flattened; behind the end where nothing counts."""
+    histograms, bins = shape
+    return jnp.where(is_counted_MxM, bins * which_MxM + bin_MxM, histograms * bins).ravel()
+
+
+def _count(place_M: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
+    """Counts indices of a flattened array of this shape; those behind its end are left out."""
+    size = math.prod(shape)
+    return np.bincount(np.asarray(place_M), minlength=size + 1)[:size].reshape(shape)
 
 
 def pair_roc_auc(same_K: np.ndarray, different_K: np.ndarray) -> float:
@@ -133,7 +166,7 @@ def pair_roc_auc(same_K: np.ndarray, different_K: np.ndarray) -> float:
 def true_positive_rate(
     same_K: np.ndarray, different_K: np.ndarray, *, false_positive_rate: float
 ) -> float:
-    """Share of pairs by one artist within the distance that this share of pairs by two is within.
+    """True-positive rate (TPR) at a false-positive rate (FPR), by linear interpolation.
 
     >>> true_positive_rate(np.array([6, 4]), np.array([1, 9]), false_positive_rate=0.1)
     0.6
@@ -143,7 +176,7 @@ def true_positive_rate(
 
 
 def equal_error_rate(same_K: np.ndarray, different_K: np.ndarray) -> float:
-    """Share of wrong answers at the distance where both kinds of pairs have the same share.
+    """Equal error rate (EER): false-positive rate at the threshold where it is 1 - TPR.
 
     >>> equal_error_rate(np.array([8, 2]), np.array([2, 8]))
     0.2
@@ -160,54 +193,16 @@ METRICS = {
 }
 
 
-def judge(pairs: Pairs, *, replicates: int, seed: int) -> dict[str, dict[str, Any]]:
-    """Returns each of METRICS with its 95 % interval by bootstrap over artists.
-
-    Each replicate draws as many artists as there are, with replacement, and counts a pair as often
-    as both its artists were drawn; a pair of copies of one artist's paintings counts once a copy.
-    """
-    values = {name: metric(pairs.same_K, pairs.different_K) for name, metric in METRICS.items()}
-    if len(pairs.same_GxJ) < bootstrap.FEWEST_ARTISTS:
-        return {key: {"value": value, "low": None, "high": None} for key, value in values.items()}
-    groups, rng = len(pairs.same_GxJ), np.random.default_rng(seed)
-    same_GxJ = pairs.same_GxJ.astype(float)
-    different_GxM = pairs.different_GxGxJ.astype(float).reshape(groups, -1)
-    within_GxJ = pairs.different_GxGxJ[np.arange(groups), np.arange(groups)].astype(float)
-    draws: dict[str, list[float]] = {name: [] for name in METRICS}
-    for start in range(0, replicates, REPLICATES_AT_ONCE):
-        count = min(REPLICATES_AT_ONCE, replicates - start)
-        drawn_RxG = rng.multinomial(groups, np.full(groups, 1 / groups), size=count).astype(float)
-        first_RxGxJ = (drawn_RxG @ different_GxM).reshape(count, groups, -1)
-        different_RxJ = np.einsum("rg,rgj->rj", drawn_RxG, first_RxGxJ)
-        # Two artists of one group were drawn together.
-        different_RxJ -= (drawn_RxG**2 - drawn_RxG) @ within_GxJ
-        for same_J, different_J in zip(drawn_RxG @ same_GxJ, different_RxJ, strict=True):
-            if same_J.any() and different_J.any():  # Of few artists only one may be drawn.
-                for name, metric in METRICS.items():
-                    draws[name].append(metric(same_J, different_J))
-    figures: dict[str, dict[str, Any]] = {}
-    for name, metric in METRICS.items():
-        # What merging the steps changed, it changed in all draws.
-        merged = metric(same_GxJ.sum(axis=0), pairs.different_GxGxJ.sum(axis=(0, 1)))
-        ends_2 = np.percentile(draws[name], [2.5, 97.5]) + values[name] - merged
-        low, high = np.clip(ends_2, 0, 1).tolist()
-        figures[name] = {"value": values[name], "low": low, "high": high}
-    return figures
-
-
 def best_threshold(pairs: Pairs) -> float:
-    """Returns the distance within which calling two paintings one artist's is right most often.
-
-    Both kinds of pairs weigh the same: it maximizes the balanced accuracy.
-    """
+    """Returns the distance threshold with the highest balanced accuracy."""
     positive_E, negative_E = _roc(pairs.same_K, pairs.different_K)
-    return float(pairs.end_E[np.argmax(positive_E - negative_E)])
+    return float(pairs.edge_E[np.argmax(positive_E - negative_E)])
 
 
 def at_threshold(pairs: Pairs, distance: float) -> dict[str, float]:
-    """Returns how calling pairs within a distance one artist's fares."""
+    """True- and false-positive rate and balanced accuracy at a distance threshold."""
     positive_E, negative_E = _roc(pairs.same_K, pairs.different_K)
-    tpr, fpr = (float(np.interp(distance, pairs.end_E, r)) for r in (positive_E, negative_E))
+    tpr, fpr = (float(np.interp(distance, pairs.edge_E, r)) for r in (positive_E, negative_E))
     return {
         "distance": distance,
         "true_positive_rate": tpr,
@@ -217,7 +212,7 @@ def at_threshold(pairs: Pairs, distance: float) -> dict[str, float]:
 
 
 def _roc(same_K: np.ndarray, different_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """True and false positive rates within each step's end, beginning with (0, 0)."""
+    """The ROC curve: true- and false-positive rate at each edge of the bins, from (0, 0)."""
     positive_K, negative_K = (
         np.concatenate([[0], np.cumsum(count_K)]) / count_K.sum()
         for count_K in (same_K, different_K)

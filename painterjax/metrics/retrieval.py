@@ -1,5 +1,6 @@
-"""Retrieval: what hangs nearest to each painting of a collection, and is it by the same artist?"""
+"""Retrieval: are the paintings nearest to each painting by the same artist?"""
 
+import functools
 from collections.abc import Iterator
 
 import jax
@@ -8,12 +9,12 @@ import numpy as np
 
 from painterjax.metrics import pairwise
 
-QUERY_BLOCK = 256  # Queries ranked at once; what bounds the memory.
+QUERY_BLOCK = 256  # Queries ranked at once, which bounds the memory.
 RECALL_AT = (1, 5, 10)
 
 
 def retrieval(emb_NxD: np.ndarray, artist_N: np.ndarray) -> dict[str, np.ndarray]:
-    """Ranks all other paintings around each one; returns the figures of every painting.
+    """Ranks all other paintings around each one; returns the metrics of every painting.
 
     recall_at_k is 1 where one of the k nearest is by the same artist. With R the number of other
     paintings by the artist, r_precision is the share of the R nearest that are by the artist, and
@@ -32,46 +33,45 @@ def retrieval(emb_NxD: np.ndarray, artist_N: np.ndarray) -> dict[str, np.ndarray
     others_N = np.bincount(artist_N)[artist_N] - 1
     depth = min(max(int(others_N.max(initial=0)), max(RECALL_AT)), max(len(emb_NxD) - 1, 1))
     parts = [
-        _figures(artist_N[nearest_QxR] == artist_N[row_Q][:, None], others_N[row_Q])
+        _metrics(artist_N[nearest_QxR] == artist_N[row_Q][:, None], others_N[row_Q])
         for row_Q, nearest_QxR in nearest(emb_NxD, depth)
     ]
-    figures = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    for value_N in figures.values():
+    metrics = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    for value_N in metrics.values():
         value_N[others_N == 0] = np.nan
-    return figures
+    return metrics
 
 
 def nearest(emb_NxD: np.ndarray, depth: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields blocks of rows and, nearest first, the `depth` other rows around each."""
-    count = len(emb_NxD)
-    placed = pairwise.place(emb_NxD)
-    column_N = np.arange(count, dtype=np.uint64)
-    for start in range(0, count, QUERY_BLOCK):
-        # A block beyond the end would change shape and compile again.
-        row_Q = np.minimum(np.arange(start, start + QUERY_BLOCK), count - 1)
-        size = min(QUERY_BLOCK, count - start)
+    centered = pairwise.center(emb_NxD)
+    for start in range(0, len(emb_NxD), QUERY_BLOCK):
+        row_Q = np.arange(start, min(start + QUERY_BLOCK, len(emb_NxD)))
+        # The last block is filled up: another shape would compile again.
+        full_Q = np.resize(row_Q, QUERY_BLOCK)
         with jax.enable_x64(True):
-            square_QxN = np.asarray(_squares_to_others(placed, row_Q))[:size]
-        # The bits of floats from 0 on are ordered as they are; below them, the row breaks ties.
-        key_QxN = square_QxN.view(np.uint32).astype(np.uint64) << np.uint64(32) | column_N
-        if depth < count:
-            key_QxN = np.partition(key_QxN, depth - 1, axis=1)[:, :depth]
-        yield row_Q[:size], (np.sort(key_QxN, axis=1) & np.uint64(2**32 - 1)).astype(np.int64)
+            nearest_QxR = np.asarray(_nearest(centered, full_Q, depth=depth))
+        yield row_Q, nearest_QxR[: len(row_Q)]
 
 
-def _figures(same_QxR: np.ndarray, others_Q: np.ndarray) -> dict[str, np.ndarray]:
+@functools.partial(jax.jit, static_argnames="depth")
+def _nearest(centered: pairwise.Centered, row_Q: jax.Array, *, depth: int) -> jax.Array:
+    """The other rows nearest to some rows, Q x depth; of equally near ones the lower row first.
+
+    top_k takes a third of the time of NumPy's partition: 26 instead of 72 ms of a CPU for the 63
+    nearest of 22,237 rows, for 256 queries.
+    """
+    square_QxN = pairwise.squares(centered, row_Q)
+    square_QxN = square_QxN.at[jnp.arange(len(row_Q)), row_Q].set(jnp.inf)
+    return jax.lax.top_k(-square_QxN, depth)[1]
+
+
+def _metrics(same_QxR: np.ndarray, others_Q: np.ndarray) -> dict[str, np.ndarray]:
     rank_1xR = np.arange(1, same_QxR.shape[1] + 1)[None]
     counted_QxR = same_QxR & (rank_1xR <= others_Q[:, None])
     precision_QxR = np.cumsum(same_QxR, axis=1) / rank_1xR
     relevant_Q = np.maximum(others_Q, 1)
-    figures = {f"recall_at_{k}": same_QxR[:, :k].any(axis=1) for k in RECALL_AT}
-    figures["r_precision"] = counted_QxR.sum(axis=1) / relevant_Q
-    figures["map_at_r"] = (precision_QxR * counted_QxR).sum(axis=1) / relevant_Q
-    return {key: np.asarray(value_Q, np.float32) for key, value_Q in figures.items()}
-
-
-@jax.jit
-def _squares_to_others(placed: pairwise.Placed, row_Q: jax.Array) -> jax.Array:
-    """Squared distances of some rows to all, Q x N; of a row to itself infinite."""
-    square_QxN = pairwise.squares(placed, row_Q)
-    return square_QxN.at[jnp.arange(len(row_Q)), row_Q].set(jnp.inf)
+    metrics = {f"recall_at_{k}": same_QxR[:, :k].any(axis=1) for k in RECALL_AT}
+    metrics["r_precision"] = counted_QxR.sum(axis=1) / relevant_Q
+    metrics["map_at_r"] = (precision_QxR * counted_QxR).sum(axis=1) / relevant_Q
+    return {key: np.asarray(value_Q, np.float32) for key, value_Q in metrics.items()}

@@ -1,4 +1,4 @@
-"""Figures of triplets, by the distances of anchors to positives and to negatives; and intervals."""
+"""Metrics of triplets, from the distances of their anchors to positives and to negatives."""
 
 import numpy as np
 
@@ -28,8 +28,8 @@ def mean_of_two_accuracy(positive_T: np.ndarray, negative_T: np.ndarray) -> floa
 def roc_auc(positive_T: np.ndarray, negative_T: np.ndarray) -> float:
     """Chance that a positive distance is smaller than a negative one, ties counting half.
 
-    The area under the ROC curve of "same artist" judged by the distance: the mean over all (i, j)
-    of [p_i < n_j] + [p_i = n_j] / 2.
+    The area under the ROC curve of "same artist" by distance: the mean over all (i, j) of
+    [p_i < n_j] + [p_i = n_j] / 2.
 
     >>> roc_auc(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
     0.875

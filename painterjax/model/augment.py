@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How far training images are changed; every image draws its own values uniformly.
+    """Ranges of random changes to training images; each image draws its own values uniformly.
 
     The defaults change nothing.
 
@@ -41,8 +41,8 @@ def normalize(image_NxSxSxC: jax.Array) -> jax.Array:
 def augment(image_NxSxSxC: jax.Array, key: jax.Array, settings: Augmentation) -> jax.Array:
     """Crops, warps, flips and recolors uint8 images and normalizes them to float32 in [-1, 1].
 
-    Pixels from beyond the border mirror those within; values between pixels are bilinear. Changed
-    colors may leave [-1, 1].
+    Images are mirrored at their borders, and interpolated bilinearly. Changed colors may leave
+    [-1, 1].
     """
     warp_key, flip_key, crop_key, color_key = jax.random.split(key, 4)
     if settings.crop:
@@ -59,7 +59,7 @@ def augment(image_NxSxSxC: jax.Array, key: jax.Array, settings: Augmentation) ->
 
 
 def random_crop(image_NxSxSxC: jax.Array, key: jax.Array, *, side: int) -> jax.Array:
-    """Cuts a square of `side` pixels out of each image, anywhere within it."""
+    """Cuts a square of `side` pixels out of each image, at a random place."""
     count, size, _, channels = image_NxSxSxC.shape
     corner_Nx2 = jax.random.randint(key, (count, 2), 0, size - side + 1)
 
@@ -70,7 +70,7 @@ def random_crop(image_NxSxSxC: jax.Array, key: jax.Array, *, side: int) -> jax.A
 
 
 def random_affine(key: jax.Array, count: int, settings: Augmentation) -> jax.Array:
-    """Draws `count` maps from a result's pixel to the image's, in coordinates from -1 to 1.
+    """Draws `count` affine maps from result to image, in coordinates from -1 to 1.
 
     Returns float32 (count, 2, 3): columns for x, y and 1, rows for x and y.
     """
@@ -105,7 +105,7 @@ def recolor(image_NxSxSxC: jax.Array, key: jax.Array, settings: Augmentation) ->
 
 
 def warp(image_SxSxC: jax.Array, matrix_2x3: jax.Array) -> jax.Array:
-    """Samples an image where an affine map sends each pixel's center; borders mirror.
+    """Warps an image: each result pixel is sampled where the map sends its center.
 
     The same as torch.nn.functional.grid_sample with padding_mode="reflection" and
     align_corners=False.

@@ -1,6 +1,8 @@
 """The network: blocks of 3 x 3 convolutions with BatchNorm, and a head that makes embeddings."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +18,10 @@ MOMENTUM = 0.9
 class BatchNorm(nnx.Module):
     """Batch normalization with statistics per branch: y = (x - mean) / sqrt(var + eps) * g + b.
 
-    A batch holds R branches (the anchors, the positives, ...) one after the other. Each is
-    normalized by its own mean and biased variance, and they enter the running statistics one after
-    the other, the variance unbiased: the same as R calls of torch.nn.BatchNorm2d, in one call.
-    Statistics are at least float32, whatever the input's type.
+    A batch holds R branches (the anchors, the positives, ...) one after the other. Each branch is
+    normalized by its own mean and biased variance, and then updates the running mean and, with the
+    unbiased variance, the running variance. R calls of torch.nn.BatchNorm2d do the same. Statistics
+    are at least float32, whatever the input's type.
     """
 
     def __init__(self, features: int) -> None:
@@ -57,7 +59,7 @@ class ConvBlock(nnx.Module):
         self, in_features: int, features: int, *, depth: int, dtype: jnp.dtype, rngs: nnx.Rngs
     ) -> None:
         inputs = (in_features, *[features] * (depth - 1))
-        # No bias: the BatchNorm that follows takes it out again.
+        # No bias: the BatchNorm that follows would subtract it.
         self.convs = nnx.List(
             nnx.Conv(
                 width, features, (3, 3), use_bias=False, kernel_init=pytorch_init,
@@ -75,19 +77,12 @@ class ConvBlock(nnx.Module):
 
 
 class DenseHead(nnx.Module):
-    """The reference's: the last block's pooled pixels through Linear, LayerNorm and ReLU."""
+    """The reference's head: the last block's pooled pixels through Linear, LayerNorm and ReLU."""
 
     def __init__(
-        self,
-        embedding_dim: int,
-        *,
-        image_size: int,
-        widths: Sequence[int],
-        dtype: jnp.dtype,
-        rngs: nnx.Rngs,
+        self, features: int, embedding_dim: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
     ) -> None:
-        side = image_size // 2 ** len(widths)
-        self.linear = _linear(side * side * widths[-1], embedding_dim, dtype=dtype, rngs=rngs)
+        self.linear = _linear(features, embedding_dim, dtype=dtype, rngs=rngs)
         self.norm = _layer_norm(embedding_dim, dtype=dtype, rngs=rngs)
 
     def __call__(self, blocks: list[jax.Array]) -> jax.Array:
@@ -99,22 +94,15 @@ class DenseHead(nnx.Module):
 class StatisticsHead(nnx.Module):
     """Mean and deviation of every block's channels over the image, through LayerNorm and Linear.
 
-    Such statistics tell the style of a picture and not its layout (Huang and Belongie 2017,
-    https://arxiv.org/abs/1703.06868), and take images of any size. Embeddings have length 1.
+    Such statistics describe the style of an image and not its layout (Huang and Belongie 2017,
+    https://arxiv.org/abs/1703.06868). Embeddings have length 1.
     """
 
     def __init__(
-        self,
-        embedding_dim: int,
-        *,
-        image_size: int,
-        widths: Sequence[int],
-        dtype: jnp.dtype,
-        rngs: nnx.Rngs,
+        self, features: int, embedding_dim: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
     ) -> None:
-        del image_size
-        self.norm = _layer_norm(2 * sum(widths), dtype=dtype, rngs=rngs)
-        self.linear = _linear(2 * sum(widths), embedding_dim, dtype=dtype, rngs=rngs)
+        self.norm = _layer_norm(features, dtype=dtype, rngs=rngs)
+        self.linear = _linear(features, embedding_dim, dtype=dtype, rngs=rngs)
 
     def __call__(self, blocks: list[jax.Array]) -> jax.Array:
         """Maps the blocks' activations to embeddings, N x D."""
@@ -124,8 +112,40 @@ class StatisticsHead(nnx.Module):
         return emb_NxD * jax.lax.rsqrt(jnp.square(emb_NxD).sum(axis=1, keepdims=True) + EPSILON)
 
 
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A row of HEADS.
+
+    Attributes:
+      module: maps the blocks' activations to embeddings.
+      features: the number F of features per image, from image_size and widths.
+      pools: the number of 2 x 2 pools in the head.
+      any_size: whether it takes images of other sizes than it was built for.
+      unit_length: whether embeddings have length 1, so that no distance is above 2.
+    """
+
+    module: Callable[..., Any]
+    features: Callable[[int, Sequence[int]], int]
+    pools: int = 0
+    any_size: bool = True
+    unit_length: bool = True
+
+
+def _pixels(image_size: int, widths: Sequence[int]) -> int:
+    """Numbers in the last block, pooled."""
+    return (image_size // 2 ** len(widths)) ** 2 * widths[-1]
+
+
+def _statistics(_: int, widths: Sequence[int]) -> int:
+    """Mean and deviation of each channel."""
+    return 2 * sum(widths)
+
+
 # What `model.head` names.
-HEADS = {"dense": DenseHead, "statistics": StatisticsHead}
+HEADS = {
+    "dense": Head(DenseHead, _pixels, pools=1, any_size=False, unit_length=False),
+    "statistics": Head(StatisticsHead, _statistics),
+}
 
 
 class StyleNet(nnx.Module):
@@ -134,7 +154,7 @@ class StyleNet(nnx.Module):
     Args:
       image_size: side S of the images, divisible by 2 for each pool.
       widths, depths: channels and convolutions of each block.
-      head: one of HEADS.
+      head: a key of HEADS.
       embedding_dim: length D of the feature vector.
       dtype: type of the computation; parameters and statistics are float32.
     """
@@ -155,9 +175,8 @@ class StyleNet(nnx.Module):
             ConvBlock(width, features, depth=depth, dtype=dtype, rngs=rngs)
             for width, features, depth in zip(inputs, widths, depths, strict=True)
         )
-        self.head = HEADS[head](
-            embedding_dim, image_size=image_size, widths=widths, dtype=dtype, rngs=rngs
-        )
+        features = HEADS[head].features(image_size, widths)
+        self.head = HEADS[head].module(features, embedding_dim, dtype=dtype, rngs=rngs)
 
     def __call__(self, image_NxSxSxC: jax.Array, *, branches: int | None = None) -> jax.Array:
         """Maps images in [-1, 1] to float32 embeddings: N x S x S x 3 to N x D.
@@ -195,22 +214,22 @@ def _at_least_float32(x: jax.Array) -> jax.Array:
 def _mean(x_NxMxC: jax.Array, branches: int) -> jax.Array:
     """Mean over each branch's images and pixels, R x C.
 
-    Each image by itself first: XLA spreads only the outer axes over a CPU's cores. At 24 images of
-    64 pixels that took the whole training step from 231 to 190 ms on two cores. And so all that
-    devices, each with its share of the images, tell each other is a mean of each image.
+    The mean of each image first, as XLA splits only the outer axes over a CPU's cores: with 24
+    images of 64 pixels a training step took 190 instead of 231 ms on two cores. And devices that
+    share a batch exchange only these means.
     """
     mean_NxC = x_NxMxC.mean(axis=1)
     return mean_NxC.reshape(branches, -1, mean_NxC.shape[1]).mean(axis=1)
 
 
 def _spread(value_RxC: jax.Array, count: int) -> jax.Array:
-    """Gives each of N images its branch's value, N x 1 x C."""
+    """Repeats each branch's value for its images, N x 1 x C."""
     branches, channels = value_RxC.shape
     value_RxBxC = jnp.broadcast_to(value_RxC[:, None], (branches, count // branches, channels))
     return value_RxBxC.reshape(count, 1, channels)
 
 
 def _max_pool(x_NxHxWxC: jax.Array) -> jax.Array:
-    """2 x 2 max pool; half the time of nnx.max_pool's forward and backward pass on a CPU."""
+    """2 x 2 max pool; forward and backward it takes half the time of nnx.max_pool on a CPU."""
     n, h, w, c = x_NxHxWxC.shape
     return x_NxHxWxC.reshape(n, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))

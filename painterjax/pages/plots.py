@@ -92,7 +92,7 @@ def distances(pairs: Pairs, *, threshold: float | None) -> Figure:
     """The distributions of the distances of pairs by one artist and by two artists."""
     figure, axis = _panel()
     seen = np.flatnonzero(pairs.same_K + pairs.different_K)
-    edge_B = np.linspace(0, pairs.end_E[seen[-1] + 1], HISTOGRAM_BINS + 1)
+    edge_B = np.linspace(0, pairs.edge_E[seen[-1] + 1], HISTOGRAM_BINS + 1)
     for count_K, color, label in (
         (pairs.same_K, ORANGE, "one artist"),
         (pairs.different_K, BLUE, "two artists"),

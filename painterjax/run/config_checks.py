@@ -79,7 +79,7 @@ RULES = {
     "model.embedding_dim": _whole(1, MAX_WIDTH),
     "model.dtype": _one_of(("float32", "bfloat16")),
     "model.batch_norm": _one_of(("branch", "batch")),
-    "loss.name": _one_of(objectives.NAMES),
+    "loss.name": _one_of(objectives.LOSSES),
     "loss.margin": NOT_NEGATIVE,
     "loss.distance": _one_of(tuple_losses.DISTANCES),
     "loss.scale": POSITIVE,
@@ -157,11 +157,11 @@ def _check_sizes(config: Config, image_size: int) -> None:
 
 def _check_loss(config: Config) -> None:
     name, artists, paintings = config.loss.name, config.batch_size, config.loss.paintings_per_artist
-    has_proxies = name in objectives.WITH_PROXIES
-    if name not in objectives.WITHOUT_MARGIN:
-        _check_margin(config, is_cosine=has_proxies)
-    least = 1 if has_proxies else 2
-    if name in objectives.BATCH_LOSSES and (artists < 2 or paintings < least):
+    loss = objectives.LOSSES[name]
+    if "margin" in loss.takes:
+        _check_margin(config, is_cosine=loss.has_proxies)
+    least = 1 if loss.has_proxies else 2
+    if loss.in_batch and (artists < 2 or paintings < least):
         raise InputError(
             f"batch_size is {artists}, loss.paintings_per_artist {paintings}: {name} compares at"
             f" least 2 artists with {least} paintings each"
@@ -174,8 +174,8 @@ def _check_margin(config: Config, *, is_cosine: bool) -> None:
         raise InputError(f"{given} it is a cosine, and must be below 1")
     if not is_cosine and not config.loss.margin:
         raise InputError(f"{given} it must be above 0")
-    if not is_cosine and config.model.head == "statistics" and config.loss.margin >= 2:
-        raise InputError(f"{given} and model.head statistics no distance is above 2: lower it")
+    if not is_cosine and HEADS[config.model.head].unit_length and config.loss.margin >= 2:
+        raise InputError(f"{given} and this model.head no distance is above 2: lower it")
 
 
 def _check_intervals(config: Config) -> None:

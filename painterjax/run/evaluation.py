@@ -75,7 +75,7 @@ def judge(
     for name in (name for name in compared if name in wanted):
         row_Tx3 = row_Tx3_by_split[name]
         judged[name] = {
-            **evaluator.judge(compared[name], row_Tx3),
+            **evaluator.evaluate(compared[name], row_Tx3),
             **_floors(store.splits[name], row_Tx3, floor),
             **_at_calibration(compared[name].pairs, judged),
             "groups": breakdown.by_group(compared[name], store.splits[name]),
@@ -113,7 +113,7 @@ def _floors(split: Split, row_Tx3: np.ndarray, untrained: Embedder | None) -> di
             emb_by_floor["untrained"] = untrained.embed(split.image_NxSxSxC, bar.advance)
     emb_by_floor["color_histogram"] = evaluator.color_histograms(split.image_NxSxSxC)
     return {
-        name: evaluator.judge(evaluator.compare(emb_NxD, split.artist_N), row_Tx3)
+        name: evaluator.evaluate(evaluator.compare(emb_NxD, split.artist_N), row_Tx3)
         for name, emb_NxD in emb_by_floor.items()
     }
 

@@ -18,6 +18,7 @@ from painterjax.common.memory import full_memory_explained
 from painterjax.data import catalog, pipeline, sampling
 from painterjax.data.store import Split
 from painterjax.distributed import compilation
+from painterjax.model.network import HEADS
 from painterjax.run import config_checks
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import Checkpoints
@@ -100,7 +101,7 @@ def forward_flop(config: Config, *, image_size: int) -> tuple[int, int]:
             flop.append(2 * 9 * channels * width * side**2)
             channels = width
         side //= 2
-    features = side**2 * channels if config.model.head == "dense" else 2 * sum(config.model.widths)
+    features = HEADS[config.model.head].features(image_size, config.model.widths)
     return sum(flop) + 2 * features * config.model.embedding_dim, flop[0]
 
 

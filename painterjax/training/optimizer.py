@@ -40,7 +40,7 @@ def adam(schedule: optax.Schedule, *, weight_decay: float) -> optax.GradientTran
     Weight decay is AdamW's, on matrices and kernels only: biases and scales are left alone.
     """
     return optax.chain(
-        # A step takes and returns the moments of all parameters as two arrays, not two of each.
+        # Flattened, the moments of all parameters are two arrays, which cost less to hand over.
         optax.flatten(optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)),
         optax.add_decayed_weights(weight_decay, mask=_has_axes),
         optax.scale_by_learning_rate(schedule),

@@ -1,4 +1,4 @@
-"""The functions that a run jits: steps of training, and one batch of embeddings.
+"""The training step, and several steps in one dispatch.
 
 Plain dicts of arrays go in and come out; NNX objects exist only inside.
 """
@@ -25,7 +25,7 @@ Learned = tuple[PureDict, Proxies]  # the network's parameters and the loss's
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """All that training changes.
+    """What a training step changes.
 
     Attributes:
       params: the network's parameters.
@@ -44,7 +44,7 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """All that training does not change: what the compiler sees as constants.
+    """What a training step does not change: constants of the compiled program.
 
     Attributes:
       network: the network without its arrays.
@@ -52,7 +52,7 @@ class Recipe:
       optimizer: turns gradients into updates.
       schedule: the learning rate by step.
       augmentation: how training images are changed.
-      branches: how many groups BatchNorm splits a batch into; see model.BatchNorm.
+      branches: how many groups BatchNorm splits a batch into; see network.BatchNorm.
       mesh: the devices that share a batch.
       resident: whether all images live on the devices; else each dispatch brings its own.
     """
@@ -126,18 +126,17 @@ def train_steps(
     *,
     recipe: Recipe,
 ) -> tuple[TrainState, Scalars]:
-    """Takes the first `count` of L steps in one dispatch: `train_step` that many times.
+    """Takes the first `count` of L steps in one dispatch: calls `train_step` that many times.
 
-    The images are all that there are, N x S x S x C, and each step gathers its rows; or the steps'
-    own, L x N x S x S x C. The compiler may fuse, and so round, the steps in another way than one
-    by one.
+    `image` holds all images, N x S x S x C, of which each step gathers its rows; or the images of
+    each step, L x N x S x S x C. Steps in one dispatch may be rounded differently from single ones.
 
-    The steps are written out one after the other, not as a loop: in a loop's body XLA runs
-    convolutions 30 times slower on a CPU (https://github.com/jax-ml/jax/issues/12868).
+    The steps are unrolled, not a loop: in a loop XLA runs convolutions 30 times slower on a CPU
+    (https://github.com/jax-ml/jax/issues/12868).
 
     Returns:
-      The last state, and each scalar as an array over the L steps; those behind the first `count`
-      mean nothing.
+      The last state, and each scalar as an array over the L steps; only its first `count` values
+      are meaningful.
     """
     taken = []
     for i in range(len(row_LxBxT)):

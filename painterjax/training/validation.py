@@ -47,7 +47,7 @@ class Validator:
         scalars = self.objective.scalars(
             jnp.asarray(emb_NxD[self.row_BxT]), jnp.asarray(artist_N[self.row_BxT]), {}
         )
-        figures = evaluator.judge_quickly(emb_NxD, artist_N, self.row_Tx3)
+        figures = evaluator.evaluate_quickly(emb_NxD, artist_N, self.row_Tx3)
         return {**{key: float(value) for key, value in scalars.items()}, **figures}
 
 

@@ -64,9 +64,8 @@ def test_mean_squared_is_one_number_over_the_batch(torch):
 def test_a_pair_is_called_different_by_the_distance_that_is_trained(distance, accuracy):
     """One artist's two are 1 apart, or 0.25 on the mean of squares; two artists' 4, or 4."""
     emb_BxTxD = jnp.array([[0.0, 0.5], [0.0, 2.0]])[:, :, None] * jnp.ones((1, 1, 4))
-    scalars = objectives.contrastive(
-        emb_BxTxD, jnp.array([[0, 0], [0, 1]]), {}, margin=1.5, distance=distance
-    )
+    batch = objectives.Batch(emb_BxTxD, jnp.array([[0, 0], [0, 1]]), {})
+    scalars = objectives.contrastive(batch, margin=1.5, distance=distance)
     assert scalars["accuracy"] == accuracy
 
 

@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from painterjax.metrics import histogram, pairs
+from painterjax.metrics.bootstrap import pair_intervals
 from painterjax.metrics.calibration import Calibration, calibrate
 from painterjax.metrics.pairs import (
     Pairs,
@@ -14,7 +15,6 @@ from painterjax.metrics.pairs import (
     best_threshold,
     count_pairs,
     equal_error_rate,
-    judge,
     pair_roc_auc,
     true_positive_rate,
 )
@@ -122,7 +122,7 @@ def test_more_paintings_than_a_tile_and_more_artists_than_groups(monkeypatch):
 
 def test_intervals_are_those_of_drawing_artists_again_and_again():
     emb_NxD, artist_N = _collection(0, [6] * 12)
-    figures = judge(count_pairs(emb_NxD, artist_N), replicates=400, seed=0)
+    figures = pair_intervals(count_pairs(emb_NxD, artist_N), replicates=400, seed=0)
     distance_P, is_same_P = _by_loops(emb_NxD, artist_N)
     first_P, second_P = np.array(list(itertools.combinations(artist_N, 2))).T
     rng, draws = np.random.default_rng(1), []
@@ -141,7 +141,7 @@ def test_intervals_are_those_of_drawing_artists_again_and_again():
 def test_intervals_of_rates_near_0_and_1_lie_between_these():
     # Undoing what merging the steps changed would take one of these below 0.
     pairs = count_pairs(*_collection(1, [8] * 4))
-    for figure in judge(pairs, replicates=50, seed=0).values():
+    for figure in pair_intervals(pairs, replicates=50, seed=0).values():
         assert 0 <= figure["low"] <= figure["high"] <= 1
 
 
@@ -151,13 +151,12 @@ def test_calibration_finds_the_odds_that_pairs_were_drawn_by():
     truth = Calibration(offset=3.0, slope=4.0)
     distance_P = rng.uniform(0, 2, 400_000)
     is_same_P = rng.random(len(distance_P)) < truth.probability(distance_P)
-    step_P = (distance_P / 2.0 * histogram.STEPS).astype(int)
+    bin_P = (distance_P / 2.0 * histogram.BINS).astype(int)
     same_K, different_K = (
-        np.bincount(step_P[is_P], minlength=histogram.STEPS) for is_P in (is_same_P, ~is_same_P)
+        np.bincount(bin_P[is_P], minlength=histogram.BINS) for is_P in (is_same_P, ~is_same_P)
     )
-    nothing = np.zeros(0)
-    end_E = np.linspace(0, 2, histogram.STEPS + 1)
-    pairs = Pairs(same_K, different_K, end_E, nothing, nothing)
+    edge_E = np.linspace(0, 2, histogram.BINS + 1)
+    pairs = Pairs(same_K, different_K, edge_E, *[np.zeros(0)] * 4)
     found = calibrate(pairs)
     # Both kinds weigh the same, whatever their numbers: that moves the offset alone.
     odds = np.log((~is_same_P).sum() / is_same_P.sum())

@@ -50,9 +50,13 @@ def test_retrieval_is_that_of_plain_loops(seed):
 
 
 def test_equal_distances_rank_by_row():
-    emb_NxD = np.zeros((5, 2), np.float32)
-    figures = retrieval.retrieval(emb_NxD, np.array([0, 0, 1, 1, 1]))
-    assert figures["recall_at_1"].tolist() == [1, 1, 0, 0, 0]
+    """300 points of a grid of 27: each is as near to many others."""
+    emb_NxD = np.random.default_rng(0).integers(0, 3, (300, 3)).astype(np.float32)
+    artist_N = np.repeat(np.arange(60), 5)
+    figures, expected = retrieval.retrieval(emb_NxD, artist_N), _by_loops(emb_NxD, artist_N)
+    for key, value_N in figures.items():
+        np.testing.assert_allclose(value_N, expected[key], rtol=1e-6, err_msg=key)
+    assert 0 < np.mean(expected["map_at_r"]) < 0.2
 
 
 def test_recall_at_1_is_scikit_learn_s_nearest_neighbor():
