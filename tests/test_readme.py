@@ -105,6 +105,7 @@ def test_every_command_runs(tmp_path):
     assert {module for module, _ in commands} == {
         f"painterjax.{name}" for name in COMMANDS if name != "explore"
     }
+    # train would paint this store itself, but eight times as many paintings, and larger.
     _run("painterjax.prepare", ["synthetic", "--output", "data/synthetic"], tmp_path)
     own = [words for _, words in commands if any("paintings" in word for word in words)]
     others = [(module, words) for module, words in commands if words not in own]
