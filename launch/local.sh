@@ -9,8 +9,8 @@
 # script ends the others and starts all again, up to RESTARTS times (an environment variable, by
 # default 0). It does not restart after bad input (status 2) or a stop (130, 143). It passes SIGINT
 # and SIGTERM on. If this script is killed, its processes get SIGTERM (by setpriv of util-linux).
-# The exit status is that of the process that failed first; but a status 2 takes precedence, and a
-# status 3 yields to any other, since its cause is in another process. Needs Linux and bash 4.4.
+# The exit status is that of the process that failed first; but a status 2 takes precedence, and 134
+# yields to any other: with it JAX aborts a process that lost another. Needs Linux and bash 4.4.
 set -euo pipefail
 
 GRACE_S=10  # Time for the others to end, in seconds, after one has failed.
@@ -124,7 +124,7 @@ bury() {
   kill -KILL -- "-$1" 2>/dev/null || :
   if ((code)); then
     echo "local.sh: process ${processes[$1]} ended with status $code" >&2
-    if ((!status || code == 2)) || [[ $status == 3 && -z $deadline ]]; then status=$code; fi
+    if ((!status || code == 2)) || [[ $status == 134 && -z $deadline ]]; then status=$code; fi
     # Somebody else stopped this process: the others stop at the same step.
     if ((code == 130 || code == 143)) && [[ -z $told$deadline ]]; then
       told=$code

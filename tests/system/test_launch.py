@@ -90,7 +90,8 @@ def test_one_that_fails_ends_the_others():
 
 
 @pytest.mark.parametrize(
-    ("first", "status", "starts"), [(9, 0, 2), (3, 3, 3), (2, 2, 1), (143, 143, 1), (130, 130, 1)]
+    ("first", "status", "starts"),
+    [(9, 0, 2), (134, 134, 3), (2, 2, 1), (143, 143, 1), (130, 130, 1)],
 )
 def test_it_starts_again_after_a_failure_alone(tmp_path, first, status, starts):
     """Status 9 here is of the first start only."""
@@ -106,7 +107,14 @@ def test_it_starts_again_after_a_failure_alone(tmp_path, first, status, starts):
 
 @pytest.mark.parametrize(
     ("first", "second", "status", "starts"),
-    [(2, 3, 2, 1), (3, 2, 2, 1), (3, 9, 9, 2), (9, 3, 9, 2), (3, 143, 143, 1), (9, 2, 2, 1)],
+    [
+        (2, 134, 2, 1),
+        (134, 2, 2, 1),
+        (134, 9, 9, 2),
+        (9, 134, 9, 2),
+        (134, 143, 143, 1),
+        (9, 2, 2, 1),
+    ],
 )
 @pytest.mark.parametrize("place", [0, 1])
 def test_of_two_that_fail_one_after_the_other_the_cause_counts(
@@ -241,7 +249,7 @@ def test_slurm_prepares_in_shares_and_merges_them(cluster):
 
 @pytest.mark.parametrize(
     ("status", "earlier", "requeued"),
-    [(0, 0, False), (2, 0, False), (143, 9, True), (3, 2, True), (1, 0, True), (1, 3, False)],
+    [(0, 0, False), (2, 0, False), (143, 9, True), (134, 2, True), (1, 0, True), (1, 3, False)],
 )
 def test_slurm_s_training_goes_back_into_the_queue(cluster, parse_train, status, earlier, requeued):
     environment = {"SRUN_STATUS": status, "SLURM_RESTART_COUNT": earlier, "SLURM_JOB_ID": 5}
