@@ -49,11 +49,6 @@ class Batch:
         """Euclidean distances, N x N."""
         return batch_losses.pairwise_euclidean(self.embeddings)
 
-    @functools.cached_property
-    def cosines(self) -> jax.Array:
-        """Cosines, N x N."""
-        return batch_losses.cosines(self.embeddings, self.embeddings)
-
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
@@ -203,13 +198,15 @@ def batch_hard(batch: Batch, *, margin: float | None = None) -> Scalars:
 
 def supervised_contrastive(batch: Batch, *, scale: float) -> Scalars:
     """Supervised contrastive loss."""
-    loss = batch_losses.supervised_contrastive(batch.cosines, batch.artists, scale=scale)
+    cosine_NxN = batch_losses.cosines(batch.embeddings, batch.embeddings)
+    loss = batch_losses.supervised_contrastive(cosine_NxN, batch.artists, scale=scale)
     return {"loss": tuple_losses.masked_mean(*loss)}
 
 
 def multi_similarity(batch: Batch) -> Scalars:
     """Multi-similarity loss, with the constants of its own."""
-    loss_N, valid_N = batch_losses.multi_similarity(batch.cosines, batch.artists)
+    cosine_NxN = batch_losses.cosines(batch.embeddings, batch.embeddings)
+    loss_N, valid_N = batch_losses.multi_similarity(cosine_NxN, batch.artists)
     return {
         "loss": tuple_losses.masked_mean(loss_N, valid_N),
         "active_fraction": tuple_losses.masked_mean(loss_N > 0, valid_N),

@@ -15,7 +15,6 @@ from painterjax.metrics.pairs import Pairs, count_pairs
 # The same tuples for every run on a store, whatever its own seed.
 TUPLE_SEED = 0
 REPLICATES = 1000  # of the bootstrap
-DISTANCE_BLOCK = 1024
 
 # A metric, the artist of each element, and the arrays of elements that it takes.
 Measurement = tuple[Callable[..., float], np.ndarray, tuple[np.ndarray, ...]]
@@ -102,9 +101,9 @@ def color_histograms(image_NxSxSxC: np.ndarray) -> np.ndarray:
 def _measurements(
     emb_NxD: np.ndarray, artist_N: np.ndarray, ranked: dict[str, np.ndarray], row_Tx3: np.ndarray
 ) -> dict[str, Measurement]:
-    anchor_T, positive_T, negative_T = row_Tx3.T
-    distances = (_distances(emb_NxD, anchor_T, other_T) for other_T in (positive_T, negative_T))
-    compared = (artist_N[anchor_T], tuple(distances))
+    anchor_T, *others = row_Tx3.T
+    distances = tuple(_distances(emb_NxD, anchor_T, other_T) for other_T in others)
+    compared = (artist_N[anchor_T], distances)
     counted_N = ~np.isnan(ranked["recall_at_1"])
     return {
         "triplet_accuracy": (triplets.triplet_accuracy, *compared),
@@ -118,15 +117,8 @@ def _measurements(
 
 
 def _distances(emb_NxD: np.ndarray, first_T: np.ndarray, second_T: np.ndarray) -> np.ndarray:
-    """In float64, where squares of very long and of very short vectors have room."""
-    blocks = range(0, len(first_T), DISTANCE_BLOCK)
-    slices = [slice(start, start + DISTANCE_BLOCK) for start in blocks]
-    return np.concatenate(
-        [
-            np.linalg.norm(emb_NxD[first_T[s]].astype(np.float64) - emb_NxD[second_T[s]], axis=1)
-            for s in slices
-        ]
-    )
+    """In float64, in which the squares of very large and very small numbers are finite."""
+    return np.linalg.norm(emb_NxD[first_T].astype(float) - emb_NxD[second_T], axis=1)
 
 
 def _mean(value_N: np.ndarray) -> float:

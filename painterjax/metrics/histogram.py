@@ -30,5 +30,9 @@ def coarse_bins(square_P: np.ndarray, edge_E: np.ndarray) -> np.ndarray:
 
 
 def bins(square_PxQ: jax.Array, edge_E: jax.Array) -> jax.Array:
-    """Returns the bin of each squared distance."""
+    """Returns the bin of each squared distance.
+
+    With this search, counting 247 million pairs takes 60 s of a CPU core; with bins computed from
+    the bits of a float, in twice the code, it took 39 s.
+    """
     return jnp.searchsorted(edge_E[1:-1], square_PxQ, side="right")

@@ -62,11 +62,11 @@ def count_pairs(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Pairs:
     fine_2xK = np.zeros((2, BINS), np.int64)
     painting_Nx2xJ = np.zeros((len(artist_N) + side, 2, COARSE_BINS), np.int64)
     different_GxGxJ = np.zeros((groups, groups, COARSE_BINS), np.int64)
-    for first, second, places in _tiles(tables, side, groups):
-        fine_2xK += _count(places.fine_M, fine_2xK.shape)
-        different_GxGxJ += _count(places.group_M, different_GxGxJ.shape)
-        for start, place_M in ((first, places.row_M), (second, places.column_M)):
-            painting_Nx2xJ[start : start + side] += _count(place_M, (side, 2, COARSE_BINS))
+    for first, second, (fine_M, group_M, row_M, column_M) in _tiles(tables, side, groups):
+        fine_2xK += _count(fine_M, fine_2xK.shape)
+        different_GxGxJ += _count(group_M, different_GxGxJ.shape)
+        for start, index_M in ((first, row_M), (second, column_M)):
+            painting_Nx2xJ[start : start + side] += _count(index_M, (side, 2, COARSE_BINS))
     different_NxJ, same_NxJ = painting_Nx2xJ[: len(artist_N)].swapaxes(0, 1)
     starts_G = np.flatnonzero(np.diff(group_N, prepend=-1))
     return Pairs(
@@ -90,25 +90,11 @@ class _Tables(NamedTuple):
     coarse_K: jax.Array
 
 
-class _Places(NamedTuple):
-    """Where each pair of a tile counts: its index in a flattened histogram, or the end of that.
-
-    Attributes:
-      fine_M: by kind of pair and bin.
-      group_M: of pairs by two artists, by their groups and coarse bin.
-      row_M, column_M: by painting, kind of pair and coarse bin.
-    """
-
-    fine_M: jax.Array
-    group_M: jax.Array
-    row_M: jax.Array
-    column_M: jax.Array
-
-
-def _tiles(tables: _Tables, side: int, groups: int) -> Iterator[tuple[int, int, _Places]]:
-    """Yields each tile's first row and column and its places; the device works one tile ahead."""
-    starts = range(0, len(tables.artist_N), side)
-    ahead: list[tuple[int, int, _Places]] = []
+def _tiles(
+    tables: _Tables, side: int, groups: int
+) -> Iterator[tuple[int, int, tuple[jax.Array, ...]]]:
+    """Yields each tile's first row, first column and `_tile`; the device works one tile ahead."""
+    starts, ahead = range(0, len(tables.artist_N), side), []
     for first, second in [(i, j) for i in starts for j in starts if i <= j]:
         with jax.enable_x64(True):
             ahead.append((first, second, _tile(tables, first, second, side=side, groups=groups)))
@@ -118,8 +104,15 @@ def _tiles(tables: _Tables, side: int, groups: int) -> Iterator[tuple[int, int, 
 
 
 @functools.partial(jax.jit, static_argnames=("side", "groups"))
-def _tile(tables: _Tables, first: int, second: int, *, side: int, groups: int) -> _Places:
-    """Compares `side` rows with `side` columns; a pair counts where its row is above its column."""
+def _tile(
+    tables: _Tables, first: int, second: int, *, side: int, groups: int
+) -> tuple[jax.Array, ...]:
+    """Compares `side` paintings with `side` others: where each pair counts in four histograms.
+
+    By kind of pair and bin; of pairs by two artists, by their groups and coarse bin; and by first
+    and by second painting, kind of pair and coarse bin. Each pair counts in the tile that has its
+    first painting in a row and its second in a column.
+    """
     offset_M, count = jnp.arange(side, dtype=jnp.int32), len(tables.artist_N)
     offset_Mx1, offset_1xM = offset_M[:, None], offset_M[None]
     is_pair_MxM = (first + offset_Mx1 < second + offset_1xM) & (second + offset_1xM < count)
@@ -131,26 +124,26 @@ def _tile(tables: _Tables, first: int, second: int, *, side: int, groups: int) -
     group_MxM = groups * tables.group_N[row_M][:, None] + tables.group_N[column_M][None]
     kind_MxM, is_different_MxM = is_same_MxM.astype(jnp.int32), is_pair_MxM & ~is_same_MxM
     sides = (2 * side, COARSE_BINS)
-    return _Places(
-        fine_M=_flat(is_pair_MxM, kind_MxM, bin_MxM, (2, BINS)),
-        group_M=_flat(is_different_MxM, group_MxM, coarse_MxM, (groups**2, COARSE_BINS)),
-        row_M=_flat(is_pair_MxM, 2 * offset_Mx1 + kind_MxM, coarse_MxM, sides),
-        column_M=_flat(is_pair_MxM, 2 * offset_1xM + kind_MxM, coarse_MxM, sides),
+    return (
+        _flat(is_pair_MxM, kind_MxM, bin_MxM, (2, BINS)),
+        _flat(is_different_MxM, group_MxM, coarse_MxM, (groups**2, COARSE_BINS)),
+        _flat(is_pair_MxM, 2 * offset_Mx1 + kind_MxM, coarse_MxM, sides),
+        _flat(is_pair_MxM, 2 * offset_1xM + kind_MxM, coarse_MxM, sides),
     )
 
 
 def _flat(
     is_counted_MxM: jax.Array, which_MxM: jax.Array, bin_MxM: jax.Array, shape: tuple[int, int]
 ) -> jax.Array:
-    """Indices of bins of several histograms, flattened; behind the end where nothing counts."""
+    """Indices into several histograms, flattened; behind their end where nothing counts."""
     histograms, bins = shape
     return jnp.where(is_counted_MxM, bins * which_MxM + bin_MxM, histograms * bins).ravel()
 
 
-def _count(place_M: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
+def _count(index_M: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
     """Counts indices of a flattened array of this shape; those behind its end are left out."""
     size = math.prod(shape)
-    return np.bincount(np.asarray(place_M), minlength=size + 1)[:size].reshape(shape)
+    return np.bincount(np.asarray(index_M), minlength=size + 1)[:size].reshape(shape)
 
 
 def pair_roc_auc(same_K: np.ndarray, different_K: np.ndarray) -> float:

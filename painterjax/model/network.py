@@ -126,25 +126,27 @@ class Head:
 
     module: Callable[..., Any]
     features: Callable[[int, Sequence[int]], int]
-    pools: int = 0
-    any_size: bool = True
-    unit_length: bool = True
-
-
-def _pixels(image_size: int, widths: Sequence[int]) -> int:
-    """Numbers in the last block, pooled."""
-    return (image_size // 2 ** len(widths)) ** 2 * widths[-1]
-
-
-def _statistics(_: int, widths: Sequence[int]) -> int:
-    """Mean and deviation of each channel."""
-    return 2 * sum(widths)
+    pools: int
+    any_size: bool
+    unit_length: bool
 
 
 # What `model.head` names.
 HEADS = {
-    "dense": Head(DenseHead, _pixels, pools=1, any_size=False, unit_length=False),
-    "statistics": Head(StatisticsHead, _statistics),
+    "dense": Head(
+        DenseHead,
+        lambda side, widths: (side // 2 ** len(widths)) ** 2 * widths[-1],
+        pools=1,
+        any_size=False,
+        unit_length=False,
+    ),
+    "statistics": Head(
+        StatisticsHead,
+        lambda _, widths: 2 * sum(widths),
+        pools=0,
+        any_size=True,
+        unit_length=True,
+    ),
 }
 
 

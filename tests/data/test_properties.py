@@ -233,5 +233,5 @@ def test_pairs_are_counted_once_whatever_the_order_of_artists(emb_NxD, artist_N,
     turned = artist_N.max() - artist_N[::-1]
     moved = count_pairs(emb_NxD[::-1] + 1, turned.astype(np.int32))
     auc = pair_roc_auc(moved.same_K, moved.different_K)
-    # Whole squares below 1,000 are in different steps, and equal ones in one.
+    # Whole squares below 1,000 are in different bins, and equal ones in one.
     assert auc == pytest.approx(values["pair_roc_auc"], abs=1e-12)

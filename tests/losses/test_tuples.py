@@ -14,7 +14,7 @@ def _embeddings(*, seed: int, shape: tuple[int, ...], dtype=np.float32) -> np.nd
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_triplet_loss_is_pytorch_s(seed, torch):
+def test_triplet_loss_matches_pytorch(seed, torch):
     emb_3xBxD = _embeddings(seed=seed, shape=(3, 32, 8))
     anchor_BxD, positive_BxD, negative_BxD = map(jnp.asarray, emb_3xBxD)
     ours_B = tuple_losses.triplet(
@@ -33,8 +33,8 @@ def test_triplet_loss_is_pytorch_s(seed, torch):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_contrastive_loss_is_pytorch_s(seed, torch):
-    """PyTorch's hinge_embedding_loss, squared and halved, with 1 for same and -1 for different."""
+def test_contrastive_loss_matches_pytorch(seed, torch):
+    """Half the square of its hinge_embedding_loss, with 1 for same and -1 for different."""
     first_BxD, second_BxD = _embeddings(seed=seed, shape=(2, 64, 3))
     different_B = np.random.default_rng(seed).random(64) < 0.5
     distance_B = tuple_losses.euclidean(jnp.asarray(first_BxD), jnp.asarray(second_BxD))
@@ -61,8 +61,8 @@ def test_mean_squared_is_one_number_over_the_batch(torch):
 
 
 @pytest.mark.parametrize(("distance", "accuracy"), [("euclidean", 0.5), ("mean_squared", 1.0)])
-def test_a_pair_is_called_different_by_the_distance_that_is_trained(distance, accuracy):
-    """One artist's two are 1 apart, or 0.25 on the mean of squares; two artists' 4, or 4."""
+def test_accuracy_of_pairs_is_by_the_trained_distance(distance, accuracy):
+    """The same pair is at 1, by mean_squared at 0.25, the different pair at 4 by both."""
     emb_BxTxD = jnp.array([[0.0, 0.5], [0.0, 2.0]])[:, :, None] * jnp.ones((1, 1, 4))
     batch = objectives.Batch(emb_BxTxD, jnp.array([[0, 0], [0, 1]]), {})
     scalars = objectives.contrastive(batch, margin=1.5, distance=distance)

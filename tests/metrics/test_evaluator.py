@@ -1,4 +1,4 @@
-"""Judging vectors of any origin: what is refused, and figures by artist, style and century."""
+"""All metrics of embeddings: refusals, scale, intervals; and metrics by artist and style."""
 
 import dataclasses
 
@@ -19,8 +19,8 @@ def test_what_is_not_finite_is_refused_by_its_row(value):
 
 
 @pytest.mark.parametrize("exponent", [83, -83])
-def test_figures_do_not_depend_on_the_scale(split, exponent):
-    """To the bit, by a power of two, which rounds nothing: 1e25 and 1e-25."""
+def test_metrics_do_not_depend_on_the_scale(split, exponent):
+    """Scaling by a power of two, 1e25 or 1e-25, rounds nothing and changes no bit."""
     rng = np.random.default_rng(0)
     emb_NxD = rng.normal(size=(6, 4))[split.artist_N] + rng.normal(size=(len(split), 4))
     row_Tx3 = evaluator.fixed_triplets(split, count=200)
@@ -34,7 +34,7 @@ def test_figures_do_not_depend_on_the_scale(split, exponent):
     assert all(0 < figure["value"] < 1 for figure in found.values())
 
 
-def test_two_artists_have_no_interval_and_three_have(split):
+def test_intervals_need_three_artists(split):
     emb_NxD = np.random.default_rng(0).normal(size=(18, 4)).astype(np.float32)
     for artists in (2, 3):
         few = dataclasses.replace(split, artist_N=split.artist_N[: 6 * artists])
@@ -46,7 +46,7 @@ def test_two_artists_have_no_interval_and_three_have(split):
         assert artists == 2 or figure["low"] < figure["high"]
 
 
-def test_figures_of_a_group_are_those_of_its_pairs_by_loops(split, monkeypatch):
+def test_metrics_of_a_group_match_loops_over_its_pairs(split, monkeypatch):
     monkeypatch.setattr(pairs, "TILE", 16)  # 36 paintings: the last tile is not full.
     rng = np.random.default_rng(3)
     emb_NxD = rng.normal(size=(6, 4))[split.artist_N] + rng.normal(size=(len(split), 4))

@@ -1,4 +1,4 @@
-"""All pairs against scikit-learn, plain loops, and an embedding whose answer is known."""
+"""Metrics of all pairs against scikit-learn and loops; calibration against known odds."""
 
 import itertools
 
@@ -19,8 +19,8 @@ from painterjax.metrics.pairs import (
     true_positive_rate,
 )
 
-# What the widest steps span of a distance: 2^-11 of its square.
-STEP = 2**-12
+# The widest bins span 2^-11 of a squared distance, 2^-12 of a distance.
+BIN = 2**-12
 
 
 def _collection(seed: int, count_A, dim: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -40,10 +40,10 @@ def _by_loops(emb_NxD: np.ndarray, artist_N: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _auc_error(pairs: Pairs, distance_P: np.ndarray, is_same_P: np.ndarray) -> float:
-    """A bound on the error of the ROC AUC: rounding moves a pair to the next step at most.
+    """A bound on the error of the ROC AUC: rounding moves a pair to the next bin at most.
 
     Of all comparisons of a pair by one artist with a pair by two, the share of those that lie
-    within a step of each other and are no ties.
+    within a bin of each other and are no ties.
     """
     near = pairs.same_K @ np.convolve(pairs.different_K, [1, 1, 1], mode="same")
     value_P, kinds = np.unique(distance_P, return_inverse=True)[1], (is_same_P, ~is_same_P)
@@ -53,7 +53,7 @@ def _auc_error(pairs: Pairs, distance_P: np.ndarray, is_same_P: np.ndarray) -> f
 
 @pytest.fixture(scope="module", params=[0, 1])
 def case(request) -> tuple[Pairs, np.ndarray, np.ndarray]:
-    """Counts of a collection, and its pairs by loops."""
+    """Counts of pairs, and the distance and kind of each pair by loops."""
     count_A = np.random.default_rng(request.param).integers(1, 12, 30)
     emb_NxD, artist_N = _collection(request.param, count_A)
     return count_pairs(emb_NxD, artist_N), *_by_loops(emb_NxD, artist_N)
@@ -64,10 +64,10 @@ def test_every_pair_is_counted_once(case):
     assert pairs.same_K.sum() == pairs.same_GxJ.sum() == is_same_P.sum()
     assert pairs.different_K.sum() == pairs.different_GxGxJ.sum() == (~is_same_P).sum()
     mean = pairs.middles() @ pairs.same_K / pairs.same_K.sum()
-    assert mean == pytest.approx(distance_P[is_same_P].mean(), rel=STEP)
+    assert mean == pytest.approx(distance_P[is_same_P].mean(), rel=BIN)
 
 
-def test_roc_auc_is_scikit_learn_s(case):
+def test_roc_auc_matches_scikit_learn(case):
     pairs, distance_P, is_same_P = case
     expected = roc_auc_score(is_same_P, -distance_P)
     assert 0.6 < expected < 0.95
@@ -76,10 +76,10 @@ def test_roc_auc_is_scikit_learn_s(case):
     assert pair_roc_auc(pairs.same_K, pairs.different_K) == pytest.approx(expected, abs=error)
 
 
-def test_rates_are_scikit_learn_s(case):
+def test_rates_match_scikit_learn(case):
     pairs, distance_P, is_same_P = case
     counts = pairs.same_K, pairs.different_K
-    few = (pairs.same_K.max() + 1) / is_same_P.sum()  # the pairs of a step, and one of the next
+    few = (pairs.same_K.max() + 1) / is_same_P.sum()  # the pairs of a bin, and one of the next
     assert few < 0.01
     negative_K, positive_K, _ = roc_curve(is_same_P, -distance_P, drop_intermediate=False)
     for rate in (0.001, 0.01, 0.1, 0.5):
@@ -90,7 +90,7 @@ def test_rates_are_scikit_learn_s(case):
     assert equal_error_rate(*counts) == pytest.approx(negative_K[crossing], abs=few)
 
 
-def test_the_best_threshold_is_that_of_a_search(case):
+def test_the_best_threshold_matches_a_search(case):
     pairs, distance_P, is_same_P = case
     at = at_threshold(pairs, best_threshold(pairs))
 
@@ -99,12 +99,12 @@ def test_the_best_threshold_is_that_of_a_search(case):
         return (within_P[is_same_P].mean() + (~within_P)[~is_same_P].mean()) / 2
 
     best = max(accuracy(threshold) for threshold in distance_P)
-    pair = 1 / is_same_P.sum()  # may round into the next step
+    pair = 1 / is_same_P.sum()  # may round into the next bin
     assert at["balanced_accuracy"] == pytest.approx(best, abs=pair)
     assert at["balanced_accuracy"] == pytest.approx(accuracy(at["distance"]), abs=pair)
 
 
-def test_more_paintings_than_a_tile_and_more_artists_than_groups(monkeypatch):
+def test_tiles_and_groups_count_the_same_pairs(monkeypatch):
     emb_NxD, artist_N = _collection(3, [2, 3] * 20)
     whole = count_pairs(emb_NxD, artist_N)
     monkeypatch.setattr(pairs, "TILE", 32)  # 100 paintings: the last tile is not full.
@@ -112,15 +112,15 @@ def test_more_paintings_than_a_tile_and_more_artists_than_groups(monkeypatch):
     tiled = count_pairs(emb_NxD, artist_N)
     assert len(tiled.same_GxJ) == 16
     assert tiled.different_GxGxJ.sum() == whole.different_K.sum()
-    # Products of other shapes round in another way: a pair may fall into the next step.
+    # Products of other shapes round in another way: a pair may fall into the next bin.
     for kind in ("same_K", "different_K"):
         ours_P, expected_P = (
             np.repeat(whole.middles(), getattr(counts, kind)) for counts in (tiled, whole)
         )
-        np.testing.assert_allclose(ours_P, expected_P, rtol=STEP)
+        np.testing.assert_allclose(ours_P, expected_P, rtol=BIN)
 
 
-def test_intervals_are_those_of_drawing_artists_again_and_again():
+def test_intervals_match_resampling_of_artists():
     emb_NxD, artist_N = _collection(0, [6] * 12)
     figures = pair_intervals(count_pairs(emb_NxD, artist_N), replicates=400, seed=0)
     distance_P, is_same_P = _by_loops(emb_NxD, artist_N)
@@ -138,15 +138,15 @@ def test_intervals_are_those_of_drawing_artists_again_and_again():
     assert low < ours["value"] < high
 
 
-def test_intervals_of_rates_near_0_and_1_lie_between_these():
-    # Undoing what merging the steps changed would take one of these below 0.
+def test_intervals_of_rates_are_within_0_and_1():
+    # The correction for coarse bins would take one of these below 0.
     pairs = count_pairs(*_collection(1, [8] * 4))
     for figure in pair_intervals(pairs, replicates=50, seed=0).values():
         assert 0 <= figure["low"] <= figure["high"] <= 1
 
 
-def test_calibration_finds_the_odds_that_pairs_were_drawn_by():
-    """Distances spread evenly; whether a pair is by one artist is drawn from known odds."""
+def test_calibration_finds_the_odds_of_sampled_pairs():
+    """Distances are uniform; whether a pair is by one artist is drawn with known odds."""
     rng = np.random.default_rng(0)
     truth = Calibration(offset=3.0, slope=4.0)
     distance_P = rng.uniform(0, 2, 400_000)
@@ -167,7 +167,7 @@ def test_calibration_finds_the_odds_that_pairs_were_drawn_by():
     assert Calibration(offset=0.0, slope=4.0).error(pairs) > 0.2
 
 
-def test_equal_embeddings_are_a_coin_s_toss():
+def test_equal_embeddings_have_a_roc_auc_of_one_half():
     pairs = count_pairs(np.ones((6, 3), np.float32), np.array([0, 0, 0, 1, 1, 1]))
     assert pair_roc_auc(pairs.same_K, pairs.different_K) == 0.5
     assert equal_error_rate(pairs.same_K, pairs.different_K) == 0.5
@@ -186,7 +186,7 @@ def test_a_collection_of_millions_of_pairs_takes_bounded_memory():
     assert peak < 250e6
 
 
-def test_far_and_near_distances_have_probabilities_too():
+def test_extreme_distances_have_finite_probabilities():
     calibration = Calibration(offset=4.0, slope=1000.0)
     probability_2 = calibration.probability(np.array([0.0, 1e6], np.float32))
     assert probability_2[0] == pytest.approx(1 / (1 + np.exp(-4)))
@@ -194,7 +194,7 @@ def test_far_and_near_distances_have_probabilities_too():
 
 
 def _moved(emb_NxD: np.ndarray, how: str) -> np.ndarray:
-    """A collection that is hard for float32."""
+    """Embeddings that are hard for float32."""
     moved_NxD = emb_NxD.copy()
     if how == "one far out":
         moved_NxD[7] = 1e5
@@ -225,10 +225,10 @@ def test_vectors_far_out_and_of_any_scale_are_judged_as_scikit_learn_does(how):
     assert error < 1e-5
     assert pair_roc_auc(*counts) == pytest.approx(expected, abs=error)
     nearest = int(counts[0].nonzero()[0][0])
-    assert pairs.middles()[nearest] == pytest.approx(distance_P[is_same_P].min(), rel=STEP)
+    assert pairs.middles()[nearest] == pytest.approx(distance_P[is_same_P].min(), rel=BIN)
 
 
-def test_one_vector_far_out_leaves_the_calibration_of_the_others_as_it_is():
+def test_one_outlier_does_not_change_the_calibration():
     emb_NxD, artist_N = _collection(4, [10] * 12)
     expected = calibrate(count_pairs(emb_NxD, artist_N))
     # By an artist of its own, so that only pairs by two artists are far apart.
@@ -241,7 +241,7 @@ def test_one_vector_far_out_leaves_the_calibration_of_the_others_as_it_is():
     assert found.error(pairs) < 0.05
 
 
-def test_copies_far_from_the_median_are_at_no_distance():
+def test_copies_far_from_the_median_are_at_distance_0():
     rng = np.random.default_rng(0)
     emb_NxD = np.repeat(rng.normal(scale=1e3, size=(8, 300)).astype(np.float32), 5, axis=0)
     artist_N = np.arange(40) // 10

@@ -1,4 +1,4 @@
-"""Retrieval against scikit-learn and plain loops."""
+"""Retrieval against scikit-learn and loops."""
 
 import collections
 
@@ -34,7 +34,7 @@ def _by_loops(emb_NxD: np.ndarray, artist_N: np.ndarray) -> dict[str, list[float
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_retrieval_is_that_of_plain_loops(seed):
+def test_retrieval_matches_loops(seed):
     count_A = np.random.default_rng(seed).integers(1, 20, 40)  # more than one block of queries
     emb_NxD, artist_N = _collection(seed, count_A)
     assert len(emb_NxD) > retrieval.QUERY_BLOCK
@@ -50,7 +50,7 @@ def test_retrieval_is_that_of_plain_loops(seed):
 
 
 def test_equal_distances_rank_by_row():
-    """300 points of a grid of 27: each is as near to many others."""
+    """300 paintings on 27 points of a grid, so that most distances are ties."""
     emb_NxD = np.random.default_rng(0).integers(0, 3, (300, 3)).astype(np.float32)
     artist_N = np.repeat(np.arange(60), 5)
     figures, expected = retrieval.retrieval(emb_NxD, artist_N), _by_loops(emb_NxD, artist_N)
@@ -59,7 +59,7 @@ def test_equal_distances_rank_by_row():
     assert 0 < np.mean(expected["map_at_r"]) < 0.2
 
 
-def test_recall_at_1_is_scikit_learn_s_nearest_neighbor():
+def test_recall_at_1_matches_scikit_learn():
     emb_NxD, artist_N = _collection(0, [12] * 30)
     recall_N = retrieval.retrieval(emb_NxD, artist_N)["recall_at_1"]
     nearest = KNeighborsClassifier(n_neighbors=2).fit(emb_NxD, artist_N)
@@ -67,8 +67,8 @@ def test_recall_at_1_is_scikit_learn_s_nearest_neighbor():
     np.testing.assert_array_equal(recall_N, artist_N[neighbor_N] == artist_N)
 
 
-def test_ap_at_r_is_scikit_learn_s_average_precision_of_the_first_r():
-    """Where all R paintings by the artist are the nearest R or beyond, both count the same."""
+def test_map_at_r_matches_scikit_learn_s_average_precision():
+    """Average precision of the nearest R; scikit-learn divides by the hits among them, not by R."""
     emb_NxD, artist_N = _collection(1, [5] * 10)
     precision_N = retrieval.retrieval(emb_NxD, artist_N)["map_at_r"]
     for query in range(len(emb_NxD)):
@@ -76,7 +76,6 @@ def test_ap_at_r_is_scikit_learn_s_average_precision_of_the_first_r():
         nearest = np.argsort(distance_N)[1:5]
         hits = artist_N[nearest] == artist_N[query]
         expected = average_precision_score(hits, -distance_N[nearest]) if hits.any() else 0.0
-        # scikit-learn divides by the hits among the first R, AP@R by R.
         assert precision_N[query] == pytest.approx(expected * hits.sum() / 4, rel=1e-6)
 
 

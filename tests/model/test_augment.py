@@ -1,4 +1,4 @@
-"""Augmentation against PyTorch's grid_sample and torchvision's conventions, and its ranges."""
+"""Augmentation: warps against PyTorch's grid_sample, and ranges of all random changes."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def _paintings(count: int, size: int = 48) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_warp_is_pytorch_s_grid_sample(seed, torch):
+def test_warp_matches_pytorch(seed, torch):
     image_NxSxSxC = augment.normalize(jnp.asarray(_paintings(6)))
     matrix_Nx2x3 = augment.random_affine(jax.random.key(seed), 6, REFERENCE)
     ours = jax.vmap(augment.warp)(image_NxSxSxC, matrix_Nx2x3)
@@ -40,7 +40,7 @@ def test_warp_is_pytorch_s_grid_sample(seed, torch):
     assert np.abs(ours - image_NxSxSxC).mean() > 0.05
 
 
-def test_affine_maps_keep_to_their_ranges_and_use_them():
+def test_affine_maps_fill_their_ranges():
     matrix_Nx2x3 = np.asarray(augment.random_affine(jax.random.key(0), 4000, REFERENCE))
     scale_N = 1 / np.linalg.norm(matrix_Nx2x3[:, 0, :2], axis=1)
     angle_N = np.rad2deg(np.arctan2(matrix_Nx2x3[:, 1, 0], matrix_Nx2x3[:, 0, 0]))
@@ -57,13 +57,13 @@ def test_pixels_become_minus_one_to_one():
     np.testing.assert_allclose(found_3, [-1, -0.6, 1], rtol=0, atol=6 / 2**24)
 
 
-def test_nothing_changes_nothing():
+def test_the_defaults_change_nothing():
     image_NxSxSxC = jnp.asarray(_paintings(2))
     ours = augment.augment(image_NxSxSxC, jax.random.key(0), NOTHING)
     np.testing.assert_array_equal(ours, augment.normalize(image_NxSxSxC))
 
 
-def test_flips_are_the_four_mirrorings_equally_often():
+def test_all_four_flips_are_equally_frequent():
     image_SxSxC = augment.normalize(jnp.asarray(_paintings(1)[0]))
     flipped = augment.flip(jnp.tile(image_SxSxC, (400, 1, 1, 1)), jax.random.key(0))
     mirrored = [image_SxSxC[::v, ::h] for v in (1, -1) for h in (1, -1)]
@@ -79,7 +79,7 @@ def test_augmentation_depends_on_its_key_alone():
     assert np.abs(ours[0] - ours[2]).mean() > 0.05
 
 
-def test_a_crop_is_a_square_of_the_image_anywhere_in_it():
+def test_all_crops_are_equally_frequent():
     image_SxSxC = jnp.asarray(np.arange(9 * 9 * 3, dtype=np.uint8).reshape(9, 9, 3))
     images = jnp.tile(image_SxSxC, (400, 1, 1, 1))
     crop_NxSxSxC = np.asarray(augment.random_crop(images, jax.random.key(0), side=7))
@@ -90,7 +90,7 @@ def test_a_crop_is_a_square_of_the_image_anywhere_in_it():
     assert min(seen) > 20  # 3.9 standard deviations below 400 / 9
 
 
-def test_colors_keep_to_their_ranges_and_use_them():
+def test_colors_fill_their_ranges():
     image_NxSxSxC = augment.normalize(jnp.asarray(_paintings(1, size=8)))
     images = jnp.tile(image_NxSxSxC, (2000, 1, 1, 1))
 

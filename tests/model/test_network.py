@@ -43,7 +43,7 @@ def _images(*, count: int, size: int, seed: int = 0) -> np.ndarray:
 
 
 def _plausible_stats(*, image_size: int) -> dict:
-    """Statistics as after training: with the initial ones an untrained network's signal dies."""
+    """Statistics as after training: with the initial ones activations vanish."""
     _, _, stats = split_network(_network(image_size=image_size))
     rng = np.random.default_rng(0)
     for norm in (norm for block in stats["blocks"].values() for norm in block["norms"].values()):
@@ -60,7 +60,7 @@ def _relative_error(ours, theirs) -> float:
 
 @pytest.mark.parametrize("branches", [None, 1, 2])
 @pytest.mark.parametrize("image_size", [64, 256])
-def test_embeddings_and_statistics_are_pytorch_s(image_size, branches, torch):
+def test_embeddings_and_statistics_match_pytorch(image_size, branches, torch):
     from benchmarks import pytorch_reference
 
     network, params, _ = split_network(_network(image_size=image_size))
@@ -81,7 +81,7 @@ def test_embeddings_and_statistics_are_pytorch_s(image_size, branches, torch):
             assert _relative_error(array, their_state[name]) < RTOL, name
 
 
-def test_initial_weights_have_pytorch_s_spread(torch):
+def test_initial_weights_are_distributed_as_in_pytorch(torch):
     from benchmarks import pytorch_reference
 
     torch.manual_seed(0)
@@ -96,7 +96,7 @@ def test_initial_weights_have_pytorch_s_spread(torch):
             assert ours.abs().max() <= theirs[name].abs().max() * (1 + tolerance)
 
 
-def test_bfloat16_computes_near_float32_and_keeps_its_state_in_float32():
+def test_bfloat16_is_near_float32_and_keeps_float32_state():
     network, params, stats = split_network(_network(image_size=64))
     low, low_params, low_stats = split_network(_network(image_size=64, dtype=jnp.bfloat16))
     image_NxSxSxC = _images(count=8, size=64)
@@ -119,8 +119,8 @@ def test_weights_depend_on_the_seed_alone():
     assert _relative_error(kernels[2], kernels[0]) > 1
 
 
-def test_branches_are_normalized_apart():
-    """One forward call with two branches equals two calls with one, in their order."""
+def test_branches_are_normalized_separately():
+    """One call with two branches equals two calls with one branch each."""
     network, params, stats = split_network(_network(image_size=32))
     image_NxSxSxC = _images(count=6, size=32)
     together_NxD, stats_together = _apply(network, params, stats, image_NxSxSxC, branches=2)
@@ -133,7 +133,7 @@ def test_branches_are_normalized_apart():
     assert _relative_error(whole_NxD, together_NxD) > 10 * RTOL
 
 
-def test_statistics_are_numpy_s_and_embeddings_have_length_one():
+def test_the_statistics_head_matches_numpy():
     network = _network(image_size=32, head="statistics")
     rng = np.random.default_rng(0)
     blocks = [rng.normal(size=(2, 4, 4, c)).astype(np.float32) for c in (16, 32, 64, 128, 256)]
@@ -151,7 +151,7 @@ def test_statistics_are_numpy_s_and_embeddings_have_length_one():
 
 
 @pytest.mark.parametrize("size", [32, 48, 80])
-def test_statistics_take_images_of_any_size(size):
+def test_the_statistics_head_takes_any_size(size):
     network, params, stats = split_network(_network(image_size=32, head="statistics"))
     emb_NxD, _ = _apply(network, params, stats, _images(count=3, size=size), branches=None)
     # A sum of 2,048 squares is right to 2,048 / 2^24 = 1.2e-4.

@@ -15,8 +15,8 @@ STEPS, STEPS_PER_EPOCH = 12, 3
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize("schedule", ["piecewise", "cosine"])
-def test_adam_and_its_schedules_are_pytorch_s(schedule, weight_decay, torch):
-    """Of a kernel, which decays, and a bias, which does not."""
+def test_adam_and_its_schedules_match_pytorch(schedule, weight_decay, torch):
+    """For a kernel, with weight decay, and a bias, without."""
     lr_scheduler = torch.optim.lr_scheduler
     weights = [torch.ones(5, 2, requires_grad=True), torch.ones(5, requires_grad=True)]
     groups = [
@@ -52,8 +52,8 @@ def test_adam_and_its_schedules_are_pytorch_s(schedule, weight_decay, torch):
             np.testing.assert_allclose(ours_array, expected, rtol=0, atol=1e-5)
 
 
-def test_moments_are_few_arrays_however_many_the_parameters():
-    """Each costs five microseconds a step to hand over: two moments, and the counts of steps."""
+def test_the_optimizer_s_state_has_four_arrays():
+    """Two moments and two counts of steps; each array costs five microseconds a step."""
     optimizer = adam(cosine_decay(learning_rate=0.1, num_steps=1), weight_decay=0.1)
     sizes = [len(jax.tree.leaves(optimizer.init([jnp.ones(3)] * count))) for count in (1, 50)]
     assert sizes == [4, 4]

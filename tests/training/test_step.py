@@ -68,8 +68,8 @@ def _error(ours: Any, theirs: Any) -> float:
 
 
 @pytest.mark.parametrize("loss", ["triplet", "contrastive"])
-def test_ten_steps_follow_pytorch(config, split, loss, torch):
-    """In float64 the two agree to rounding; in float32 ours strays no further than PyTorch's.
+def test_ten_steps_match_pytorch(config, split, loss, torch):
+    """In float64 both agree to rounding; in float32 our error is at most three times PyTorch's.
 
     Adam divides each gradient by its own size, so that a rounding error in a gradient near 0 turns
     into a whole step: ten steps in float32 lie percents apart in any two orders of summation,
@@ -95,7 +95,7 @@ def test_ten_steps_follow_pytorch(config, split, loss, torch):
 
 
 def _first_steps(config, split, count: int) -> tuple[list[dict[str, float]], int]:
-    """Scalars of the first steps, and how often the step was compiled."""
+    """Scalars of the first steps, and the number of compilations."""
     training = trainer.build(config, split)
     state, scalars, dispatch = training.state, [], 0
     while len(scalars) < count:
@@ -109,7 +109,7 @@ def _first_steps(config, split, count: int) -> tuple[list[dict[str, float]], int
 
 
 def test_golden_step(config, split):
-    """Update these numbers only with a change that is meant to change training, and say so."""
+    """Update these numbers only in a change that means to change training, and say so there."""
     config.augmentation = default.get_config().augmentation
     scalars, _ = _first_steps(config, split, 3)
     golden = {
@@ -130,7 +130,7 @@ def test_golden_step(config, split):
 
 @pytest.fixture
 def small(config) -> Any:
-    """The same recipe with a network that compiles in no time."""
+    """The same recipe with a network that compiles fast."""
     config.model.widths, config.model.depths = (8, 16), (1, 1)
     return config
 
@@ -147,9 +147,9 @@ def test_a_run_compiles_its_step_once(small, split, loss, residency):
 
 @pytest.mark.parametrize("loss", ["batch_all", "cosine_classifier"])
 def test_steps_in_one_dispatch_are_the_same_steps(small, split, loss):
-    """Nine steps an epoch: two dispatches of four, and one of which a single step counts.
+    """Nine steps an epoch: two dispatches of four, and one that takes one step.
 
-    In float64, where ten steps do not blow a rounding error up to percents.
+    In float64, as float32 errors grow to percents in ten steps.
     """
     config = small
     config.augmentation = default.get_config().augmentation
@@ -166,8 +166,8 @@ def test_steps_in_one_dispatch_are_the_same_steps(small, split, loss):
 
 
 @pytest.mark.parametrize("recipe", [quickstart, throughput])
-def test_a_recipe_s_first_steps_are_no_collapse(recipe, split):
-    """In as many steps batch-hard collapses at a high learning rate."""
+def test_no_recipe_collapses_in_its_first_steps(recipe, split):
+    """Batch-hard at a high learning rate collapses in fewer steps."""
     config = recipe.get_config()
     config.model.widths, config.model.depths, config.batch_size = (8, 16), (1, 1), 6
     config.augmentation.crop = min(config.augmentation.crop, 24)
@@ -194,7 +194,7 @@ def test_learning_rate_drops_at_the_milestones(small, split):
     assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5])
 
 
-def test_batch_norm_over_the_branch_or_the_batch_differ(small, split):
+def test_batch_norm_over_branches_and_batches_differ(small, split):
     config = small
     losses = []
     for config.model.batch_norm in ("branch", "batch"):
