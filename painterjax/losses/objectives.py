@@ -92,7 +92,7 @@ class Objective:
     anchors: int
     sample: Callable[..., np.ndarray]
     scalars: Callable[[jax.Array, jax.Array, Proxies], Scalars]
-    has_proxies: bool = False
+    has_proxies: bool
 
     def steps_per_epoch(self, paintings: int, batch_size: int) -> int:
         """Returns how many batches an epoch over `paintings` has; the last one is full as well."""
@@ -114,7 +114,7 @@ def build(
     loss = LOSSES[name]
     settings = {"margin": margin, "distance": distance, "scale": scale}
     taken = {key: settings[key] for key in loss.takes}
-    if loss.in_batch and distance != "euclidean":
+    if "distance" not in loss.takes and distance != "euclidean":
         raise InputError(f"loss.distance is {distance!r}, but {name} takes only 'euclidean'")
 
     def scalars(emb_BxTxD: jax.Array, artist_BxT: jax.Array, proxies: Proxies) -> Scalars:
@@ -123,7 +123,7 @@ def build(
         return {**loss.scalars(batch, **taken), **logged}
 
     if loss.tuple_size is not None:
-        return Objective(loss.tuple_size, 1, loss.sample, scalars)
+        return Objective(loss.tuple_size, 1, loss.sample, scalars, loss.has_proxies)
     sample = functools.partial(loss.sample, paintings=paintings_per_artist)
     return Objective(paintings_per_artist, paintings_per_artist, sample, scalars, loss.has_proxies)
 
