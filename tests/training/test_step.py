@@ -145,6 +145,7 @@ def test_a_run_compiles_its_step_once(small, split, loss, residency):
     assert len({values["loss"] for values in scalars}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["batch_all", "cosine_classifier"])
 def test_steps_in_one_dispatch_are_the_same_steps(small, split, loss):
     """Nine steps an epoch: two dispatches of four, and one that takes one step.
