@@ -86,7 +86,7 @@ class Sized(NamedTuple):
     ("mistake", "reason"),
     [
         ("--config.batch_sice=8", "unknown key .*batch_sice"),
-        ("--config.batch_size=0", "batch_size is 0: must be above 0"),
+        ("--config.batch_size=0", "batch_size is 0"),
         ("--json=none/x.json", "--json is 'none/x.json': its folder does not exist"),
         ("--data={}/runs", "runs/throughput(-1)? exists: remove it, or name another --data"),
     ],
