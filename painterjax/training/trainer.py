@@ -137,12 +137,7 @@ def build(config: Config, split: Split, *, resident: bool | None = None) -> Trai
     )
     return Training(
         mesh=mesh,
-        step=jax.jit(
-            functools.partial(train_steps, recipe=recipe),
-            donate_argnums=0,
-            out_shardings=sharding.replicated(mesh),
-            compiler_options=compilation.options(config.model.dtype),
-        ),
+        step=_jitted_step(recipe, config.model.dtype),
         # Arrays that are not bound to devices yet would compile the step a second time.
         state=sharding.replicate(mesh, state),
         key=jax.random.wrap_key_data(sharding.replicate(mesh, jax.random.key_data(key))),
@@ -151,6 +146,15 @@ def build(config: Config, split: Split, *, resident: bool | None = None) -> Trai
         batches=pipeline.batches(source),
         plan=plan,
         images_per_step=config.batch_size * goal.tuple_size,
+    )
+
+
+def _jitted_step(recipe: Recipe, dtype: str) -> Any:
+    return jax.jit(
+        functools.partial(train_steps, recipe=recipe),
+        donate_argnums=0,
+        out_shardings=sharding.replicated(recipe.mesh),
+        compiler_options=compilation.options(dtype),
     )
 
 
