@@ -8,8 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# Commands keep what they compiled: here only for as long as the tests run. JAX looks when imported.
-CACHE = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="painterjax-tests-")
+# Commands keep what they compiled: only for as long as the tests run, unless a folder is given.
+# JAX looks when it is imported, and pytest-xdist's workers inherit the folder.
+CACHE = os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get(
+    "JAX_COMPILATION_CACHE_DIR"
+) or tempfile.mkdtemp(prefix="painterjax-tests-")
 # Several processes share a GPU then.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
@@ -33,8 +36,10 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-def pytest_unconfigure() -> None:
-    shutil.rmtree(CACHE, ignore_errors=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    is_worker = hasattr(config, "workerinput")
+    if "painterjax-tests-" in CACHE and not is_worker:
+        shutil.rmtree(CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -158,7 +158,8 @@ def test_only_distributed_joins_other_processes(flag, joins, monkeypatch):
     joined = []
     monkeypatch.setattr(processes, "join", lambda: joined.append(flag))
     monkeypatch.setattr(train, "train", lambda *_: None)
-    train.main(["--config", "quickstart", "--workdir", "x", flag])
+    # Of another store than the synthetic one, which train would paint.
+    train.main(["--config", "quickstart", "--workdir", "x", "--config.data.store=x", flag])
     assert len(joined) == joins
 
 

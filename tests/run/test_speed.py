@@ -31,7 +31,8 @@ def figures(tmp_path_factory) -> dict:
     """What the command writes, with its trace beside it; its table was printed."""
     folder = tmp_path_factory.mktemp("benchmark")
     argv = ["--config=configs/painter_by_numbers.py", "--image-size=32", "--config.batch_size=2"]
-    argv += ["--config.model.embedding_dim=32", "--config.steps_per_dispatch=2"]
+    argv += ["--config.model.embedding_dim=32", "--config.model.depths=(1, 1, 1, 1, 1)"]
+    argv += ["--config.steps_per_dispatch=2"]
     options = [f"--json={folder}/figures.json", f"--profile={folder}/trace"]
     benchmark.main([*argv, *options])
     return {"trace": folder / "trace", **json.loads((folder / "figures.json").read_text())}

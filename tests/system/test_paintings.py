@@ -1,4 +1,4 @@
-"""The recipes on real paintings: they start and learn, and all commands serve the reference."""
+"""The reference recipe on real paintings: it starts and learns, and all commands serve it."""
 
 import json
 from pathlib import Path
@@ -26,33 +26,20 @@ def few_paintings(shared, tmp_path_factory) -> Path:
     return path
 
 
-def _trained(recipe: str, epochs: int, paintings: Path, run: Path) -> Path:
-    """Whole, but for the size of the images and the number of epochs."""
-    overrides = {"data.store": paintings / "store", "num_epochs": epochs, "eval.triplets": 2000}
-    argv = [f"--config=configs/{recipe}.py", "--workdir", str(run)]
+@pytest.fixture(scope="module")
+def reference(few_paintings, tmp_path_factory) -> Path:
+    """A run of the whole recipe, but for the size of the images and the number of epochs."""
+    run = tmp_path_factory.mktemp("reference") / "run"
+    overrides = {"data.store": few_paintings / "store", "num_epochs": 5, "eval.triplets": 2000}
+    argv = ["--config=painter_by_numbers", "--workdir", str(run)]
     train.main([*argv, *(f"--config.{key}={value}" for key, value in overrides.items())])
     return run
 
 
-@pytest.fixture(scope="module")
-def reference(few_paintings, tmp_path_factory) -> Path:
-    run = tmp_path_factory.mktemp("reference") / "run"
-    return _trained("painter_by_numbers", 5, few_paintings, run)
-
-
-def _has_learned(run: Path) -> bool:
-    figures = json.loads((run / "evaluation.json").read_text())["val"]
-    # Measured: 0.71 and 0.67 of 0.53; the pairs with a margin of 2 did not pass 0.58 in 45 epochs.
-    assert figures["untrained"]["roc_auc"]["value"] < 0.57
-    return figures["roc_auc"]["value"] > 0.6
-
-
 def test_the_reference_learns(reference):
-    assert _has_learned(reference)
-
-
-def test_its_pair_variant_learns(few_paintings, tmp_path):
-    assert _has_learned(_trained("contrastive", 8, few_paintings, tmp_path / "run"))
+    figures = json.loads((reference / "evaluation.json").read_text())["val"]
+    assert figures["untrained"]["roc_auc"]["value"] < 0.57
+    assert figures["roc_auc"]["value"] > 0.6  # 0.71 was measured.
 
 
 def test_every_command_serves_the_reference(reference, few_paintings, tmp_path, capsys):
