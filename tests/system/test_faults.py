@@ -20,7 +20,7 @@ import pytest
 
 from benchmarks import kills, memory
 from painterjax import evaluate, prepare, train
-from painterjax.common import checksums, files, signals
+from painterjax.common import checksums, signals
 from painterjax.common.errors import InputError
 from painterjax.data import store, synthetic
 from painterjax.run import metrics_log
@@ -349,28 +349,6 @@ def test_a_read_only_run_folder_is_refused_in_one_line(run, tiny_store, disk):
     assert "Read-only file system" in last
     assert "choose a folder that can be written to" in last
     assert {path: path.read_bytes() for path in before} == before
-
-
-def test_two_that_write_one_file_share_no_other(tmp_path, monkeypatch):
-    """Nor does either touch a file of the user's, or leave one of its own."""
-    path, fsync = tmp_path / "report.html", os.fsync
-    (tmp_path / "report.tmp").write_text("the user's")
-
-    def meanwhile(descriptor):
-        monkeypatch.setattr(os, "fsync", fsync)
-        files.write_text(path, "second")
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", meanwhile)
-    files.write_text(path, "first")
-    assert path.read_text() == "first"
-    with pytest.raises(UnicodeEncodeError):
-        files.write_text(path, "\ud800")
-    (tmp_path / "link").symlink_to(tmp_path / "report.tmp")
-    files.write_text(tmp_path / "link", "third")
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-        "report.html": "first", "report.tmp": "third", "link": "third",
-    }  # fmt: skip
 
 
 def test_a_run_folder_that_vanishes_ends_the_training(argv, tmp_path):

@@ -1,0 +1,182 @@
+"""The programs of benchmarks/: they run in small, and what fails in them says so."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import scaling
+from painterjax.index import ivf
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        [
+            *("speed", "--image-size=32", "--batch-sizes=1", "--rounds=1", "--seconds=0.2"),
+            *("--dtypes", "bfloat16", "--alone"),
+        ],
+        ["layers", "--image-size=32", "--images=2"],
+        ["loading", "--image-size=32", "--seconds=0.3"],
+        ["judging", "--paintings=60", "--artists=6", "--dim=8", "--pairs=100"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_side_by_side_scripts_run(command, torch, tmp_path):
+    name, *options = command
+    argv = [
+        sys.executable,
+        "-m",
+        f"benchmarks.{name}",
+        *options,
+        "--json",
+        str(tmp_path / "x.json"),
+    ]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["environment"].get("torch", torch.__version__) == torch.__version__
+
+
+@pytest.mark.slow
+def test_a_system_that_fails_is_a_row_and_does_not_stop_the_others(torch):
+    """48 pixels do not halve five times: painterjax refuses them, PyTorch cuts the rest off."""
+    from benchmarks import speed
+
+    row = speed.compare(48, 1, "float32", [*speed.TURNS][:2], rounds=1, seconds=0.1)
+    assert "cannot reshape" in row["painterjax"]["error"]
+    assert row["pytorch_eager"]["ms"] > 0 and "ratio_to_pytorch_eager" not in row
+
+
+def test_systems_that_do_not_fit_together_are_compared_one_after_the_other(torch, monkeypatch):
+    from benchmarks import speed
+
+    class System:
+        running = 0
+
+        def __init__(self, name: str, *_) -> None:
+            self.ms = {"painterjax": 2.0, "pytorch_eager": 3.0, "pytorch_compiled": 4.0}[name]
+            System.running += 1
+
+        def take_turn(self) -> float | str:
+            return self.ms if System.running == 1 else "out of memory"
+
+        def end(self) -> None:
+            System.running -= 1
+
+    monkeypatch.setattr(speed, "System", System)
+    together, alone = (
+        speed.compare(32, 1, "bfloat16", [*speed.TURNS], rounds=1, seconds=0.1, alone=alone)
+        for alone in (False, True)
+    )
+    assert together["pytorch_eager"] == {"error": "out of memory"}
+    assert (alone["ratio_to_pytorch_eager"], alone["ratio_to_pytorch_compiled"]) == (1.5, 2.0)
+
+
+def test_a_system_whose_process_dies_says_so(torch):
+    from benchmarks import speed
+
+    system = speed.System("painterjax", 32, 1, "float32", 0.1)
+    system._process.kill()
+    assert system.take_turn() == "its process ended with exit code -9"
+
+
+def test_an_index_that_outgrows_exact_search_is_measured(tmp_path, monkeypatch):
+    """`python -m benchmarks.searching` in small, within this process."""
+    from benchmarks import searching
+
+    monkeypatch.setattr(ivf, "EXACT", 3000)
+    argv = ["--paintings", "9000", "--batch", "2000", "--json", str(tmp_path / "x.json")]
+    monkeypatch.setattr(sys, "argv", ["searching", *argv])
+    searching.main()
+    figures = json.loads((tmp_path / "x.json").read_text())
+    assert figures["add"]["facts"]["trained"] == "4000"
+    assert figures["add"]["disk_bytes"] > 2 * 64 * 9000
+    recall = {name: f["recall"] for name, f in figures["search"].items() if name != "open_s"}
+    assert recall.keys() == {"own", "strangers", *searching.FILTERS}
+    assert min(recall.values()) > 0.9
+    assert min(recall[name] for name in searching.FILTERS) > 0.99
+
+
+GPU_PYTHON = """#!/bin/sh
+echo "python $@" >>"$RECORD"
+exit $STATUS
+"""
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_part_that_fails_does_not_stop_the_measurements_on_a_gpu(status, tmp_path):
+    python = tmp_path / "python"
+    python.write_text(GPU_PYTHON)
+    python.chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "RECORD": str(tmp_path / "record"),
+        "STATUS": str(status), "IMAGE_SIZE": "32", "BATCH_SIZES": "1 2",
+    }  # fmt: skip
+    script, results = ROOT / "benchmarks" / "gpu.sh", tmp_path / "results"
+    command = ["bash", script, results, *(["paintings"] if status else [])]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    called = (tmp_path / "record").read_text().splitlines()
+    assert any("benchmarks.scaling --image-size 32 --batch-size 2" in line for line in called)
+    if status:
+        failed = (results / "failed.txt").read_text().splitlines()
+        assert [line for line in failed if line.startswith("python ")] == called
+        assert {line.split()[2] for line in called} == {
+            *re.findall(r"-m (\S+)", script.read_text())
+        }
+        assert done.stdout.splitlines() == ["failed:", *failed]
+    else:
+        assert not list(results.iterdir())
+
+
+LOCAL = """#!/bin/sh
+trap 'sleep 0.5; touch "$0.ended"; exit 130' INT
+sleep 0.3
+kill -INT $PPID $$
+sleep 5
+"""
+
+
+def test_ctrl_c_waits_for_what_launches_the_processes_to_end_them(tmp_path, monkeypatch):
+    local = tmp_path / "local.sh"
+    local.write_text(LOCAL)
+    local.chmod(0o755)
+    monkeypatch.setattr(scaling, "LOCAL", local)
+    with pytest.raises(KeyboardInterrupt):
+        scaling.start(2, [], gpus=0)
+    assert (tmp_path / "local.sh.ended").exists()
+
+
+def test_flags_that_cannot_be_trained_with_say_so(tiny_store, tmp_path, monkeypatch):
+    from benchmarks import determinism
+
+    (tmp_path / "store").symlink_to(tiny_store)
+    monkeypatch.setattr(determinism, "SETTINGS", {"unknown": "--xla_gpu_unknown=true"})
+    argv = ["--output", str(tmp_path), "--json", str(tmp_path / "x.json")]
+    monkeypatch.setattr(sys, "argv", ["determinism", *argv])
+    determinism.main()
+    setting = json.loads((tmp_path / "x.json").read_text())["settings"]["unknown"]
+    log = tmp_path / "unknown" / "log"
+    assert setting["error"] == f"painterjax.train ended with 1, see {log}"
+    assert "Unknown flag in XLA_FLAGS: --xla_gpu_unknown" in log.read_text()
+
+
+@pytest.mark.slow
+def test_the_last_states_of_different_trainings_differ(run, tmp_path):
+    from benchmarks import determinism, kills
+
+    state = determinism.last_state(run)
+    assert kills.differing(state, determinism.last_state(run)) == []
+    shutil.copytree(run, tmp_path / "run")
+    newest = max((tmp_path / "run" / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    shutil.rmtree(newest)
+    assert len(kills.differing(state, determinism.last_state(tmp_path / "run"))) > 10
