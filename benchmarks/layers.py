@@ -83,8 +83,7 @@ def time_jax(layer: Layer, images: int, dtype: str) -> dict[str, float]:
         "input_gradient": lambda x, w, y: jax.linear_transpose(lambda x: conv(x, w), x)(y),
         "weight_gradient": lambda x, w, y: jax.linear_transpose(lambda w: conv(x, w), w)(y),
     }
-    options = compilation.options(dtype)  # As in training.
-    parts = {name: jax.jit(f, compiler_options=options) for name, f in functions.items()}
+    parts = {name: compilation.jit(f) for name, f in functions.items()}
     return {
         name: _time_ms(lambda part=part: jax.block_until_ready(part(x, w, y)))
         for name, part in parts.items()

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import default
-from painterjax.distributed import processes, sharding
+from painterjax.distributed import compilation, processes, sharding
 from painterjax.run import folder as run_folder
 from painterjax.run import speed
 from painterjax.training import trainer
@@ -123,7 +123,7 @@ def all_reduce(devices: jax.sharding.Mesh, size: int) -> Callable[[], jax.Array]
     """Returns what sums an array of `size` bytes over all devices."""
     local = np.ones((jax.local_device_count(), size // 4), np.float32)
     x_PxM = jax.make_array_from_process_local_data(sharding.split_along(devices, 0), local)
-    total = jax.jit(
+    total = compilation.jit(
         lambda x_PxM: jnp.sum(x_PxM, axis=0), out_shardings=sharding.replicated(devices)
     )
     return lambda: total(x_PxM)

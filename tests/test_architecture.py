@@ -61,6 +61,12 @@ def test_a_file_says_what_it_holds(path):
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
+def test_every_program_is_compiled_with_the_same_options():
+    """All but what jax.export lowers, which leaves them to whoever loads it."""
+    compiling = [path for path in FILES if "jax.jit" in path.read_text(encoding="utf-8")]
+    assert {path.name for path in compiling} == {"compilation.py", "exported.py"}
+
+
 def test_tests_mirror_the_folders():
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
     assert folders == {*FOLDERS, "system"}

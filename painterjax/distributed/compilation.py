@@ -11,22 +11,11 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-# XLA's faster convolutions on CPUs, YNNPACK's, run on one core as of jax 0.10.2; left to
-# YNNPACK are the reductions of BatchNorm, where it gains. On two cores the reference step of 24
-# images takes 2.5 s instead of 4.2 at 256 pixels, and 155 ms instead of 224 at 64.
-CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
-
-
-@functools.cache
-def options(dtype: str) -> dict[str, str]:
-    """Returns the compiler options for steps that compute in `dtype` on this machine's device."""
-    if jax.default_backend() != "cpu" or dtype == "bfloat16":  # It has YNNPACK alone on CPUs.
-        return {}
-    try:
-        jax.jit(lambda: 0, compiler_options=CPU_OPTIONS)()
-    except jax.errors.JaxRuntimeError:  # An experimental option that this version does not know.
-        return {}
-    return CPU_OPTIONS
+# Nothing is left to YNNPACK, which XLA uses on CPUs alone: as of jax 0.10.2 some of its sums are
+# wrong (https://github.com/jax-ml/jax/issues/39103), and its convolutions run on one core.
+OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
+# What compiles every program of painterjax.
+jit = functools.partial(jax.jit, compiler_options=OPTIONS)
 
 
 def keep_on_disk() -> None:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from painterjax.distributed import compilation
 from painterjax.metrics import histogram, pairwise
 from painterjax.metrics.histogram import BINS, COARSE_BINS
 
@@ -103,7 +104,7 @@ def _tiles(
     yield from ahead
 
 
-@functools.partial(jax.jit, static_argnames=("side", "groups"))
+@functools.partial(compilation.jit, static_argnames=("side", "groups"))
 def _tile(
     tables: _Tables, first: int, second: int, *, side: int, groups: int
 ) -> tuple[jax.Array, ...]:

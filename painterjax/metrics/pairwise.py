@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from painterjax.distributed import compilation
+
 CENTER_SAMPLE = 1000  # Rows that the median is taken of.
 SAMPLE_SIDE = 512  # The sample that places the bins has so many rows and as many columns.
 # The largest number becomes 2^50 at least: squared distances fill the range of float32.
@@ -47,7 +49,7 @@ def center(emb_NxD: np.ndarray) -> Centered:
     return Centered(centered_NxD, square_N, unit)
 
 
-@jax.jit
+@compilation.jit
 def _center(emb_NxD: jax.Array, center_D: jax.Array, unit: float) -> tuple[jax.Array, jax.Array]:
     centered_NxD = (emb_NxD.astype(jnp.float64) - center_D[None]) / unit
     return centered_NxD, jnp.square(centered_NxD).sum(axis=1)
@@ -71,5 +73,5 @@ def sampled_squares(centered: Centered) -> np.ndarray:
     """Returns the squared distances above 0 of a random sample of pairs."""
     row_2xM = np.random.default_rng(0).integers(len(centered.square_N), size=(2, SAMPLE_SIDE))
     with jax.enable_x64(True):
-        square_MxM = np.asarray(jax.jit(squares)(centered, *row_2xM))
+        square_MxM = np.asarray(compilation.jit(squares)(centered, *row_2xM))
     return square_MxM[square_MxM > 0]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from painterjax.distributed import compilation
 from painterjax.metrics import pairwise
 
 QUERY_BLOCK = 256  # Queries ranked at once, which bounds the memory.
@@ -54,7 +55,7 @@ def nearest(emb_NxD: np.ndarray, depth: int) -> Iterator[tuple[np.ndarray, np.nd
         yield row_Q, nearest_QxR[: len(row_Q)]
 
 
-@functools.partial(jax.jit, static_argnames="depth")
+@functools.partial(compilation.jit, static_argnames="depth")
 def _nearest(centered: pairwise.Centered, row_Q: jax.Array, *, depth: int) -> jax.Array:
     """The other rows nearest to some rows, Q x depth; of equally near ones the lower row first.
 

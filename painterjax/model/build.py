@@ -8,6 +8,7 @@ from flax import nnx
 
 from painterjax.common.config import Config
 from painterjax.common.memory import full_memory_explained
+from painterjax.distributed import compilation
 from painterjax.model.augment import normalize
 from painterjax.model.network import StyleNet
 
@@ -35,7 +36,7 @@ def build_network(
         )
 
     # As one program: array by array it takes seconds to compile.
-    params, stats = jax.jit(lambda: split_network(build())[1:])()
+    params, stats = compilation.jit(lambda: split_network(build())[1:])()
     return split_network(nnx.eval_shape(build))[0], params, stats
 
 

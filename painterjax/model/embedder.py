@@ -60,8 +60,5 @@ class Embedder:
 def untrained(config: Config, *, image_size: int) -> Embedder:
     """Returns an embedder with the weights that training starts from."""
     network, params, stats = build_network(config, image_size=image_size)
-    jitted_step = jax.jit(
-        functools.partial(embed_step, network=network),
-        compiler_options=compilation.options(config.model.dtype),
-    )
+    jitted_step = compilation.jit(functools.partial(embed_step, network=network))
     return Embedder(network, jitted_step, params, stats, config.eval.batch_size, image_size)

@@ -10,7 +10,6 @@ from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.data import images
 from painterjax.data.store import Split, Store
-from painterjax.losses import objectives
 from painterjax.metrics import evaluator
 from painterjax.metrics.pairs import count_pairs
 from painterjax.pages import html, plots, tsne
@@ -78,7 +77,7 @@ def _sections(
 
 
 def _figures(run: Run, emb_NxD: np.ndarray, evaluation: dict[str, Any]) -> dict[str, Figure]:
-    records = _comparable_records(metrics_log.read_records(run.path), run.config.loss.name)
+    records = metrics_log.read_records(run.path)
     splits, test = run.store.splits, run.store.splits["test"]
     pairs = count_pairs(emb_NxD, test.artist_N)
     figures = {
@@ -133,16 +132,6 @@ def _paintings_per_artist(split: Split) -> Figure:
 def _plots(figures: dict[str, Figure], *names: str) -> str:
     """Plots side by side where there is room."""
     return f'<div class="plots">{"".join(plots.svg(figures[name]) for name in names)}</div>\n'
-
-
-def _comparable_records(records: list[dict[str, Any]], loss: str) -> list[dict[str, Any]]:
-    """The records without the validation loss if it is not the loss of training."""
-    if objectives.validated_as(loss) == loss:
-        return records
-    return [
-        {key: value for key, value in record.items() if record["split"] != "val" or key != "loss"}
-        for record in records
-    ]
 
 
 def read_evaluation(run: Run) -> dict[str, Any]:

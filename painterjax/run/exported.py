@@ -14,6 +14,7 @@ import safetensors.numpy
 from painterjax.common import files
 from painterjax.common.config import as_config
 from painterjax.common.errors import InputError
+from painterjax.distributed import compilation
 from painterjax.metrics.calibration import Calibration
 from painterjax.model.build import PureDict, embed_step
 from painterjax.model.embedder import Embedder, untrained
@@ -27,7 +28,9 @@ LOADING = {
     STABLEHLO: [
         "import jax, jax.export",
         "serialized = open('embedder.stablehlo', 'rb').read()",
-        "embed = jax.jit(jax.export.deserialize(serialized).call)",
+        "# On CPUs some sums of jax 0.10.2 are wrong without this option.",
+        f"options = {compilation.OPTIONS}",
+        "embed = jax.jit(jax.export.deserialize(serialized).call, compiler_options=options)",
         "emb_NxD = embed(image_NxSxSxC)  # uint8 RGB: upright, the center square, bicubic",
         "# of Euclidean distances: probability = 1 / (1 + exp(slope * distance - offset))",
     ],
@@ -66,7 +69,7 @@ def export(run: Run, output: Path) -> None:
 def stablehlo(embedder: Embedder) -> jax.export.Exported:
     """Lowers an embedder with its weights: uint8 N x S x S x 3 to float32 N x D, for any N >= 1.
 
-    Compiler options are not part of the result, so that embeddings can differ in rounding.
+    Compiler options are not part of the result: whoever loads it gives them.
     """
     network = functools.partial(
         embed_step, embedder.params, embedder.stats, network=embedder.network

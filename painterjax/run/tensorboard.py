@@ -19,6 +19,7 @@ from painterjax.common import files
 from painterjax.common.config import Config
 from painterjax.data import images, sampling
 from painterjax.data.store import Split
+from painterjax.distributed import compilation
 from painterjax.model.augment import Augmentation, augment
 from painterjax.training import trainer
 
@@ -52,7 +53,7 @@ def tuples(config: Config, training: trainer.Training) -> tuple[str, np.ndarray]
     artists = sampling.artist_rows(source.split.artist_N)
     title, row_BxT = _examples(config.loss.name, source.rows(artists, 0)["row"][0])
     settings = Augmentation(**config.augmentation)
-    augmented = jax.jit(functools.partial(augment, settings=settings))
+    augmented = compilation.jit(functools.partial(augment, settings=settings))
     pixels_NxSxSxC = np.asarray(
         augmented(source.split.image_NxSxSxC[row_BxT.reshape(-1)], jax.random.key(config.seed))
     )

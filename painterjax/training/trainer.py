@@ -137,7 +137,7 @@ def build(config: Config, split: Split, *, resident: bool | None = None) -> Trai
     )
     return Training(
         mesh=mesh,
-        step=_jitted_step(recipe, config.model.dtype),
+        step=_jitted_step(recipe),
         # Arrays that are not bound to devices yet would compile the step a second time.
         state=sharding.replicate(mesh, state),
         key=jax.random.wrap_key_data(sharding.replicate(mesh, jax.random.key_data(key))),
@@ -149,12 +149,11 @@ def build(config: Config, split: Split, *, resident: bool | None = None) -> Trai
     )
 
 
-def _jitted_step(recipe: Recipe, dtype: str) -> Any:
-    return jax.jit(
+def _jitted_step(recipe: Recipe) -> Any:
+    return compilation.jit(
         functools.partial(train_steps, recipe=recipe),
         donate_argnums=0,
         out_shardings=sharding.replicated(recipe.mesh),
-        compiler_options=compilation.options(dtype),
     )
 
 

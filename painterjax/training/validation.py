@@ -3,14 +3,15 @@
 import dataclasses
 from collections.abc import Callable
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from painterjax.common.config import Config
 from painterjax.common.errors import InputError
 from painterjax.data.store import Split, Store
-from painterjax.distributed import sharding
+from painterjax.distributed import compilation, sharding
 from painterjax.losses import objectives
+from painterjax.losses.objectives import Scalars
 from painterjax.metrics import evaluator
 from painterjax.model.embedder import Embedder, untrained
 from painterjax.training import trainer
@@ -24,19 +25,19 @@ class Validator:
     Attributes:
       split: the validation split.
       embedder: the network; its weights come from the state.
-      objective: gives the loss, and what is logged beside it, of the tuples.
-      row_BxT: tuples for the objective, as many as there are paintings.
+      scalars: jitted; what is logged of tuples, from emb_BxTxD and artist_BxT.
+      row_BxT: the tuples, as many as there are paintings.
       row_Tx3: triplets for the metrics.
     """
 
     split: Split
     embedder: Embedder
-    objective: objectives.Objective
+    scalars: Callable[[np.ndarray, np.ndarray], Scalars]
     row_BxT: np.ndarray
     row_Tx3: np.ndarray
 
     def judge(self, state: TrainState, on_batch: Callable[[int], object]) -> dict[str, float]:
-        """Returns the objective's scalars and the metrics of triplets and retrieval.
+        """Returns the scalars of the tuples and the metrics of triplets and retrieval.
 
         Each process computes them on its own first device; `on_batch` is called after each batch.
         """
@@ -44,9 +45,7 @@ class Validator:
         embedder = dataclasses.replace(self.embedder, params=params, stats=stats)
         emb_NxD = embedder.embed(self.split.image_NxSxSxC, on_batch)
         artist_N = self.split.artist_N
-        scalars = self.objective.scalars(
-            jnp.asarray(emb_NxD[self.row_BxT]), jnp.asarray(artist_N[self.row_BxT]), {}
-        )
+        scalars = self.scalars(emb_NxD[self.row_BxT], artist_N[self.row_BxT])
         figures = evaluator.evaluate_quickly(emb_NxD, artist_N, self.row_Tx3)
         return {**{key: float(value) for key, value in scalars.items()}, **figures}
 
@@ -55,12 +54,21 @@ def prepare(config: Config, store: Store) -> Validator:
     """Draws a store's fixed tuples; raises InputError where its validation split is too small."""
     split = store.splits["val"]
     embedder = untrained(config, image_size=store.image_size)
-    objective = trainer.objective(config, objectives.validated_as(config.loss.name))
+    name = objectives.validated_as(config.loss.name)
+    objective = trainer.objective(config, name)
+    # The margin of another loss is no margin of triplets.
+    left_out = () if name == config.loss.name else ("loss", "active_fraction")
+
+    @compilation.jit
+    def scalars(emb_BxTxD: jax.Array, artist_BxT: jax.Array) -> Scalars:
+        found = objective.scalars(emb_BxTxD, artist_BxT, {})
+        return {key: value for key, value in found.items() if key not in left_out}
+
     try:
         return Validator(
             split=split,
             embedder=embedder,
-            objective=objective,
+            scalars=scalars,
             row_BxT=evaluator.fixed_tuples(split, objective.sample, count=len(split)),
             row_Tx3=evaluator.fixed_triplets(split, count=config.eval.triplets),
         )

@@ -27,7 +27,7 @@ STABLEHLO = """
 import json, sys
 import numpy as np
 image_NxSxSxC = np.load(sys.argv[1])
-exec("\\n".join(json.load(open("embedder.json"))["loading"]["embedder.stablehlo"][:3]))
+exec("\\n".join(json.load(open("embedder.json"))["loading"]["embedder.stablehlo"][:5]))
 np.save(sys.argv[2], np.concatenate([embed(image_NxSxSxC[:n]) for n in COUNTS]))
 assert "painterjax" not in sys.modules
 """
