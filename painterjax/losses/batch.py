@@ -1,9 +1,9 @@
 """In-batch losses, over all pairs of a batch; static shapes, memory O(N^2).
 
-Pure functions of float32 distances or cosines and of artist numbers. Most return a loss per anchor
-and a mask of the anchors that count, for `tuples.masked_mean`: an artist's only painting in the
-batch is no anchor, but a negative of the others. `batch_all` returns sums over triplets, and in
-`cosine_classifier` every painting counts.
+Pure functions of float32 distances or cosines and of which pairs are by one artist. Most return a
+loss per anchor and a mask of the anchors that count, for `tuples.masked_mean`: an artist's only
+painting in the batch is no anchor, but a negative of the others. `batch_all` returns sums over
+triplets, and in `cosine_classifier` every painting counts.
 """
 
 from typing import NamedTuple
@@ -35,10 +35,24 @@ class Triplets(NamedTuple):
     count_NxN: jax.Array
 
 
-def relations(artist_N: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns positive_NxN (another painting by the same artist) and negative_NxN (by another)."""
-    same_NxN = artist_N[:, None] == artist_N[None, :]
-    return same_NxN & ~jnp.eye(len(artist_N), dtype=bool), ~same_NxN
+class Relations(NamedTuple):
+    """Which pairs of a batch are positives and which negatives; a painting and itself are neither.
+
+    Attributes:
+      positive_NxN: whether they are different paintings by one artist.
+      negative_NxN: whether they are by two artists.
+    """
+
+    positive_NxN: jax.Array
+    negative_NxN: jax.Array
+
+
+def relations(artist_N: jax.Array, painting_N: jax.Array) -> Relations:
+    """Returns the relations of paintings, of which some may be in the batch twice."""
+    same_artist_NxN, same_painting_NxN = (
+        number_N[:, None] == number_N[None, :] for number_N in (artist_N, painting_N)
+    )
+    return Relations(same_artist_NxN & ~same_painting_NxN, ~same_artist_NxN)
 
 
 def pairwise_euclidean(emb_NxD: jax.Array) -> jax.Array:
@@ -64,7 +78,7 @@ def cosines(x_NxD: jax.Array, y_MxD: jax.Array) -> jax.Array:
 
 
 def batch_all(
-    distance_NxN: jax.Array, artist_N: jax.Array, *, margin: float, semi_hard: bool = False
+    distance_NxN: jax.Array, related: Relations, *, margin: float, semi_hard: bool = False
 ) -> Triplets:
     """Triplet losses max(0, D(a, p) - D(a, n) + m) of all triplets in a batch, summed by (a, p).
 
@@ -73,14 +87,14 @@ def batch_all(
 
     Args:
       distance_NxN: Euclidean distances.
-      artist_N: artist numbers.
+      related: of the same paintings.
       margin: m.
       semi_hard: leaves out triplets whose negative is not farther than their positive.
 
     Source: Hermans et al. 2017, In Defense of the Triplet Loss, https://arxiv.org/abs/1703.07737;
     semi-hard: Schroff et al. 2015, FaceNet, https://arxiv.org/abs/1503.03832
     """
-    positive_NxN, negative_NxN = relations(artist_N)
+    positive_NxN, negative_NxN = related
     sorted_NxN = jnp.sort(jnp.where(negative_NxN, distance_NxN, jnp.inf), axis=1)
     finite_NxN = jnp.where(jnp.isfinite(sorted_NxN), sorted_NxN, 0.0)
     sum_NxM = jnp.pad(jnp.cumsum(finite_NxN, axis=1), ((0, 0), (1, 0)))
@@ -102,7 +116,7 @@ def batch_all(
 
 
 def batch_hard(
-    distance_NxN: jax.Array, artist_N: jax.Array, *, margin: float | None
+    distance_NxN: jax.Array, related: Relations, *, margin: float | None
 ) -> tuple[jax.Array, jax.Array]:
     """Triplet loss of each anchor's farthest positive and nearest negative: loss_N, valid_N.
 
@@ -110,7 +124,7 @@ def batch_hard(
 
     Source: Hermans et al. 2017, In Defense of the Triplet Loss, https://arxiv.org/abs/1703.07737
     """
-    positive_NxN, negative_NxN = relations(artist_N)
+    positive_NxN, negative_NxN = related
     farthest_N = jnp.max(distance_NxN, axis=1, where=positive_NxN, initial=0.0)
     nearest_N = jnp.min(distance_NxN, axis=1, where=negative_NxN, initial=jnp.inf)
     gap_N = farthest_N - nearest_N
@@ -119,29 +133,30 @@ def batch_hard(
 
 
 def supervised_contrastive(
-    cosine_NxN: jax.Array, artist_N: jax.Array, *, scale: float
+    cosine_NxN: jax.Array, related: Relations, *, scale: float
 ) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy of finding an anchor's positives among all others: loss_N, valid_N.
 
-    Mean over positives p of -log(exp(s cos(a, p)) / sum of exp(s cos(a, j)) over j != a).
+    Mean over positives p of -log(exp(s cos(a, p)) / sum of exp(s cos(a, j)) over all others j).
 
     Args:
       cosine_NxN: cosines between embeddings.
-      artist_N: artist numbers.
+      related: of the same paintings.
       scale: s, one over the temperature.
 
     Source: Khosla et al. 2020, Supervised Contrastive Learning, L_out in equation 2,
     https://arxiv.org/abs/2004.11362
     """
-    positive_NxN, _ = relations(artist_N)
-    logit_NxN = jnp.where(jnp.eye(len(artist_N), dtype=bool), -jnp.inf, scale * cosine_NxN)
-    loss_NxN = jax.nn.logsumexp(logit_NxN, axis=1, keepdims=True) - scale * cosine_NxN
-    loss_N = jnp.where(positive_NxN, loss_NxN, 0.0).sum(axis=1)
+    positive_NxN, negative_NxN = related
+    all_Nx1 = jax.nn.logsumexp(
+        scale * cosine_NxN, axis=1, keepdims=True, where=positive_NxN | negative_NxN
+    )
+    loss_N = jnp.where(positive_NxN, all_Nx1 - scale * cosine_NxN, 0.0).sum(axis=1)
     count_N = positive_NxN.sum(axis=1)
     return loss_N / jnp.maximum(count_N, 1), count_N > 0
 
 
-def multi_similarity(cosine_NxN: jax.Array, artist_N: jax.Array) -> tuple[jax.Array, jax.Array]:
+def multi_similarity(cosine_NxN: jax.Array, related: Relations) -> tuple[jax.Array, jax.Array]:
     """Multi-similarity loss of each anchor's hard pairs: loss_N, valid_N.
 
     log(1 + sum of exp(-alpha (cos(a, p) - base))) / alpha
@@ -151,7 +166,7 @@ def multi_similarity(cosine_NxN: jax.Array, artist_N: jax.Array) -> tuple[jax.Ar
 
     Source: Wang et al. 2019, Multi-Similarity Loss, https://arxiv.org/abs/1904.06627
     """
-    positive_NxN, negative_NxN = relations(artist_N)
+    positive_NxN, negative_NxN = related
     similar_Nx1 = jnp.max(cosine_NxN, axis=1, where=negative_NxN, initial=-jnp.inf, keepdims=True)
     unlike_Nx1 = jnp.min(cosine_NxN, axis=1, where=positive_NxN, initial=jnp.inf, keepdims=True)
     hard_positive_NxN = positive_NxN & (cosine_NxN < similar_Nx1 + EPSILON)

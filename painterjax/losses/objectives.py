@@ -27,11 +27,13 @@ class Batch:
     Attributes:
       emb_BxTxD: the embeddings.
       artist_BxT: the artist of each.
+      row_BxT: its number in the split; a painting may be in a batch twice.
       proxies: what the loss learns for each artist, or nothing.
     """
 
     emb_BxTxD: jax.Array
     artist_BxT: jax.Array
+    row_BxT: jax.Array
     proxies: Proxies
 
     @functools.cached_property
@@ -43,6 +45,11 @@ class Batch:
     def artists(self) -> jax.Array:
         """The artist of each, N."""
         return self.artist_BxT.reshape(-1)
+
+    @functools.cached_property
+    def relations(self) -> batch_losses.Relations:
+        """Which pairs are positives and which negatives, N x N."""
+        return batch_losses.relations(self.artists, self.row_BxT.reshape(-1))
 
     @functools.cached_property
     def distances(self) -> jax.Array:
@@ -83,15 +90,15 @@ class Objective:
       tuple_size: the number T of paintings in a tuple.
       anchors: how many of them are anchors; an epoch has one per painting of the split.
       sample: draws row_BxT from artists, batch_size, seed and index.
-      scalars: maps emb_BxTxD, artist_BxT and proxies to a dict of scalars; `loss` is minimized, the
-        others are logged.
+      scalars: maps emb_BxTxD, artist_BxT, row_BxT and proxies to a dict of scalars; `loss` is
+        minimized, the others are logged.
       has_proxies: whether it learns proxy_AxD, a point for each artist; else proxies are empty.
     """
 
     tuple_size: int
     anchors: int
     sample: Callable[..., np.ndarray]
-    scalars: Callable[[jax.Array, jax.Array, Proxies], Scalars]
+    scalars: Callable[[jax.Array, jax.Array, jax.Array, Proxies], Scalars]
     has_proxies: bool
 
     def steps_per_epoch(self, paintings: int, batch_size: int) -> int:
@@ -117,8 +124,10 @@ def build(
     if "distance" not in loss.takes and distance != "euclidean":
         raise InputError(f"loss.distance is {distance!r}, but {name} takes only 'euclidean'")
 
-    def scalars(emb_BxTxD: jax.Array, artist_BxT: jax.Array, proxies: Proxies) -> Scalars:
-        batch = Batch(emb_BxTxD, artist_BxT, proxies)
+    def scalars(
+        emb_BxTxD: jax.Array, artist_BxT: jax.Array, row_BxT: jax.Array, proxies: Proxies
+    ) -> Scalars:
+        batch = Batch(emb_BxTxD, artist_BxT, row_BxT, proxies)
         logged = _of_all_triplets(batch) if loss.in_batch else {}
         return {**loss.scalars(batch, **taken), **logged}
 
@@ -130,10 +139,10 @@ def build(
 
 def _of_all_triplets(batch: Batch) -> Scalars:
     """Mean distances, and as accuracy the share of the batch's triplets in the right order."""
-    positive_NxN, negative_NxN = batch_losses.relations(batch.artists)
+    positive_NxN, negative_NxN = batch.relations
     scalars = {"negative_distance": tuple_losses.masked_mean(batch.distances, negative_NxN)}
     if batch.artist_BxT.shape[1] > 1:  # Single paintings by each artist have no positive.
-        triplets = batch_losses.batch_all(batch.distances, batch.artists, margin=0.0)
+        triplets = batch_losses.batch_all(batch.distances, batch.relations, margin=0.0)
         ordered = triplets.ordered_NxN.sum()
         scalars["accuracy"] = tuple_losses.ratio(ordered, triplets.count_NxN.sum())
         scalars["positive_distance"] = tuple_losses.masked_mean(batch.distances, positive_NxN)
@@ -178,7 +187,7 @@ def contrastive(batch: Batch, *, margin: float, distance: str) -> Scalars:
 def batch_all(batch: Batch, *, margin: float, semi_hard: bool = False) -> Scalars:
     """Mean over the active triplets, those whose loss is above 0; the others would dilute it."""
     triplets = batch_losses.batch_all(
-        batch.distances, batch.artists, margin=margin, semi_hard=semi_hard
+        batch.distances, batch.relations, margin=margin, semi_hard=semi_hard
     )
     active = triplets.active_NxN.sum()
     return {
@@ -189,7 +198,7 @@ def batch_all(batch: Batch, *, margin: float, semi_hard: bool = False) -> Scalar
 
 def batch_hard(batch: Batch, *, margin: float | None = None) -> Scalars:
     """Batch-hard triplet loss; the soft one without a margin."""
-    loss_N, valid_N = batch_losses.batch_hard(batch.distances, batch.artists, margin=margin)
+    loss_N, valid_N = batch_losses.batch_hard(batch.distances, batch.relations, margin=margin)
     return {
         "loss": tuple_losses.masked_mean(loss_N, valid_N),
         "active_fraction": tuple_losses.masked_mean(loss_N > 0, valid_N),
@@ -199,14 +208,14 @@ def batch_hard(batch: Batch, *, margin: float | None = None) -> Scalars:
 def supervised_contrastive(batch: Batch, *, scale: float) -> Scalars:
     """Supervised contrastive loss."""
     cosine_NxN = batch_losses.cosines(batch.embeddings, batch.embeddings)
-    loss = batch_losses.supervised_contrastive(cosine_NxN, batch.artists, scale=scale)
+    loss = batch_losses.supervised_contrastive(cosine_NxN, batch.relations, scale=scale)
     return {"loss": tuple_losses.masked_mean(*loss)}
 
 
 def multi_similarity(batch: Batch) -> Scalars:
     """Multi-similarity loss, with the constants of its own."""
     cosine_NxN = batch_losses.cosines(batch.embeddings, batch.embeddings)
-    loss_N, valid_N = batch_losses.multi_similarity(cosine_NxN, batch.artists)
+    loss_N, valid_N = batch_losses.multi_similarity(cosine_NxN, batch.relations)
     return {
         "loss": tuple_losses.masked_mean(loss_N, valid_N),
         "active_fraction": tuple_losses.masked_mean(loss_N > 0, valid_N),

@@ -13,7 +13,7 @@ def triplet_accuracy(positive_T: np.ndarray, negative_T: np.ndarray) -> float:
 
 
 def mean_of_two_accuracy(positive_T: np.ndarray, negative_T: np.ndarray) -> float:
-    """Share of batches of two consecutive triplets whose mean distances are in order.
+    """Share of batches of two consecutive triplets whose mean squared distances are in order.
 
     The test accuracy of the reference solution to Painter by Numbers; easier than
     `triplet_accuracy`. A last triplet without a partner is a batch of one.
@@ -22,7 +22,10 @@ def mean_of_two_accuracy(positive_T: np.ndarray, negative_T: np.ndarray) -> floa
     0.5
     """
     starts = np.arange(0, len(positive_T), 2)
-    return float((np.add.reduceat(positive_T, starts) < np.add.reduceat(negative_T, starts)).mean())
+    positive_B, negative_B = (
+        np.add.reduceat(np.square(distance_T), starts) for distance_T in (positive_T, negative_T)
+    )
+    return float((positive_B < negative_B).mean())
 
 
 def roc_auc(positive_T: np.ndarray, negative_T: np.ndarray) -> float:

@@ -71,6 +71,7 @@ def train_step(
     state: TrainState,
     image_NxSxSxC: jax.Array,
     artist_BxT: jax.Array,
+    row_BxT: jax.Array,
     key: jax.Array,
     *,
     recipe: Recipe,
@@ -83,6 +84,7 @@ def train_step(
       state: donated; use the returned one.
       image_NxSxSxC: the batch's uint8 images: all anchors, then all positives, ...
       artist_BxT: the artist of each.
+      row_BxT: the row of each in the split.
       key: the run's key; each step folds its number into it.
       recipe: static.
 
@@ -102,7 +104,7 @@ def train_step(
         emb_NxD = network(pixels_NxSxSxC, branches=recipe.branches)
         emb_NxD = jax.lax.with_sharding_constraint(emb_NxD, whole)
         emb_BxTxD = sampling.by_tuple(emb_NxD, artist_BxT.shape[1])
-        scalars = recipe.objective.scalars(emb_BxTxD, artist_BxT, proxies)
+        scalars = recipe.objective.scalars(emb_BxTxD, artist_BxT, row_BxT, proxies)
         scalars["embedding_spread"] = jnp.sqrt(jnp.var(emb_NxD, axis=0).sum())
         scalars["embedding_norm"] = jnp.sqrt(jnp.square(emb_NxD).sum(axis=1).mean())
         return scalars["loss"], (scalars, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)))
@@ -142,7 +144,9 @@ def train_steps(
     for i in range(len(row_LxBxT)):
         row_N = sampling.by_branch(row_LxBxT[i])
         images_NxSxSxC = image[row_N] if recipe.resident else image[i]
-        following, scalars = train_step(state, images_NxSxSxC, artist_LxBxT[i], key, recipe=recipe)
+        following, scalars = train_step(
+            state, images_NxSxSxC, artist_LxBxT[i], row_LxBxT[i], key, recipe=recipe
+        )
         taken.append(scalars)
         state = _choose(i < count, following, state) if i else following
     return state, jax.tree.map(lambda *values: jnp.stack(values), *taken)

@@ -25,14 +25,14 @@ class Validator:
     Attributes:
       split: the validation split.
       embedder: the network; its weights come from the state.
-      scalars: jitted; what is logged of tuples, from emb_BxTxD and artist_BxT.
+      scalars: jitted; what is logged of tuples, from emb_BxTxD, artist_BxT and row_BxT.
       row_BxT: the tuples, as many as there are paintings.
       row_Tx3: triplets for the metrics.
     """
 
     split: Split
     embedder: Embedder
-    scalars: Callable[[np.ndarray, np.ndarray], Scalars]
+    scalars: Callable[[np.ndarray, np.ndarray, np.ndarray], Scalars]
     row_BxT: np.ndarray
     row_Tx3: np.ndarray
 
@@ -45,7 +45,7 @@ class Validator:
         embedder = dataclasses.replace(self.embedder, params=params, stats=stats)
         emb_NxD = embedder.embed(self.split.image_NxSxSxC, on_batch)
         artist_N = self.split.artist_N
-        scalars = self.scalars(emb_NxD[self.row_BxT], artist_N[self.row_BxT])
+        scalars = self.scalars(emb_NxD[self.row_BxT], artist_N[self.row_BxT], self.row_BxT)
         figures = evaluator.evaluate_quickly(emb_NxD, artist_N, self.row_Tx3)
         return {**{key: float(value) for key, value in scalars.items()}, **figures}
 
@@ -60,8 +60,8 @@ def prepare(config: Config, store: Store) -> Validator:
     left_out = () if name == config.loss.name else ("loss", "active_fraction")
 
     @compilation.jit
-    def scalars(emb_BxTxD: jax.Array, artist_BxT: jax.Array) -> Scalars:
-        found = objective.scalars(emb_BxTxD, artist_BxT, {})
+    def scalars(emb_BxTxD: jax.Array, artist_BxT: jax.Array, row_BxT: jax.Array) -> Scalars:
+        found = objective.scalars(emb_BxTxD, artist_BxT, row_BxT, {})
         return {key: value for key, value in found.items() if key not in left_out}
 
     try:

@@ -32,13 +32,16 @@ def _batch(seed: int, *, count: int = 12, dim: int = 5) -> tuple[np.ndarray, np.
 
 
 def _loss(name: str, *, scale: float = SCALE) -> Callable[..., objectives.Scalars]:
-    """The loss `name` as training calls it; proxies are the last argument."""
+    """The loss `name` as training calls it, of paintings that are all different by default."""
     goal = objectives.build(
         name=name, margin=MARGIN, distance="euclidean", scale=scale, paintings_per_artist=1
     )
 
-    def scalars(emb_NxD: Any, artist_N: Any, proxy_AxD: Any = None) -> objectives.Scalars:
-        batch = jnp.asarray(emb_NxD)[None], jnp.asarray(artist_N)[None]
+    def scalars(
+        emb_NxD: Any, artist_N: Any, proxy_AxD: Any = None, row_N: Any = None
+    ) -> objectives.Scalars:
+        row_N = np.arange(len(artist_N)) if row_N is None else row_N
+        batch = (jnp.asarray(array)[None] for array in (emb_NxD, artist_N, row_N))
         return goal.scalars(*batch, {} if proxy_AxD is None else {"artist": proxy_AxD})
 
     return scalars
@@ -145,10 +148,21 @@ def test_more_triplets_than_an_int32_counts(name):
     goal = objectives.build(
         name=name, margin=MARGIN, distance="euclidean", scale=SCALE, paintings_per_artist=800
     )
-    scalars = jax.jit(goal.scalars)(emb_NxD.reshape(3, 800, 1), artist_N.reshape(3, 800), {})
+    artist_BxT, row_BxT = artist_N.reshape(3, 800), np.arange(2400).reshape(3, 800)
+    scalars = jax.jit(goal.scalars)(emb_NxD.reshape(3, 800, 1), artist_BxT, row_BxT, {})
     assert scalars["loss"] == pytest.approx(MARGIN - 0.1, rel=0.05)
     assert scalars["active_fraction"] == pytest.approx(1 / 3, rel=0.05)
     assert scalars["accuracy"] == pytest.approx(1, rel=0.05)
+
+
+@pytest.mark.parametrize("name", [name for name in IN_BATCH if name != "cosine_classifier"])
+def test_a_painting_that_is_drawn_twice_is_no_positive_of_itself(name):
+    """So that its artist has no anchor, as if each view were by an artist of its own."""
+    emb_NxD, _ = _batch(0, count=5)
+    twice = _loss(name)(emb_NxD, [0, 0, 1, 1, 1], row_N=[0, 0, 1, 2, 3])
+    apart = _loss(name)(emb_NxD, [0, 2, 1, 1, 1])
+    assert twice["loss"] == pytest.approx(float(apart["loss"]), rel=1e-6)
+    assert twice["accuracy"] == pytest.approx(float(apart["accuracy"]))
 
 
 def test_single_paintings_by_each_artist_log_no_accuracy():
@@ -158,7 +172,9 @@ def test_single_paintings_by_each_artist_log_no_accuracy():
     )  # fmt: skip
     emb_NxD, artist_N = _batch(0)
     proxies = {"artist": jnp.asarray(np.eye(4, 5, dtype=np.float32))}
-    scalars = goal.scalars(jnp.asarray(emb_NxD)[:, None], jnp.asarray(artist_N)[:, None], proxies)
+    arrays = emb_NxD, artist_N, np.arange(12)
+    emb_BxTxD, artist_BxT, row_BxT = (jnp.asarray(array)[:, None] for array in arrays)
+    scalars = goal.scalars(emb_BxTxD, artist_BxT, row_BxT, proxies)
     assert scalars.keys() == {"loss", "artist_accuracy", "negative_distance"}
 
 

@@ -64,7 +64,9 @@ def test_mean_squared_is_one_number_over_the_batch(torch):
 def test_accuracy_of_pairs_is_by_the_trained_distance(distance, accuracy):
     """The same pair is at 1, by mean_squared at 0.25, the different pair at 4 by both."""
     emb_BxTxD = jnp.array([[0.0, 0.5], [0.0, 2.0]])[:, :, None] * jnp.ones((1, 1, 4))
-    batch = objectives.Batch(emb_BxTxD, jnp.array([[0, 0], [0, 1]]), {})
+    batch = objectives.Batch(
+        emb_BxTxD, jnp.array([[0, 0], [0, 1]]), jnp.array([[0, 1], [0, 2]]), {}
+    )
     scalars = objectives.contrastive(batch, margin=1.5, distance=distance)
     assert scalars["accuracy"] == accuracy
 

@@ -10,8 +10,10 @@ def test_triplet_metrics_on_a_table_checked_by_hand():
     positive_T = np.array([1.0, 4.0, 2.0, 2.0, 5.0])
     negative_T = np.array([2.0, 3.0, 2.0, 9.0, 1.0])
     assert triplets.triplet_accuracy(positive_T, negative_T) == 2 / 5
-    # Sums of two: 5 < 5 is wrong, 4 < 11 is right, and the last alone, 5 < 1, is wrong.
+    # Sums of two squares: 17 < 13 is wrong, 8 < 85 is right, and the last alone, 25 < 1, is wrong.
     assert triplets.mean_of_two_accuracy(positive_T, negative_T) == pytest.approx(1 / 3)
+    # The distances themselves are in order: 1 + 4 < 3 + 3.
+    assert triplets.mean_of_two_accuracy(np.array([1.0, 4.0]), np.array([3.0, 3.0])) > 0.5
 
 
 def test_interval_holds_the_value_and_narrows_with_more_artists():
