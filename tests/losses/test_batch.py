@@ -41,8 +41,11 @@ def _loss(name: str, *, scale: float = SCALE) -> Callable[..., objectives.Scalar
         emb_NxD: Any, artist_N: Any, proxy_AxD: Any = None, row_N: Any = None
     ) -> objectives.Scalars:
         row_N = np.arange(len(artist_N)) if row_N is None else row_N
-        batch = (jnp.asarray(array)[None] for array in (emb_NxD, artist_N, row_N))
-        return goal.scalars(*batch, {} if proxy_AxD is None else {"artist": proxy_AxD})
+        emb_BxTxD, artist_BxT, row_BxT = (
+            jnp.asarray(array)[None] for array in (emb_NxD, artist_N, row_N)
+        )
+        proxies = {} if proxy_AxD is None else {"artist": proxy_AxD}
+        return goal.scalars(emb_BxTxD, artist_BxT, row_BxT, proxies)
 
     return scalars
 
