@@ -212,7 +212,7 @@ def estimate() -> Rows:
 def gradient_bytes(recipe: str, image_size: int) -> int:
     """Returns the bytes of a recipe's gradients, which an all-reduce sends."""
     config = importlib.import_module(f"configs.{recipe}").get_config()
-    params = jax.eval_shape(lambda: build_network(config, image_size=image_size)[1])
+    _, params, _ = build_network(config, image_size=image_size)
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
 
 
