@@ -109,11 +109,12 @@ class Case:
             self.like, self.plan = training.state, training.plan
             self.state_by_step = {}
             start = jax.tree.map(lambda array: array.copy(), training.state)
-            for steps, state, _, _ in training.drive(start, after=0):
+            for steps, state, _, _ in training.drive(start):
                 self.state_by_step[steps[-1]] = digests(state)
         with self._training() as training:
-            dispatches = range(self.plan.num_dispatches)
-            self.batch_by_dispatch = {i: digests(next(training.batches)) for i in dispatches}
+            self.batch_by_dispatch = {
+                dispatch: digests(next(training.batches)) for dispatch in self.plan.dispatches
+            }
         assert self.checkpoint(undisturbed) == (self.plan.num_steps, [])
 
     def start(self, run: Path) -> subprocess.Popen:
@@ -148,15 +149,14 @@ class Case:
         """Returns the step of a run's newest checkpoint, and what of it differs."""
         if not (run / "checkpoints").exists():
             return 0, []
-        with contextlib.closing(Checkpoints(run)) as checkpoints, self._training() as training:
+        with contextlib.closing(Checkpoints(run)) as checkpoints:
             step = checkpoints.latest_step or 0
             if not step:
                 return 0, []
             state, _ = checkpoints.restore(self.like)
             differences = differing(digests(state), self.state_by_step[step])
-            dispatch = self.plan.dispatch_after(step)
-            if dispatch < self.plan.num_dispatches:
-                training.batches.set_state({"next_index": dispatch})
+        with self._training(start=step) as training:
+            for dispatch in training.plan.dispatches[:1]:
                 batch = digests(next(training.batches))
                 differences += differing(batch, self.batch_by_dispatch[dispatch])
         known = [record for record in records(run) if record["step"] <= step]
@@ -174,9 +174,10 @@ class Case:
         return differences
 
     @contextlib.contextmanager
-    def _training(self) -> Iterator[trainer.Training]:
+    def _training(self, start: int = 0) -> Iterator[trainer.Training]:
         config: Config = cli.config_and_options(self.flags, doc="", required={})[0]
-        training = trainer.build(config, open_store(config.data.store).splits["train"])
+        train_split = open_store(config.data.store).splits["train"]
+        training = trainer.build(config, train_split, start=start)
         with contextlib.closing(training.batches):
             yield training
 

@@ -33,7 +33,7 @@ PER_ARTIST = 100
 CENTURIES = ("1401-1500", "1501-1600", "1601-1700", "1701-1800", "1801-1900", "1901-2000")
 QUERIES, FILTERED_QUERIES = 256, 32
 NEIGHBORS = 10
-ORIGIN = {"run": "runs/random", "step": 0, "config_sha256": "", "images": "nowhere"}
+ORIGIN = {"run": "runs/random", "step": 0, "network_sha256": "", "images": "nowhere"}
 
 
 def main() -> None:

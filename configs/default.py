@@ -17,6 +17,7 @@ def get_config() -> Any:
     config.steps_per_dispatch = 1  # that the device takes without Python; the same up to rounding
     config.log_every_steps = 50  # and at the end of each epoch
     config.checkpoint_every_steps = 1000  # and at the end of each epoch
+    config.checkpoint_keep_every_epochs = 0  # beside the latest two and the best; 0: no others
 
     config.data = config_dict.ConfigDict()
     config.data.store = "data/store"  # a folder that painterjax.prepare wrote

@@ -1,6 +1,7 @@
 """Trains an embedding of painters' styles and evaluates it at the end.
 
-    python -m painterjax.train --config NAME --workdir RUN [--config.key=value ...] [--distributed]
+    python -m painterjax.train --config NAME --workdir RUN [--config.key=value ...]
+        [--init-from RUN] [--distributed]
 
 Example:
 
@@ -8,7 +9,8 @@ Example:
 
 NAME is a shipped recipe, or the path of one as in configs/quickstart.py. Run it again to continue a
 run that was stopped: it ends as if it had never been stopped. Ctrl-C and SIGTERM save where it is;
-a second Ctrl-C ends it at once. --distributed trains together with other processes.
+a second Ctrl-C ends it at once. --init-from starts from the best weights of another run, as many as
+fit. --distributed trains together with other processes.
 """
 
 import contextlib
@@ -21,10 +23,10 @@ import jax
 from painterjax.common import cli, signals
 from painterjax.common.config import Config
 from painterjax.common.memory import full_memory_explained
-from painterjax.data import pipeline, store_builder, synthetic
+from painterjax.data import pipeline, store_builder
 from painterjax.data.store import Store, open_store, verify
 from painterjax.distributed import compilation, processes
-from painterjax.run import checkpoint, config_checks, evaluation
+from painterjax.run import checkpoint, config_checks, evaluation, initial
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import BEST_BY, Checkpoints
 from painterjax.run.load import load_run
@@ -38,23 +40,32 @@ from painterjax.training.validation import Validator
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.train`."""
     compilation.keep_on_disk()
+    config: Config
     config, options = cli.config_and_options(
         argv,
         doc=__doc__ or "",
         required={"workdir": "the run folder to write or to continue"},
+        optional={"init-from": "a run whose weights to start from"},
         switches={"distributed": "train together with other processes"},
     )
     if options["distributed"]:
         processes.join()
     else:
-        _paint_missing_store(config)
-    train(config, Path(options["workdir"]))
+        config_checks.check_keys(config)
+        store_builder.paint_if_missing(config.data.store, workers=cli.cores())
+    init_from = options["init-from"]
+    train(config, Path(options["workdir"]), Path(init_from) if init_from else None)
 
 
-def train(config: Config, path: Path) -> None:
+def train(config: Config, path: Path, init_from: Path | None = None) -> None:
     """Trains to the config's last epoch, from the newest checkpoint of `path` if it has one.
 
     Several processes run this same loop; process 0 alone writes the run folder and evaluates.
+
+    Args:
+      config: the recipe.
+      path: the run folder.
+      init_from: a run whose weights to start from where `path` has no checkpoint yet.
 
     Raises:
       InputError: the config, the store or the run folder does not fit, or another process has
@@ -64,12 +75,19 @@ def train(config: Config, path: Path) -> None:
     """
     with contextlib.ExitStack() as stack, full_memory_explained():
         (store, validator), terms = processes.agree(lambda: _open(config, path, stack))
-        training = trainer.build(config, store.splits["train"], resident=terms["resident"])
+        start = max(terms["checkpoints"], default=0)
+        training = trainer.build(
+            config, store.splits["train"], resident=terms["resident"], start=start
+        )
         stack.callback(training.batches.close)
+        source = load_run(init_from) if init_from and not start else None
+        if source:
+            training = initial.start_from(training, source)
         if processes.is_writer():
-            _say_where_images_are(config, store, training)
-            run_folder.begin(path, config, store.info)
-        checkpoints = Checkpoints(path, steps=terms["checkpoints"])
+            print(pipeline.placement(training.source), file=sys.stderr)
+            run_folder.begin(path, config, store.info, init_from=source and source.origin)
+        keep_every = training.plan.steps_per_epoch * config.checkpoint_keep_every_epochs
+        checkpoints = Checkpoints(path, steps=terms["checkpoints"], keep_every=keep_every)
         stack.enter_context(contextlib.closing(checkpoints))
         _take_steps(config, path, training, validator, checkpoints)
         processes.take_back_sigterm()
@@ -78,16 +96,6 @@ def train(config: Config, path: Path) -> None:
             evaluation.evaluate(run)
             print(f"run: {path}")
         processes.wait_for_all()
-
-
-def _paint_missing_store(config: Config) -> None:
-    """Makes the synthetic store that quickstart trains on, where there is none yet."""
-    config_checks.check_keys(config)
-    path = Path(config.data.store)
-    if config.data.store == synthetic.STORE and not path.exists():
-        size = synthetic.STORE_IMAGE_SIZE
-        print(f"train: no store at {path}: painting it, {size} pixels an image", file=sys.stderr)
-        store_builder.build_synthetic_store(path, image_size=size, workers=cli.cores())
 
 
 def _open(
@@ -114,16 +122,6 @@ def _open(
     return (store, validator), {**terms, "resident": resident, "checkpoints": steps}
 
 
-def _say_where_images_are(config: Config, store: Store, training: Training) -> None:
-    needed, free = pipeline.budget(store.splits["train"])
-    place = "host" if training.image_NxSxSxC is None else "device"
-    print(
-        f"train: {needed / 1e9:.2f} GB of images are kept on the {place} (data.residency is"
-        f" {config.data.residency}; the device had {free / 1e9:.2f} GB free)",
-        file=sys.stderr,
-    )
-
-
 def _take_steps(
     config: Config,
     path: Path,
@@ -132,7 +130,7 @@ def _take_steps(
     checkpoints: Checkpoints,
 ) -> None:
     """Takes the steps behind the newest checkpoint; raises Stopped at a signal."""
-    start, state, window = checkpoints.latest_step or 0, training.state, []
+    start, state, window = training.plan.start, training.state, []
     if start:
         state, window = checkpoints.restore(state)
     recorder = Recorder(path, config, training, start=start, window=window)
@@ -140,7 +138,7 @@ def _take_steps(
         training = trainer.compiled(training)  # Until here a signal ends the process at once.
         loop = _Loop(config, training, validator, checkpoints, recorder)
         with signals.deferred():
-            loop.run(state, start)
+            loop.run(state)
             if loop.stop.is_set:
                 processes.wait_for_all()
     if loop.stop.is_set:
@@ -162,12 +160,13 @@ class _Loop:
         self._checkpoints, self._recorder = checkpoints, recorder
         self.stop = processes.StopSignal()
 
-    def run(self, state: TrainState, start: int) -> None:
-        """Trains from step `start` to the last one, or until a signal."""
+    def run(self, state: TrainState) -> None:
+        """Trains to the last step, or until a signal."""
         plan = self._training.plan
+        start = plan.start
         if start and plan.ends_epoch(start) and not self._checkpoints.latest_is_validated:
             self._save(state, start)  # An earlier start was stopped while it validated.
-        for steps, following, scalars, wait_s in self._training.drive(state, after=start):
+        for steps, following, scalars, wait_s in self._training.drive(state):
             self._recorder.push(steps, scalars, wait_s)
             self._checkpoints.check()
             is_due = plan.ends_window(steps[-1], self._config.checkpoint_every_steps)

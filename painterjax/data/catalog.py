@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,28 @@ CSV_COLUMNS = ("index", "split", *PAINTING_COLUMNS)
 def _random_key(seed: int, *names: str) -> bytes:
     """A pseudo-random sort key, the same on every machine."""
     return hashlib.sha256("\x00".join((str(seed), *names)).encode()).digest()
+
+
+def with_one_name_each(paintings: Sequence[Painting]) -> list[Painting]:
+    """Returns the paintings with one spelling of each artist's name, the most frequent one.
+
+    Names are the same artist's if they differ in case, in white space, or in how Unicode composes
+    their letters.
+
+    >>> spellings = ["Degas", "degas ", "Degas", "Cezanne"]
+    >>> [p.artist for p in with_one_name_each([Painting("", name) for name in spellings])]
+    ['Degas', 'Degas', 'Degas', 'Cezanne']
+    """
+    names = [unicodedata.normalize("NFC", " ".join(p.artist.split())) for p in paintings]
+    # The first of equally frequent ones by the alphabet.
+    by_frequency = sorted(collections.Counter(names).items(), key=lambda item: (-item[1], item[0]))
+    spelling: dict[str, str] = {}
+    for name, _ in by_frequency:
+        spelling.setdefault(name.casefold(), name)
+    return [
+        dataclasses.replace(painting, artist=spelling[name.casefold()])
+        for painting, name in zip(paintings, names, strict=True)
+    ]
 
 
 def split_by_artist(

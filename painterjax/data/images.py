@@ -2,16 +2,20 @@
 
 import base64
 import contextlib
+import functools
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 # What museums and web collections use. Other formats are refused: some of Pillow's readers start
 # other programs (EPS starts Ghostscript).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM", "AVIF")
+# Another number for other pixels of the same file, so that vectors of both are not mixed.
+DECODING = 1
 MIN_SIDE = 32
 MAX_SIZE = 4096  # of a decoded square
 # Pillow's own limit, about 9,459 x 9,459 pixels: a quarter of a gigabyte once decoded.
@@ -53,8 +57,9 @@ def decode(data: bytes, *, size: int) -> np.ndarray:
       size: the side S of the result in pixels.
 
     Returns:
-      uint8 array of shape (S, S, 3): RGB, turned upright by EXIF, the first frame of an animation,
-      16-bit channels scaled to 8 bits, transparency over white.
+      uint8 array of shape (S, S, 3): sRGB by the file's color profile, turned upright by EXIF, the
+      first frame of an animation, 16-bit and 32-bit integers scaled to 8 bits, transparency over
+      white.
 
     Raises:
       ImageError: the file is empty, not an image, damaged, too small, too large or too slow.
@@ -91,14 +96,16 @@ def to_square(image: Image.Image, *, size: int) -> np.ndarray:
         # A JPEG decodes faster at 1/2, 1/4 or 1/8 of its size; at least 2 x `size` is kept.
         image.draft(None, (2 * size, 2 * size))
         image.load()
+        profile, most = image.info.get("icc_profile"), _largest_integer(image)
         with contextlib.suppress(Exception):  # Damaged metadata does not matter for the pixels.
             image = ImageOps.exif_transpose(image)
-        image = _to_rgb(image)
+        # Profiles are slow, so they convert the small image.
+        image = ImageOps.fit(_resizable(image, most), (size, size), Image.Resampling.BICUBIC)
+        return np.asarray(_to_srgb(image, profile))
     except MemoryError:
         raise  # Not the file's fault.
     except Exception as error:  # Pillow's readers raise almost any type on damaged data.
         raise ImageError(f"damaged image: {error}") from error
-    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
 
 
 def thumbnail(image_SxSxC: np.ndarray, size: int) -> np.ndarray:
@@ -131,13 +138,40 @@ def jpeg_url(image_HxWxC: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg(image_HxWxC)).decode()
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":  # convert() would clip these to 255
-        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+def _largest_integer(image: Image.Image) -> int:
+    """White, where pixels are integers of more than 8 bits; only TIFF has some of 32."""
+    bits = getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, (16,))
+    return 2 ** bits[0] - 1
+
+
+def _resizable(image: Image.Image, most: int) -> Image.Image:
+    """The image with 8 bits a channel and without a palette; `most` is _largest_integer."""
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed white")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("RGB")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        value_HxW = np.asarray(image).astype(np.int64) & most  # Pillow reads 32 bits as signed.
+        return Image.fromarray(np.rint(255 / most * value_HxW).astype(np.uint8))
+    if image.has_transparency_data:
+        return image.convert("LA" if image.mode in ("L", "LA") else "RGBA")
+    return image.convert({"1": "L", "P": "RGB"}.get(image.mode, image.mode))
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """The image as RGB by its profile, or if that does not fit as sRGB, over white."""
+    has_alpha = image.mode in ("LA", "RGBA")
+    color = image.convert(image.mode.removesuffix("A")) if has_alpha else image
+    with contextlib.suppress(ImageCms.PyCMSError):  # A damaged profile, or that of another mode.
+        if profile or color.mode == "LAB":
+            transform = _transform(profile, color.mode)
+            color = ImageCms.applyTransform(color, transform) or color
+    color = color.convert("RGB")
+    if not has_alpha:
+        return color
+    return Image.composite(color, Image.new("RGB", image.size, "white"), image.getchannel("A"))
+
+
+@functools.lru_cache(maxsize=32)
+def _transform(profile: bytes | None, mode: str) -> Any:
+    """What maps colors of a profile, or without one of CIELAB, to sRGB."""
+    source = ImageCms.createProfile("LAB") if profile is None else io.BytesIO(profile)
+    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")

@@ -29,16 +29,20 @@ Batch = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class DispatchPlan:
-    """Which steps each dispatch runs: up to L, all of one epoch.
+    """Which steps each dispatch runs: up to L, all of one epoch, and none of the first `start`.
 
     >>> plan = DispatchPlan(num_epochs=2, steps_per_epoch=5, steps_per_dispatch=2)
-    >>> [list(plan.steps(dispatch)) for dispatch in range(plan.num_dispatches)]
+    >>> [list(plan.steps(dispatch)) for dispatch in plan.dispatches]
     [[1, 2], [3, 4], [5], [6, 7], [8, 9], [10]]
+    >>> plan = dataclasses.replace(plan, steps_per_dispatch=4, start=7)
+    >>> [list(plan.steps(dispatch)) for dispatch in plan.dispatches]
+    [[8, 9], [10]]
     """
 
     num_epochs: int
     steps_per_epoch: int
     steps_per_dispatch: int
+    start: int = 0  # the steps that an earlier start has taken
 
     @property
     def num_steps(self) -> int:
@@ -46,9 +50,10 @@ class DispatchPlan:
         return self.num_epochs * self.steps_per_epoch
 
     @property
-    def num_dispatches(self) -> int:
-        """The number of dispatches of the whole run."""
-        return self.num_epochs * self._dispatches_per_epoch
+    def dispatches(self) -> range:
+        """The dispatches that are to be run, counted from the beginning of the first epoch."""
+        last = self.num_epochs * self._dispatches_per_epoch
+        return range(self.dispatch_after(self.start), last)
 
     @property
     def _dispatches_per_epoch(self) -> int:
@@ -58,13 +63,13 @@ class DispatchPlan:
         """Returns the steps of a dispatch; steps count from 1, dispatches from 0."""
         epoch, place = divmod(dispatch, self._dispatches_per_epoch)
         first = epoch * self.steps_per_epoch + place * self.steps_per_dispatch + 1
-        last = (epoch + 1) * self.steps_per_epoch
-        return range(first, min(first + self.steps_per_dispatch - 1, last) + 1)
+        last = min(first + self.steps_per_dispatch - 1, (epoch + 1) * self.steps_per_epoch)
+        return range(max(first, self.start + 1), last + 1)
 
     def dispatch_after(self, step: int) -> int:
-        """Returns the dispatch that follows `step`, the last step of a dispatch."""
+        """Returns the dispatch that has the next step."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        return epoch * self._dispatches_per_epoch + -(-within // self.steps_per_dispatch)
+        return epoch * self._dispatches_per_epoch + within // self.steps_per_dispatch
 
     def ends_epoch(self, step: int) -> bool:
         """Returns whether `step` is an epoch's last one."""
@@ -115,7 +120,8 @@ class BatchSource:
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns the shape, type and sharding of each array of a batch on the device."""
-        batch = self.rows(sampling.artist_rows(self.split.artist_N), 0)
+        first = self.plan.dispatch_after(self.plan.start)
+        batch = self.rows(sampling.artist_rows(self.split.artist_N), first)
         count, shapes = batch["row"][0].size, {key: array.shape for key, array in batch.items()}
         if not self.resident:
             shapes["image"] = (len(batch["row"]), count, *self.split.image_NxSxSxC.shape[1:])
@@ -145,17 +151,19 @@ class BatchSource:
 
 
 def batches(source: BatchSource) -> grain.DatasetIterator[Batch]:
-    """Returns an iterator over the batches of all dispatches, prefetched to the device.
+    """Returns an iterator over the batches of the plan's dispatches, prefetched to the device.
 
     An element is a dict of row_LxBxT, artist_LxBxT and, where the images are not resident,
-    image_LxNxSxSxC. The iterator's state is {"next_index": number of elements taken}.
+    image_LxNxSxSxC.
 
     Raises:
       InputError: the split has too few artists or paintings for such a batch.
     """
     artists = sampling.artist_rows(source.split.artist_N)
-    source.rows(artists, 0)  # A batch that cannot be drawn fails here and not in a thread.
-    data = grain.MapDataset.range(source.plan.num_dispatches)
+    dispatches = source.plan.dispatches
+    # A batch that cannot be drawn fails here and not in a thread.
+    source.rows(artists, dispatches.start)
+    data = grain.MapDataset.range(dispatches.start, dispatches.stop)
     data = data.map(lambda dispatch: source.rows(artists, dispatch))
     if not source.resident:
         data = data.map(source.with_images)
@@ -183,6 +191,16 @@ def keep_on_device(residency: str, split: Split) -> bool:
             " use --config.data.residency=host"
         )
     return residency == "device" or (residency == "auto" and needed <= RESIDENT_SHARE * free)
+
+
+def placement(source: BatchSource) -> str:
+    """Returns a line that says where a training's images are kept, and how much room there was."""
+    needed, free = budget(source.split)
+    place = "device" if source.resident else "host"
+    return (
+        f"train: {needed / 1e9:.2f} GB of images are kept on the {place}, by data.residency; the"
+        f" device had {free / 1e9:.2f} GB free"
+    )
 
 
 def budget(split: Split) -> tuple[int, int]:

@@ -178,7 +178,7 @@ def _of_files(
     paintings: list[Painting], rejected: list[tuple[str, str]], directory: Path
 ) -> Source:
     load = functools.partial(load_file, directory)
-    return Source(_by_file(paintings), rejected, load, directory)
+    return Source(_by_file(catalog.with_one_name_each(paintings)), rejected, load, directory)
 
 
 def _by_file(paintings: list[Painting]) -> list[Painting]:

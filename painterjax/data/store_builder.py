@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,14 +64,17 @@ def build_store(source: sources.Source, output: Path, plan: StorePlan, *, worker
     _report(output, contents.counts())
 
 
-def build_synthetic_store(output: Path, *, image_size: int, workers: int) -> None:
-    """Writes the store that `prepare synthetic` writes by default, at this image size."""
+def paint_if_missing(output: str, *, workers: int) -> None:
+    """Makes the store that quickstart trains on, where `output` names it and there is none yet."""
+    size = synthetic.STORE_IMAGE_SIZE
+    if output != synthetic.STORE or Path(output).exists():
+        return
+    print(f"train: no store at {output}: painting it, {size} pixels an image", file=sys.stderr)
     source = sources.synthetic_painters(synthetic.ARTISTS, synthetic.PAINTINGS, seed=0)
     plan = StorePlan(
-        "synthetic", image_size, 0, store.TEST_FRACTION, store.VAL_FRACTION,
-        **listing_digests(source),
-    )  # fmt: skip
-    build_store(source, output, plan, workers=workers)
+        "synthetic", size, 0, store.TEST_FRACTION, store.VAL_FRACTION, **listing_digests(source)
+    )
+    build_store(source, Path(output), plan, workers=workers)
 
 
 def decode_shard(

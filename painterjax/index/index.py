@@ -79,7 +79,7 @@ class Index:
 
     @property
     def facts(self) -> dict[str, str]:
-        """The facts about all vectors: `run`, `step`, `config_sha256`; those of ivf.extend."""
+        """The facts about all vectors: `run`, `step`, `network_sha256`; those of ivf.extend."""
         if not self._database.exists():
             return {}
         with self._connect() as database:
@@ -136,12 +136,11 @@ class Index:
         return len(row_M)
 
     def _check(self, vectors: Vectors, facts: dict[str, str]) -> None:
-        for name in NETWORK if facts else ():
-            if facts[name] != (new := str(vectors.origin[name])):
-                raise InputError(
-                    f"{self.folder} has vectors of another network ({name} is {facts[name]}, that"
-                    f" of the new ones {new}): embed again, or choose another --index"
-                )
+        if facts and facts[NETWORK] != (new := vectors.origin[NETWORK]):
+            raise InputError(
+                f"{self.folder} has vectors of another network ({NETWORK} is {facts[NETWORK]}, that"
+                f" of the new ones {new}): embed again, or choose another --index"
+            )
         if facts and self._faiss.d != (dim := vectors.emb_NxD.shape[1]):
             raise InputError(
                 f"{self.folder} has vectors of {self._faiss.d} numbers, the new ones have {dim}:"

@@ -55,14 +55,14 @@ def own_index(run: Run) -> Index:
     index = Index(folder)
     if len(index) and _is_of_store(index, run):
         return index
-    work = building / f"step-{run.step}"
+    work = building / run.origin[NETWORK]
     work.mkdir(parents=True, exist_ok=True)
     with files.claimed(building):
         shutil.rmtree(building / "index", ignore_errors=True)
         for name in (name for name in catalog.SPLITS if len(run.store.splits[name])):
             embedded = kept_embeddings(run, name) or compute_embeddings(run, name, work=work)
             Index(building / "index").add(embedded)
-        shutil.rmtree(folder, ignore_errors=True)  # of another step
+        shutil.rmtree(folder, ignore_errors=True)  # of another network
         (building / "index").rename(folder)
     shutil.rmtree(building, ignore_errors=True)
     return Index(folder)
@@ -75,7 +75,7 @@ def _is_of_store(index: Index, run: Run) -> bool:
     counts = {name: known.get(f"counts.{name}.paintings", 0) for name in catalog.SPLITS}
     expected = [(name, dataset.get("sha256")) for name, count in counts.items() if count]
     found = [(origin.get("split"), origin.get("store_sha256")) for origin in index.origins]
-    same_network = all(index.facts[name] == str(run.origin[name]) for name in NETWORK)
+    same_network = index.facts[NETWORK] == run.origin[NETWORK]
     return same_network and found == expected and len(index) == sum(counts.values())
 
 

@@ -20,34 +20,40 @@ REPLICATES_AT_ONCE = 25  # of pairs, which bounds the memory
 
 def interval(
     metric: Callable[..., float],
-    artist_N: np.ndarray,
+    artist_NxM: np.ndarray,
     *values: np.ndarray,
     replicates: int,
     seed: int,
 ) -> dict[str, Any]:
     """Returns a metric's `value` and the ends of its interval, `low` and `high`.
 
-    Each replicate draws as many artists as there are, with replacement, and takes all elements of
-    each draw. With fewer than FEWEST_ARTISTS artists both ends are None.
+    Each replicate draws as many artists as there are, with replacement, and takes an element once
+    for each way to pick its artists among those drawn. With fewer than FEWEST_ARTISTS artists both
+    ends are None.
 
     Args:
       metric: maps arrays like `values` to a number.
-      artist_N: the artist of each element; for triplets, the anchor's.
+      artist_NxM: the different artists of each element: of a painting its own, of a triplet two.
       *values: arrays of length N.
       replicates: number of draws.
       seed: of the draws.
+
+    Source: for several artists, Owen 2007, The pigeonhole bootstrap,
+    https://arxiv.org/abs/0712.1111
     """
     rng = np.random.default_rng(seed)
-    order = np.argsort(artist_N, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(artist_N[order])) + 1)
-    if len(members) < FEWEST_ARTISTS:
+    artists, place_M = np.unique(artist_NxM, return_inverse=True)
+    place_NxM, count = place_M.reshape(artist_NxM.shape), len(artists)
+    if count < FEWEST_ARTISTS:
         return {"value": metric(*values), "low": None, "high": None}
-    draws = np.empty(replicates)
-    for i in range(replicates):
-        chosen = np.concatenate([members[a] for a in rng.integers(len(members), size=len(members))])
-        # Shuffled, so that mean_of_two_accuracy does not pair triplets of one artist.
-        chosen = rng.permutation(chosen)
-        draws[i] = metric(*(value[chosen] for value in values))
+    draws = []
+    for _ in range(replicates):
+        drawn_A = np.bincount(rng.integers(count, size=count), minlength=count)
+        chosen = np.repeat(np.arange(len(place_NxM)), drawn_A[place_NxM].prod(axis=1))
+        if len(chosen):  # With few artists all draws may be of one.
+            # Shuffled, so that mean_of_two_accuracy does not pair a triplet with its copy.
+            chosen = rng.permutation(chosen)
+            draws.append(metric(*(value[chosen] for value in values)))
     low, high = np.percentile(draws, [2.5, 97.5])
     return {"value": metric(*values), "low": float(low), "high": float(high)}
 

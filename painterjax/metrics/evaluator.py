@@ -16,7 +16,7 @@ from painterjax.metrics.pairs import Pairs, count_pairs
 TUPLE_SEED = 0
 REPLICATES = 1000  # of the bootstrap
 
-# A metric, the artist of each element, and the arrays of elements that it takes.
+# A metric, the artists of each element, and the arrays of elements that it takes.
 Measurement = tuple[Callable[..., float], np.ndarray, tuple[np.ndarray, ...]]
 
 
@@ -70,8 +70,8 @@ def evaluate(comparison: Comparison, row_Tx3: np.ndarray) -> dict[str, dict[str,
         comparison.emb_NxD, comparison.artist_N, comparison.retrieval, row_Tx3
     )
     figures = {
-        name: bootstrap.interval(metric, by_N, *values, replicates=REPLICATES, seed=TUPLE_SEED)
-        for name, (metric, by_N, values) in measurements.items()
+        name: bootstrap.interval(metric, by_NxM, *values, replicates=REPLICATES, seed=TUPLE_SEED)
+        for name, (metric, by_NxM, values) in measurements.items()
     }
     of_pairs = bootstrap.pair_intervals(comparison.pairs, replicates=REPLICATES, seed=TUPLE_SEED)
     return {**figures, **of_pairs}
@@ -101,16 +101,16 @@ def color_histograms(image_NxSxSxC: np.ndarray) -> np.ndarray:
 def _measurements(
     emb_NxD: np.ndarray, artist_N: np.ndarray, ranked: dict[str, np.ndarray], row_Tx3: np.ndarray
 ) -> dict[str, Measurement]:
-    anchor_T, *others = row_Tx3.T
-    distances = tuple(_distances(emb_NxD, anchor_T, other_T) for other_T in others)
-    compared = (artist_N[anchor_T], distances)
+    anchor_T, positive_T, negative_T = row_Tx3.T
+    distances = tuple(_distances(emb_NxD, anchor_T, row_T) for row_T in (positive_T, negative_T))
+    compared = (artist_N[row_Tx3[:, [0, 2]]], distances)
     counted_N = ~np.isnan(ranked["recall_at_1"])
     return {
         "triplet_accuracy": (triplets.triplet_accuracy, *compared),
         "roc_auc": (triplets.roc_auc, *compared),
         "mean_of_two_accuracy": (triplets.mean_of_two_accuracy, *compared),
         **{
-            key: (_mean, artist_N[counted_N], (value_N[counted_N],))
+            key: (_mean, artist_N[counted_N, None], (value_N[counted_N],))
             for key, value_N in ranked.items()
         },
     }

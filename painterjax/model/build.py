@@ -46,6 +46,16 @@ def split_network(network: StyleNet) -> tuple[nnx.GraphDef[StyleNet], PureDict, 
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
+def arrays_by_name(network: PureDict) -> dict[str, jax.Array]:
+    """Returns a network's arrays by names such as params.blocks.0.convs.0.kernel."""
+    return {array_name(path): array for path, array in jax.tree.leaves_with_path(network)}
+
+
+def array_name(path: jax.tree_util.KeyPath) -> str:
+    """Returns the name of an array at a path of a network."""
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
 def embed_step(
     params: PureDict, stats: PureDict, image_NxSxSxC: jax.Array, *, network: nnx.GraphDef[StyleNet]
 ) -> jax.Array:

@@ -34,6 +34,11 @@ class Embedder:
     image_size: int
 
     @property
+    def arrays(self) -> PureDict:
+        """The parameters and statistics as one tree."""
+        return {"params": self.params, "stats": self.stats}
+
+    @property
     def dim(self) -> int:
         """The features D of an embedding."""
         shape = (self.batch_size, self.image_size, self.image_size, 3)

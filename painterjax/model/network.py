@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-# PyTorch's default for convolutions and dense layers: uniform within 1 / sqrt(fan_in).
+# PyTorch's default for the weights of convolutions and dense layers: uniform within
+# 1 / sqrt(fan_in).
 pytorch_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 # PyTorch's default for LayerNorm and BatchNorm.
 EPSILON = 1e-5
@@ -194,7 +195,14 @@ class StyleNet(nnx.Module):
 
 
 def _linear(inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, kernel_init=pytorch_init, dtype=dtype, rngs=rngs)
+    """A dense layer that starts as PyTorch's, weights and bias uniform within 1 / sqrt(inputs)."""
+
+    def bias_init(key: jax.Array, shape: Any, dtype: Any, **_: Any) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -(inputs**-0.5), inputs**-0.5)
+
+    return nnx.Linear(
+        inputs, outputs, kernel_init=pytorch_init, bias_init=bias_init, dtype=dtype, rngs=rngs
+    )
 
 
 def _layer_norm(features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -16,7 +16,7 @@ from painterjax.pages import html, plots, tsne
 from painterjax.run import folder as run_folder
 from painterjax.run import metrics_log
 from painterjax.run.embed import split_embeddings
-from painterjax.run.load import Run
+from painterjax.run.load import NETWORK, Run
 
 CURVES = ("loss", "accuracy", "roc_auc", "recall_at_1")
 TRIPLETS = 8  # of each kind
@@ -143,7 +143,7 @@ def read_evaluation(run: Run) -> dict[str, Any]:
             f"{run.path} has no test to report on ({error}): prepare more paintings, or with"
             " another --test-fraction, and train again"
         ) from error
-    evaluation = run_folder.read_evaluation(run.path, step=run.step)
+    evaluation = run_folder.read_evaluation(run.path, run.origin[NETWORK])
     try:
         _ = evaluation["test"]["pair_roc_auc"]["value"], evaluation["test"]["groups"]
     except (KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Checkpoints of a run through Orbax: the latest two and the best one by validation."""
+"""Checkpoints of a run through Orbax: the latest two, the best by validation, and others kept."""
 
 import concurrent.futures
 import contextlib
@@ -39,13 +39,15 @@ class Checkpoints:
     Args:
       run: the run folder.
       steps: the whole checkpoints, as `find_whole` found them; None looks for them.
+      keep_every: keeps the checkpoints of all multiples of this many steps; 0 keeps none of them.
     """
 
-    def __init__(self, run: Path, *, steps: list[int] | None = None) -> None:
+    def __init__(self, run: Path, *, steps: list[int] | None = None, keep_every: int = 0) -> None:
         # Orbax logs what it raises as well, with tracebacks.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._folder = (run / "checkpoints").resolve()
         self._whole = set(find_whole(run) if steps is None else steps)
+        self._keep_every = keep_every
         self._folder.mkdir(parents=True, exist_ok=True)
         self._orbax: Any = ocp.training.Checkpointer(
             str(self._folder), save_decision_policy=EVERY_STEP
@@ -106,7 +108,8 @@ class Checkpoints:
                 checksums.seal(self._folder / str(step))
             self._whole.add(step)
             for old in self._whole - {*sorted(self._whole)[-NUM_LATEST:], self.best_step}:
-                self._drop(old)
+                if not self._keep_every or old % self._keep_every:
+                    self._drop(old)
 
     def _drop(self, step: int) -> None:
         self._whole.discard(step)

@@ -71,6 +71,7 @@ RULES = {
     "steps_per_dispatch": _whole(1),
     "log_every_steps": _whole(1),
     "checkpoint_every_steps": _whole(1),
+    "checkpoint_keep_every_epochs": _whole(0, MAX_EPOCHS),
     "data.store": Rule("the name of a folder", lambda value: isinstance(value, str)),
     "data.residency": _one_of(pipeline.RESIDENCIES),
     "model.widths": _several(_whole(1, MAX_WIDTH)),

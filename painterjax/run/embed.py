@@ -26,7 +26,7 @@ FileVersion = tuple[str, str]
 def split_embeddings(run: Run, name: str) -> Vectors:
     """Returns the embeddings of a split of a run's store, and keeps them for the next command.
 
-    They lie in RUN/embeddings/<split>.npz, and are made anew for another step or another store.
+    They lie in RUN/embeddings/<split>.npz, and are made anew for another network or another store.
 
     Raises:
       InputError: the store has changed, or has no painting in this split.
@@ -47,7 +47,7 @@ def kept_embeddings(run: Run, name: str) -> Vectors | None:
         return None
     with contextlib.suppress(InputError):  # A damaged file is made anew.
         found = embeddings.load(path)
-        if all(found.origin.get(key) == origin[key] for key in (*NETWORK, "store_sha256")):
+        if all(found.origin.get(key) == origin[key] for key in (NETWORK, "store_sha256")):
             return dataclasses.replace(found, origin=origin)  # The store may have moved.
     return None
 
@@ -128,7 +128,7 @@ def _partial_folder(run: Run, output: Path):
     partial = output.with_name(output.name + ".partial")
     if (partial / "plan.json").exists():
         run.check_same_network(str(partial), files.read_plan(partial))
-    files.begin_work(partial, {key: run.origin[key] for key in NETWORK})
+    files.begin_work(partial, {NETWORK: run.origin[NETWORK]})
     with files.claimed(partial):
         yield partial
     shutil.rmtree(partial)

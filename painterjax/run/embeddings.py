@@ -15,7 +15,7 @@ from painterjax.common.errors import InputError
 from painterjax.data.catalog import PAINTING_COLUMNS, Painting
 
 # The keys that Vectors.origin always has; others say where the paintings were.
-ORIGIN = ("run", "step", "config_sha256")
+ORIGIN = ("run", "step", "network_sha256")
 # What reading a file of another kind, or a damaged one, can raise.
 UNREADABLE = (
     AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError,
@@ -30,7 +30,7 @@ class Vectors:
     Attributes:
       emb_NxD: float32 embeddings.
       paintings: what the catalog knows of each; the artist is "" where it is unknown.
-      origin: the run, its step and config, and where the paintings were; can be stored as JSON.
+      origin: the run, its step, which network, and where the paintings were; can be stored as JSON.
       sha256: of each painting's file; None where the paintings come from a store.
     """
 

@@ -17,7 +17,7 @@ from painterjax.model.embedder import Embedder, untrained
 from painterjax.run import embeddings, tensorboard
 from painterjax.run import folder as run_folder
 from painterjax.run.embed import split_embeddings
-from painterjax.run.load import Run
+from painterjax.run.load import NETWORK, Run
 
 JUDGED = ("val", "test")
 FLOORS = ("untrained", "color_histogram")
@@ -31,10 +31,10 @@ def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     written for TensorBoard's projector.
 
     Returns:
-      `step`; `threshold` and `calibration`, found on validation; and for each split every metric's
-      {value, low, high} beside the same of two floors, `color_histogram` and `untrained`; how the
-      threshold and the calibration do there; and figures by artist, style and century. Figures of
-      other splits are kept where they are of the same step.
+      `step` and `network_sha256`; `threshold` and `calibration`, found on validation; and for each
+      split every metric's {value, low, high} beside the same of two floors, `color_histogram` and
+      `untrained`; how the threshold and the calibration do there; and figures by artist, style and
+      century. Figures of other splits are kept where they are of the same network.
 
     Raises:
       InputError: the store has changed, or no split can be judged.
@@ -47,8 +47,9 @@ def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     judged = judge(run.store, emb_by_split, splits, run.config.eval.triplets, floor)
     if "test" in judged:
         tensorboard.write_projector(run.path, run.store.splits["test"], emb_by_split["test"])
-    before = run_folder.read_evaluation(run.path, step=run.step)
-    evaluation = {**before, "step": run.step, **judged}
+    network = {"step": run.step, NETWORK: run.origin[NETWORK]}
+    before = run_folder.read_evaluation(run.path, network[NETWORK])
+    evaluation = {**before, **network, **judged}
     files.write_json(run.path / "evaluation.json", evaluation)
     return evaluation
 

@@ -16,7 +16,7 @@ from painterjax.common.config import as_config
 from painterjax.common.errors import InputError
 from painterjax.distributed import compilation
 from painterjax.metrics.calibration import Calibration
-from painterjax.model.build import PureDict, embed_step
+from painterjax.model.build import array_name, arrays_by_name, embed_step
 from painterjax.model.embedder import Embedder, untrained
 from painterjax.run import config_checks
 from painterjax.run.load import Run
@@ -59,7 +59,7 @@ def export(run: Run, output: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         (folder / STABLEHLO).write_bytes(serialized.serialize())
-        weights = jax.device_get(_arrays_by_name(run.embedder))
+        weights = jax.device_get(arrays_by_name(run.embedder.arrays))
         (folder / WEIGHTS).write_bytes(safetensors.numpy.save(weights))
         files.write_json(folder / MANIFEST, manifest)
         folder.rename(output)
@@ -101,24 +101,10 @@ def load(folder: Path) -> tuple[Embedder, Calibration | None]:
         raise InputError(f"{folder} is not a whole export ({e!r}): export again") from e
     config_checks.check_keys(config)
     start = untrained(config, image_size=size)
-    shapes = {name: array.shape for name, array in _arrays_by_name(start).items()}
+    shapes = {name: array.shape for name, array in arrays_by_name(start.arrays).items()}
     if shapes != {name: array.shape for name, array in weights.items()}:
         raise InputError(f"{folder}/{WEIGHTS} does not fit the config in {MANIFEST}: export again")
-    network = _network(start)
-    paths, structure = jax.tree.flatten_with_path(network)
-    arrays = [jax.device_put(weights[_name(path)]) for path, _ in paths]
-    return dataclasses.replace(start, **jax.tree.unflatten(structure, arrays)), calibration
-
-
-def _network(embedder: Embedder) -> PureDict:
-    return {"params": embedder.params, "stats": embedder.stats}
-
-
-def _arrays_by_name(embedder: Embedder) -> dict[str, jax.Array]:
-    """An embedder's arrays by names such as params.blocks.0.convs.0.kernel."""
-    paths = jax.tree.leaves_with_path(_network(embedder))
-    return {_name(path): array for path, array in paths}
-
-
-def _name(path: jax.tree_util.KeyPath) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
+    loaded = jax.tree.map_with_path(
+        lambda path, _: jax.device_put(weights[array_name(path)]), start.arrays
+    )
+    return dataclasses.replace(start, **loaded), calibration

@@ -4,6 +4,7 @@ import contextlib
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -16,21 +17,34 @@ from painterjax.common.config import Config, as_config, as_json, changes
 from painterjax.common.errors import InputError
 from painterjax.data import store
 
+# Keys of a recipe that may change on the way: none changes the mathematics.
+CHANGEABLE = (
+    "data.residency", "data.store", "steps_per_dispatch", "log_every_steps",
+    "checkpoint_every_steps", "checkpoint_keep_every_epochs", "eval.batch_size", "eval.triplets",
+)  # fmt: skip
 PACKAGES = ("painterjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def check_same(run: Path, name: str, asked: dict[str, Any]) -> None:
-    """Raises InputError where a run was begun with another "config" or "dataset" than asked for."""
+    """Raises InputError where a run was begun with another "config" or "dataset" than asked for.
+
+    A config may differ in the keys of CHANGEABLE, and have more epochs.
+    """
     path = run / f"{name}.json"
     if not path.exists():
         return
-    changed = changes(_read_json(path), as_json(asked))
-    if changed:
+    found = changes(_read_json(path), as_json(asked))
+    if changed := {key: pair for key, pair in found.items() if not _may_change(key, *pair)}:
         differences = ", ".join(f"{key} was {was}, is {now}" for key, (was, now) in changed.items())
         raise InputError(
             f"{run} was begun with another {name} ({differences}):"
             " repeat that, or choose another --workdir"
         )
+
+
+def _may_change(key: str, was: Any, now: Any) -> bool:
+    is_longer = key == "num_epochs" and isinstance(was, int) and now > was
+    return key in CHANGEABLE or is_longer
 
 
 def check_folder(run: Path) -> None:
@@ -64,18 +78,35 @@ def claimed(run: Path) -> Iterator[None]:
             run.rmdir()
 
 
-def begin(run: Path, config: Config, dataset: dict[str, Any]) -> None:
-    """Writes config.json (every key), dataset.json (the store's) and environment.json, once.
+def begin(
+    run: Path, config: Config, dataset: dict[str, Any], *, init_from: dict[str, Any] | None = None
+) -> None:
+    """Writes config.json, dataset.json, environment.json and, if there is one, init_from.json.
+
+    Where the run has them, they stay as they are unless the config has changed, which is said.
+
+    Args:
+      run: the run folder.
+      config: every key.
+      dataset: the store's dataset.json.
+      init_from: the origin of the weights that the run starts from.
 
     Raises:
       InputError: another process has begun the run with another config or store.
     """
     check_same(run, "config", config.to_dict())
     check_same(run, "dataset", dataset)
+    is_begun = (run / "config.json").exists()
+    changed = (
+        changes(_read_json(run / "config.json"), as_json(config.to_dict())) if is_begun else {}
+    )
+    for key, (was, now) in changed.items():
+        print(f"train: goes on with {key} {now} instead of {was}", file=sys.stderr)
     begun = {**environment(), "directory": str(Path.cwd())}
     papers = {"config": config.to_dict(), "dataset": dataset, "environment": begun}
+    papers |= {"init_from": init_from} if init_from else {}
     for name, paper in papers.items():
-        if not (run / f"{name}.json").exists():
+        if changed or not (run / f"{name}.json").exists():
             files.write_json(run / f"{name}.json", paper)
 
 
@@ -128,13 +159,13 @@ def read_image_size(run: Path) -> int:
     return size
 
 
-def read_evaluation(run: Path, *, step: int) -> dict[str, Any]:
-    """Returns evaluation.json; empty where it is missing, damaged, or of another step."""
+def read_evaluation(run: Path, network_sha256: str) -> dict[str, Any]:
+    """Returns evaluation.json; empty where it is missing, damaged, or of another network."""
     try:
         evaluation = files.read_json(run / "evaluation.json")
     except (OSError, ValueError):
         return {}
-    return evaluation if evaluation.get("step") == step else {}
+    return evaluation if evaluation.get("network_sha256") == network_sha256 else {}
 
 
 def environment() -> dict[str, Any]:

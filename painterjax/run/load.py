@@ -9,16 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from painterjax.common.config import Config
 from painterjax.common.errors import InputError
+from painterjax.data import images
 from painterjax.data.store import Store
 from painterjax.metrics.calibration import Calibration
+from painterjax.model.build import arrays_by_name
 from painterjax.model.embedder import Embedder, untrained
 from painterjax.run import config_checks
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import Checkpoints
 
-NETWORK = ("step", "config_sha256")  # What vectors of one network have in common.
+NETWORK = "network_sha256"  # The key of an origin that vectors of one network have in common.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Run:
       path: the run folder.
       config: every key that it was trained with.
       embedder: the network of the best checkpoint.
-      origin: which network that is: `run`, `step` and `config_sha256`.
+      origin: which network that is: `run`, `step`, and `network_sha256` of all that embeddings
+        depend on.
       calibration: from distances to probabilities; None where this step was not evaluated.
     """
 
@@ -61,12 +66,11 @@ class Run:
 
     def check_same_network(self, what: str, origin: Mapping[str, Any]) -> None:
         """Raises InputError where vectors, named `what`, are of another network than this one."""
-        for key in NETWORK:
-            if str(origin.get(key)) != str(self.origin[key]):
-                raise InputError(
-                    f"{what} is of another network ({key} is {origin.get(key)}, this run has"
-                    f" {self.origin[key]}): embed again, or choose another file"
-                )
+        if origin.get(NETWORK) != self.origin[NETWORK]:
+            raise InputError(
+                f"{what} is of another network ({NETWORK} is {origin.get(NETWORK)}, this run has"
+                f" {self.origin[NETWORK]}): embed again, or choose another file"
+            )
 
 
 def load_run(path: Path, checkpoints: Checkpoints | None = None) -> Run:
@@ -88,14 +92,29 @@ def load_run(path: Path, checkpoints: Checkpoints | None = None) -> Run:
         if checkpoints is None:
             checkpoints = stack.enter_context(contextlib.closing(Checkpoints(path)))
         params, stats, step = checkpoints.restore_network(start.params, start.stats)
-    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()
+    embedder = dataclasses.replace(start, params=params, stats=stats)
+    network_sha256 = _network_sha256(config, embedder)
     return Run(
         path=path,
         config=config,
-        embedder=dataclasses.replace(start, params=params, stats=stats),
-        origin={"run": str(path), "step": step, "config_sha256": digest},
-        calibration=_calibration(run_folder.read_evaluation(path, step=step)),
+        embedder=embedder,
+        origin={"run": str(path), "step": step, NETWORK: network_sha256},
+        calibration=_calibration(run_folder.read_evaluation(path, network_sha256)),
     )
+
+
+def _network_sha256(config: Config, embedder: Embedder) -> str:
+    """The SHA-256 of all that embeddings depend on: weights, architecture, and preprocessing."""
+    settings = {
+        "model": config.to_dict()["model"],
+        "image_size": embedder.image_size,
+        "decoding": images.DECODING,
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name, array in arrays_by_name(embedder.arrays).items():
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _calibration(evaluation: dict[str, Any]) -> Calibration | None:

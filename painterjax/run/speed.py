@@ -173,7 +173,7 @@ def _time_loop(
     times_ms, waits_ms, before = [], [], None
     read_s = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        for i, (steps, following, scalars, wait_s) in enumerate(training.drive(state, after=0)):
+        for i, (steps, following, scalars, wait_s) in enumerate(training.drive(state)):
             state = following
             if before is not None:
                 jax.device_get(before)

@@ -67,17 +67,13 @@ class Training:
         # A plain int would take a third of a millisecond to hand over.
         return state, batch["row"], batch["artist"], image, self.key, np.int32(count)
 
-    def drive(
-        self, state: TrainState, *, after: int
-    ) -> Iterator[tuple[range, TrainState, Scalars, float]]:
-        """Trains behind step `after` to the run's end, a dispatch at a time.
+    def drive(self, state: TrainState) -> Iterator[tuple[range, TrainState, Scalars, float]]:
+        """Trains from the plan's start to the run's end, a dispatch at a time.
 
         Yields, as soon as the device has its orders: the steps taken, the state behind them, the
         scalars of each, and for how many seconds there was no batch.
         """
-        first = self.plan.dispatch_after(after)
-        self.batches.set_state({"next_index": first})
-        for dispatch in range(first, self.plan.num_dispatches):
+        for dispatch in self.plan.dispatches:
             steps = self.plan.steps(dispatch)
             asked_s = time.perf_counter()
             batch = next(self.batches)
@@ -98,18 +94,21 @@ def objective(config: Config, name: str) -> objectives.Objective:
 
 
 @full_memory_explained()
-def build(config: Config, split: Split, *, resident: bool | None = None) -> Training:
+def build(
+    config: Config, split: Split, *, resident: bool | None = None, start: int = 0
+) -> Training:
     """Builds what trains a config on a split; nothing has run yet but the initialization.
 
     Args:
       config: the recipe.
       split: the training paintings.
       resident: whether the images live on the devices; None decides by this process's memory.
+      start: the steps that an earlier start has taken.
     """
     if resident is None:
         resident = pipeline.keep_on_device(config.data.residency, split)
     goal = objective(config, config.loss.name)
-    plan = _plan(config, steps_per_epoch=goal.steps_per_epoch(len(split), config.batch_size))
+    plan = _plan(config, goal.steps_per_epoch(len(split), config.batch_size), start)
     learning_rate = schedule(config, plan)
     optimizer = adam(learning_rate, weight_decay=config.optimizer.weight_decay)
     image_size = config.augmentation.crop or split.image_NxSxSxC.shape[1]
@@ -164,13 +163,15 @@ def compiled(training: Training) -> Training:
     return dataclasses.replace(training, step=lowered.compile())
 
 
-def _plan(config: Config, *, steps_per_epoch: int) -> pipeline.DispatchPlan:
+def _plan(config: Config, steps_per_epoch: int, start: int) -> pipeline.DispatchPlan:
     if config.steps_per_dispatch > steps_per_epoch:
         raise InputError(
             f"steps_per_dispatch is {config.steps_per_dispatch}, but an epoch has only"
             f" {steps_per_epoch} steps: lower it"
         )
-    return pipeline.DispatchPlan(config.num_epochs, steps_per_epoch, config.steps_per_dispatch)
+    return pipeline.DispatchPlan(
+        config.num_epochs, steps_per_epoch, config.steps_per_dispatch, start
+    )
 
 
 def schedule(config: Config, plan: pipeline.DispatchPlan) -> optax.Schedule:

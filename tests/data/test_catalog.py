@@ -15,6 +15,16 @@ def _split(paintings, *, test_fraction=0.2, val_fraction=0.1, seed=0):
     )
 
 
+def test_spellings_of_a_name_are_one_artist():
+    """Composed and decomposed, with other spaces and in other case; the most frequent stays."""
+    manet = "\u00c9douard Manet"
+    names = ["E\u0301douard  Manet", manet, "\u00c9DOUARD MANET ", manet, "Monet"]
+    paintings = [catalog.Painting(f"{i}.jpg", name) for i, name in enumerate(names)]
+    named = catalog.with_one_name_each(paintings)
+    assert [p.artist for p in named] == [manet] * 4 + ["Monet"]
+    assert [p.file for p in named] == [p.file for p in paintings]
+
+
 def test_another_seed_gives_another_split():
     paintings = [Painting(f"{a}/{i}", a) for a in "abcdefghij" for i in range(10)]
     assert _split(paintings, seed=1) != _split(paintings)

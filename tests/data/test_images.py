@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from painterjax.data import images
 from tests.helpers import corpus
@@ -64,6 +64,26 @@ def _with_damaged_exif() -> bytes:
     return _saved(_picture(), "JPEG", quality=95, exif=data, dpi=(72, 72))
 
 
+def _with_swapped_colorants(image: Image.Image) -> bytes:
+    """A PNG whose profile takes the first channel for green and the second for red."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    at = {bytes(profile[i : i + 4]): i for i in range(132, 132 + 12 * profile[131], 12)}
+    red, green = at[b"rXYZ"], at[b"gXYZ"]
+    profile[red : red + 4], profile[green : green + 4] = b"gXYZ", b"rXYZ"
+    return _saved(image, "PNG", icc_profile=bytes(profile))
+
+
+def _lab(lightness: float, a: float, b: float) -> bytes:
+    """A TIFF of one color; Pillow has a and b with 128 added."""
+    levels = [round(255 / 100 * lightness), round(a) + 128, round(b) + 128]
+    return _saved(Image.merge("LAB", [Image.new("L", (SIDE, SIDE), v) for v in levels]), "TIFF")
+
+
+def _tiff_of_32_bits(value: int) -> bytes:
+    image = Image.fromarray(np.full((SIDE, SIDE), value, np.uint32).view(np.int32))
+    return _saved(image, "TIFF")
+
+
 PICTURE, TRANSPARENT, CMYK = _picture(), _transparent_picture(), _picture().convert("CMYK")
 GRAY, DEEP = PICTURE.convert("L"), Image.fromarray(np.full((SIDE, SIDE), 257 * 99, np.uint16))
 GREEN_PAGE, BLUE_PAGE = (Image.new("RGB", (SIDE, SIDE), color) for color in (GREEN, BLUE))
@@ -90,6 +110,18 @@ GOOD = {
     "16-bit png": (_png_of_16_bits(RED), [RED] * 4),
     "16-bit gray png": (_saved(DEEP, "PNG"), [(99, 99, 99)] * 4),
     "16-bit gray tiff": (_saved(DEEP, "TIFF"), [(99, 99, 99)] * 4),
+    "32-bit gray tiff": (_tiff_of_32_bits(0x63636363), [(99, 99, 99)] * 4),
+    "32-bit gray tiff, nearly white": (_tiff_of_32_bits(0xFEFEFEFE), [(254, 254, 254)] * 4),
+    "with a profile": (_with_swapped_colorants(PICTURE), [c[1::-1] + c[2:] for c in CORNERS]),
+    "with a profile and alpha": (
+        _with_swapped_colorants(TRANSPARENT),
+        [WHITE, *(c[1::-1] + c[2:] for c in CORNERS[1:])],
+    ),
+    "a profile of another kind": (_with_swapped_colorants(GRAY), _gray(CORNERS)),
+    "a damaged profile": (_saved(PICTURE, "PNG", icc_profile=b"no profile"), CORNERS),
+    # The red and the gray of sRGB in CIELAB with D50, by Bruce Lindbloom's calculator.
+    "lab, red": (_lab(54.29, 80.81, 69.89), [(255, 0, 0)] * 4),
+    "lab, gray": (_lab(53.59, 0, 0), [(128, 128, 128)] * 4),
     "1-bit": (_saved(Image.new("1", (SIDE, SIDE), 1), "PNG"), [WHITE] * 4),
     "animated gif": (_saved(GREEN_PAGE, "GIF", **PAGES), [GREEN] * 4),
     "animated webp": (_saved(GREEN_PAGE, "WEBP", lossless=True, **PAGES), [GREEN] * 4),

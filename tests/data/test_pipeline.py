@@ -1,5 +1,6 @@
-"""Where a split's images live: the share of free memory they may take, and what is free."""
+"""Which steps a dispatch runs, and where a split's images live."""
 
+import dataclasses
 import os
 
 import jax
@@ -8,6 +9,19 @@ import pytest
 from painterjax.common import memory
 from painterjax.common.errors import InputError
 from painterjax.data import pipeline
+
+
+@pytest.mark.parametrize("start", range(11))
+@pytest.mark.parametrize("steps_per_dispatch", [1, 3, 4])
+def test_any_start_takes_the_steps_that_are_left(start, steps_per_dispatch):
+    """So that steps_per_dispatch may change on the way."""
+    plan = pipeline.DispatchPlan(2, 5, steps_per_dispatch, start)
+    dispatches = [list(plan.steps(dispatch)) for dispatch in plan.dispatches]
+    assert [step for steps in dispatches for step in steps] == list(range(start + 1, 11))
+    assert all(0 < len(steps) <= steps_per_dispatch for steps in dispatches)
+    # Behind the first dispatch they are those of a run that was never stopped.
+    undisturbed = dataclasses.replace(plan, start=0)
+    assert dispatches[1:] == [list(undisturbed.steps(d)) for d in plan.dispatches[1:]]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from painterjax.index import ivf
 from painterjax.index.index import Index
 from painterjax.run.embeddings import Vectors
 
-ORIGIN = {"run": "runs/x", "step": 7, "config_sha256": "abc"}
+ORIGIN = {"run": "runs/x", "step": 7, "network_sha256": "abc"}
 
 
 def _vectors(seed: int, count: int, **origin) -> Vectors:
@@ -105,8 +105,7 @@ def test_vectors_of_another_network_are_refused(tmp_path):
     Index(tmp_path).add(_vectors(0, 10))
     narrow = dataclasses.replace(_vectors(1, 10), emb_NxD=np.zeros((10, 4), np.float32))
     for other, message in (
-        (_vectors(1, 10, step=8), "step is 7, .* 8"),
-        (_vectors(1, 10, config_sha256="def"), "config_sha256 is abc, .* def"),
+        (_vectors(1, 10, network_sha256="def"), "network_sha256 is abc, .* def"),
         (narrow, "8 numbers, .* 4"),
     ):
         with pytest.raises(InputError, match=message):

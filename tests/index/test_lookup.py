@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,6 +25,8 @@ from painterjax.index.index import Index
 from painterjax.model.embedder import Embedder
 from painterjax.run import embeddings
 from painterjax.run import folder as run_folder
+from painterjax.run.checkpoint import Checkpoints
+from painterjax.run.embed import kept_embeddings
 from painterjax.run.load import load_run
 from tests.helpers import tiny
 from tests.helpers.tiny import ROOT
@@ -130,8 +133,7 @@ def test_a_killed_embedding_of_a_store_goes_on_and_ends_alike(run, tmp_path, mon
 @pytest.mark.parametrize(
     ("origin", "message"),
     [
-        ({"step": 1}, r"v\.npz .*step is 1"),
-        ({"config_sha256": "x"}, r"v\.npz .*config_sha256 is x"),
+        ({"network_sha256": "x"}, r"v\.npz .*network_sha256 is x"),
         ({"images": "tests"}, r"v\.npz is of the images of tests"),
         ({}, r"v\.npz holds a split of a store"),
     ],
@@ -142,11 +144,34 @@ def test_vectors_of_something_else_are_not_embedded_over(run, pictures, origin, 
     embeddings.save(path, dataclasses.replace(split, origin={**split.origin, **origin}))
     with pytest.raises(InputError, match=message):
         embed.main(["--run", str(run), "--images", str(pictures), "--output", str(path)])
-    if not origin.keys() & {"step", "config_sha256"}:
+    if not origin.keys() & {"network_sha256"}:
         return
     with pytest.raises(InputError, match=f"--add .*{message}"):
         search.main(["--run", str(run), "--index", str(tmp_path / "index"), "--add", str(path)])
     assert not (tmp_path / "index").exists()
+
+
+def test_a_run_that_was_trained_anew_has_other_vectors(run, pictures, tmp_path, monkeypatch):
+    """With the same config to the same step at the same path, as on another store of that name."""
+    copy, path = tmp_path / "run", tmp_path / "v.npz"
+    shutil.copytree(run, copy)
+    embed.main(["--run", str(copy), "--images", str(pictures), "--output", str(path)])
+    before = load_run(copy)
+    assert kept_embeddings(before, "test") and before.calibration and len(lookup.own_index(before))
+    restore = Checkpoints.restore_network
+
+    def trained_anew(checkpoints, params, stats):
+        params, stats, step = restore(checkpoints, params, stats)
+        return jax.tree.map(lambda x: x + 1e-3, params), stats, step
+
+    monkeypatch.setattr(Checkpoints, "restore_network", trained_anew)
+    after = load_run(copy)
+    assert (after.step, after.config) == (before.step, before.config)
+    assert kept_embeddings(after, "test") is None and after.calibration is None
+    with pytest.raises(InputError, match=r"v\.npz is of another network \(network_sha256"):
+        embed.main(["--run", str(copy), "--images", str(pictures), "--output", str(path)])
+    anew = lookup.own_index(after)
+    assert anew.facts["network_sha256"] == after.origin["network_sha256"]
 
 
 def _embedded(run: Path, split: str, path: Path) -> embeddings.Vectors:

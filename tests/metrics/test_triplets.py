@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from painterjax.data import sampling
 from painterjax.metrics import bootstrap, triplets
 
 
@@ -23,7 +24,7 @@ def test_interval_holds_the_value_and_narrows_with_more_artists():
         artist_N = np.repeat(np.arange(artists), 4)
         value_N = (rng.normal(size=artists)[artist_N] + rng.normal(size=4 * artists)).round(3)
         interval = bootstrap.interval(
-            lambda x: float(x.mean()), artist_N, value_N, replicates=500, seed=0
+            lambda x: float(x.mean()), artist_N[:, None], value_N, replicates=500, seed=0
         )
         low, value, high = (interval[key] or 0.0 for key in ("low", "value", "high"))
         assert low < value < high
@@ -37,8 +38,48 @@ def test_interval_holds_the_value_and_narrows_with_more_artists():
 def test_interval_depends_on_its_seed_alone():
     emb_N, artist_N = np.arange(12.0) % 5, np.repeat(np.arange(4), 3)
     draw = [
-        bootstrap.interval(lambda x: float(x.mean()), artist_N, emb_N, replicates=50, seed=seed)
+        bootstrap.interval(
+            lambda x: float(x.mean()), artist_N[:, None], emb_N, replicates=50, seed=seed
+        )
         for seed in (0, 0, 1)
     ]
     assert draw[0] == draw[1]
     assert draw[0] != draw[2]
+
+
+def _triplets(
+    rng: np.random.Generator, artists: int, variety: float
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The artists of 2,000 triplets and their distances, of 20 paintings by each artist.
+
+    They lie around their artists' centers; `variety` is how much artists differ in their spread.
+    """
+    artist_N = np.repeat(np.arange(artists), 20)
+    spread_A = rng.lognormal(0, variety, artists)
+    noise_NxD = rng.normal(size=(len(artist_N), 8)) * spread_A[artist_N, None]
+    emb_NxD = rng.normal(size=(artists, 8))[artist_N] + noise_NxD
+    drawn, seed = sampling.artist_rows(artist_N), int(rng.integers(2**31))
+    row_Tx3 = sampling.triplets(drawn, batch_size=2000, seed=seed, index=0)
+    anchor_T, *others = row_Tx3.T
+    distances = [np.linalg.norm(emb_NxD[anchor_T] - emb_NxD[row_T], axis=1) for row_T in others]
+    return artist_N[row_Tx3[:, [0, 2]]], distances
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variety", [0.0, 0.5])
+def test_intervals_of_triplets_hold_what_other_artists_would_give(variety):
+    """Of 300 collections of 28 artists."""
+    rng = np.random.default_rng(0)
+    truth = np.mean([triplets.roc_auc(*_triplets(rng, 1000, variety)[1]) for _ in range(20)])
+    held = {"both artists": 0, "the anchor's artist": 0}
+    for _ in range(300):
+        artist_Tx2, distances = _triplets(rng, 28, variety)
+        for name, columns in zip(held, (artist_Tx2, artist_Tx2[:, :1]), strict=True):
+            found = bootstrap.interval(
+                triplets.roc_auc, columns, *distances, replicates=150, seed=0
+            )
+            held[name] += found["low"] <= truth <= found["high"]
+    # If it is held in 95 %, 300 collections show less than 91 % once in 700 times.
+    assert held["both artists"] >= 0.91 * 300, held
+    # Resampling by one of the two artists misses what the other contributes.
+    assert variety or held["the anchor's artist"] < 0.85 * 300, held

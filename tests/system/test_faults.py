@@ -59,7 +59,7 @@ def before_step(step: int, act: Callable[[], object]) -> Iterator[None]:
 @pytest.mark.usefixtures("run")  # What it compiled is on disk then.
 def test_killed_at_random_it_ends_as_if_undisturbed(tiny_store, tmp_path):
     """`python -m benchmarks.kills` in small: SIGKILL and SIGTERM at random moments."""
-    case = kills.Case(tmp_path, tiny_store, ("host", 1), epochs=6)
+    case = kills.Case(tmp_path, tiny_store, ("host", 1), epochs=4)
     lines = list(case.killed(2, np.random.default_rng(7), 7))
     assert [line["differences"] for line in lines] == [[]] * len(lines)
     assert sum("kill" in line for line in lines) == 2

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 
 from configs import quickstart
 from painterjax import benchmark, evaluate, prepare, train
-from painterjax.common import cli, files, signals
+from painterjax.common import checksums, cli, files, signals
 from painterjax.common.errors import DivergedError, InputError
 from painterjax.data import store, synthetic
 from painterjax.losses import objectives
@@ -140,6 +141,83 @@ def test_a_finished_run_is_judged_again_and_not_changed(run):
 def test_another_config_is_refused(run, tiny_store):
     with pytest.raises(InputError, match=r"loss\.margin was 2\.0, is 1\.0, seed was 0, is 3"):
         train.main(_argv(tiny_store, run, "--config.seed=3", "--config.loss.margin=1.0"))
+
+
+def test_fewer_epochs_are_refused(run, tiny_store):
+    with pytest.raises(InputError, match=r"num_epochs was 2, is 1"):
+        train.main(_argv(tiny_store, run, "--config.num_epochs=1"))
+
+
+def test_what_changes_no_mathematics_may_change_on_the_way(run, tiny_store, tmp_path, capsys):
+    """Also the number of epochs may grow: it ends with the bits of a run that had them at once."""
+    path, other_store = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(tiny_store, other_store)
+    begun = [
+        "--config.num_epochs=1", "--config.data.residency=host", "--config.eval.triplets=50",
+        "--config.checkpoint_every_steps=20", f"--config.data.store={other_store}",
+    ]  # fmt: skip
+    train.main(_argv(tiny_store, path, *begun))
+    shutil.rmtree(other_store)
+    capsys.readouterr()
+    train.main(_argv(tiny_store, path))
+    assert "train: goes on with data.residency auto instead of host" in capsys.readouterr().err
+    ended, undisturbed = last_state(path)[0], last_state(run)[0]
+    assert ended.keys() == undisturbed.keys()
+    for name, array in ended.items():
+        np.testing.assert_array_equal(array, undisturbed[name], err_msg=name)
+    assert run_folder.read_config(path) == run_folder.read_config(run)
+    assert json.loads((path / "evaluation.json").read_text())["test"]
+
+
+def test_a_run_starts_from_what_fits_of_another_and_keeps_checkpoints(
+    run, tiny_store, tmp_path, capsys
+):
+    argv = _argv(
+        tiny_store, tmp_path / "run", "--init-from", str(run), "--config.model.embedding_dim=8",
+        "--config.optimizer.learning_rate=1e-12", "--config.num_epochs=4",
+        "--config.checkpoint_keep_every_epochs=1",
+    )  # fmt: skip
+    train.main(argv)
+    said = capsys.readouterr().err
+    assert f"arrays start as in {run}; as usual start params.head.linear.bias" in said
+    source, trained = load_run(run), load_run(tmp_path / "run")
+    blocks, expected = (each.embedder.params["blocks"] for each in (trained, source))
+    # Adam moves a weight by the learning rate at most in each of 144 steps.
+    for array, other in zip(*map(jax.tree.leaves, (blocks, expected)), strict=True):
+        np.testing.assert_allclose(array, other, rtol=0, atol=2e-10)
+    assert files.read_json(tmp_path / "run" / "init_from.json") == source.origin
+    kept = {int(path.name) for path in (tmp_path / "run" / "checkpoints").glob("*[0-9]")}
+    assert kept >= {STEPS_PER_EPOCH * epoch for epoch in range(1, 5)}
+
+
+def test_a_run_of_which_nothing_fits_is_no_start(run, tiny_store, tmp_path):
+    config = quickstart.get_config()
+    config.data.store = str(tiny_store)
+    config.model.update(widths=(6,), depths=(1,), embedding_dim=8)
+    with pytest.raises(InputError, match="no array of it fits this recipe's network"):
+        train.train(config, tmp_path / "run", init_from=run)
+
+
+def test_a_checkpoint_of_other_devices_opens(run, tmp_path):
+    """Orbax writes down the devices that arrays lay on; here, eight that this machine lacks."""
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    edited = 0
+    for path in copy.rglob("_sharding"):
+        by_array = json.loads(path.read_text())
+        for key, text in by_array.items():
+            sharding = json.loads(text)
+            sharding["shape"] = [8]
+            sharding["device_mesh"] = {"mesh": [{"id": device + 100} for device in range(8)]}
+            by_array[key] = json.dumps(sharding)
+            edited += 1
+        path.write_text(json.dumps(by_array))
+    assert edited > 20
+    for folder in (copy / "checkpoints").glob("*[0-9]"):
+        checksums.seal(folder)
+    assert load_run(copy).origin["network_sha256"] == load_run(run).origin["network_sha256"]
+    for name, array in last_state(copy)[0].items():
+        np.testing.assert_array_equal(array, last_state(run)[0][name])
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tiny_store, tmp_path):
@@ -515,11 +593,8 @@ def test_a_split_with_one_artist_is_not_judged_and_training_goes_on(tmp_path, ca
     train.main(_argv(tmp_path / "store", tmp_path / "run", "--config.num_epochs=1"))
     assert "test: not judged, tuples need two artists" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text()).keys() == {
-        "step",
-        "threshold",
-        "calibration",
-        "val",
-    }
+        "step", "network_sha256", "threshold", "calibration", "val",
+    }  # fmt: skip
     with pytest.raises(InputError, match="has nothing to judge in test"):
         evaluate.main(["--run", str(tmp_path / "run"), "--split", "test"])
 
@@ -553,7 +628,7 @@ def test_the_store_of_quickstart_is_painted_where_it_is_missing(tmp_path, monkey
     monkeypatch.setattr(synthetic, "STORE_IMAGE_SIZE", 32)
     monkeypatch.setattr(store, "VAL_FRACTION", 0.25)
     opened: list[Any] = []
-    monkeypatch.setattr(train, "train", lambda config, _: opened.append(config.data.store))
+    monkeypatch.setattr(train, "train", lambda config, *_: opened.append(config.data.store))
     for _ in range(2):
         train.main(["--config", "quickstart", "--workdir", "runs/quickstart"])
     assert capsys.readouterr().err.count("no store at data/synthetic: painting it") == 1

@@ -113,19 +113,19 @@ def test_golden_step(config, split):
     config.augmentation = default.get_config().augmentation
     scalars, _ = _first_steps(config, split, 3)
     golden = {
-        "loss": 2.27847,
+        "loss": 2.29897,
         "accuracy": 0.5,
-        "positive_distance": 18.9241,
-        "negative_distance": 18.6456,
+        "positive_distance": 18.9438,
+        "negative_distance": 18.6449,
         "active_fraction": 1.0,
-        "embedding_spread": 13.1784,
-        "embedding_norm": 32.3056,
-        "gradient_norm": 604.405,
+        "embedding_spread": 13.1828,
+        "embedding_norm": 32.3126,
+        "gradient_norm": 600.911,
         "learning_rate": 1e-4,
     }
     assert scalars[0] == pytest.approx(golden, rel=RTOL)
     # Adam turns the rounding of another machine into a percent within two steps.
-    assert [values["loss"] for values in scalars[1:]] == pytest.approx([1.786, 1.386], rel=2e-2)
+    assert [values["loss"] for values in scalars[1:]] == pytest.approx([1.787, 1.369], rel=2e-2)
 
 
 @pytest.fixture
