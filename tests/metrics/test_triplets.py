@@ -68,18 +68,18 @@ def _triplets(
 @pytest.mark.slow
 @pytest.mark.parametrize("variety", [0.0, 0.5])
 def test_intervals_of_triplets_hold_what_other_artists_would_give(variety):
-    """Of 300 collections of 28 artists."""
+    """Of 150 collections of 28 artists."""
     rng = np.random.default_rng(0)
     truth = np.mean([triplets.roc_auc(*_triplets(rng, 1000, variety)[1]) for _ in range(20)])
     held = {"both artists": 0, "the anchor's artist": 0}
-    for _ in range(300):
+    for _ in range(150):
         artist_Tx2, distances = _triplets(rng, 28, variety)
         for name, columns in zip(held, (artist_Tx2, artist_Tx2[:, :1]), strict=True):
             found = bootstrap.interval(
-                triplets.roc_auc, columns, *distances, replicates=150, seed=0
+                triplets.roc_auc, columns, *distances, replicates=100, seed=0
             )
             held[name] += found["low"] <= truth <= found["high"]
-    # If it is held in 95 %, 300 collections show less than 91 % once in 700 times.
-    assert held["both artists"] >= 0.91 * 300, held
+    # If it is held in 95 %, 150 collections show less than 89 % once in 500 times.
+    assert held["both artists"] >= 0.89 * 150, held
     # Resampling by one of the two artists misses what the other contributes.
-    assert variety or held["the anchor's artist"] < 0.85 * 300, held
+    assert variety or held["the anchor's artist"] < 0.85 * 150, held

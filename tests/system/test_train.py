@@ -192,7 +192,7 @@ def test_a_run_starts_from_what_fits_of_another_and_keeps_checkpoints(
 
 def test_a_run_of_which_nothing_fits_is_no_start(run, tiny_store, tmp_path):
     config = quickstart.get_config()
-    config.data.store = str(tiny_store)
+    config.data.store, config.batch_size = str(tiny_store), 4
     config.model.update(widths=(6,), depths=(1,), embedding_dim=8)
     with pytest.raises(InputError, match="no array of it fits this recipe's network"):
         train.train(config, tmp_path / "run", init_from=run)
