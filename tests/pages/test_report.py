@@ -126,7 +126,7 @@ def test_a_run_that_was_not_evaluated_on_test_is_refused(run, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     evaluation = json.loads((copy / "evaluation.json").read_text())
-    for other in ({**evaluation, "step": 1}, {**evaluation, "test": {}}, {}):
+    for other in ({**evaluation, "network_sha256": "x"}, {**evaluation, "test": {}}, {}):
         (copy / "evaluation.json").write_text(json.dumps(other))
         with pytest.raises(InputError, match=r"python -m painterjax\.evaluate --run"):
             report.main(["--run", str(copy)])

@@ -148,6 +148,7 @@ def test_fewer_epochs_are_refused(run, tiny_store):
         train.main(_argv(tiny_store, run, "--config.num_epochs=1"))
 
 
+@pytest.mark.slow
 def test_what_changes_no_mathematics_may_change_on_the_way(run, tiny_store, tmp_path, capsys):
     """Also the number of epochs may grow: it ends with the bits of a run that had them at once."""
     path, other_store = tmp_path / "run", tmp_path / "moved"
@@ -169,6 +170,7 @@ def test_what_changes_no_mathematics_may_change_on_the_way(run, tiny_store, tmp_
     assert json.loads((path / "evaluation.json").read_text())["test"]
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_what_fits_of_another_and_keeps_checkpoints(
     run, tiny_store, tmp_path, capsys
 ):
