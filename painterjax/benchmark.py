@@ -1,4 +1,4 @@
-"""Measures how fast a recipe trains here, stage by stage.
+"""Measures how fast a recipe trains on this machine, stage by stage.
 
     python -m painterjax.benchmark --config configs/NAME.py [--image-size S] [--json FILE]
         [--profile DIR] [--config.key=value ...]
@@ -8,7 +8,7 @@ Example:
     python -m painterjax.benchmark --config configs/quickstart.py --image-size 64
 
 prints a table. --image-size measures on random images of S pixels instead of the recipe's store;
---json writes the figures as well; --profile writes a trace for TensorBoard or Perfetto.
+--json also writes the figures to a file; --profile writes a trace for TensorBoard or Perfetto.
 """
 
 from pathlib import Path

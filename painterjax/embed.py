@@ -7,9 +7,9 @@ Example:
     python -m painterjax.embed --run runs/quickstart --split test --output vectors.npz
 
 writes a .npz with emb_NxD (float32), file, artist, title, style, genre and date of each painting,
-and origin, the run they come from. What cannot be read of a folder stands in FILE.rejected.csv.
-Interrupt it whenever you like: the same command goes on. Once a folder has other images than FILE,
-it embeds what is new or changed, by name and SHA-256, and drops what is gone.
+and origin, the run they come from. FILE.rejected.csv lists what cannot be read of a folder.
+Interrupt it whenever you like: the same command continues. If the images of a folder differ from
+those in FILE, it embeds what is new or changed, by name and SHA-256, and drops what is gone.
 """
 
 from pathlib import Path

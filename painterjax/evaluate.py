@@ -1,4 +1,4 @@
-"""Judges a run on validation (artists seen in training) and test (artists never seen).
+"""Evaluates a run on validation (artists seen in training) and test (artists never seen).
 
     python -m painterjax.evaluate --run RUN [--split test] [--json FILE]
     python -m painterjax.evaluate --embeddings FILE --store STORE [--split test] [--json FILE]
@@ -8,11 +8,11 @@ Example:
     python -m painterjax.evaluate --run runs/quickstart
 
 prints a table and writes the same figures to runs/quickstart/evaluation.json. The second form
-judges vectors of any origin: a .npy with one for each painting of the store, or of what --split
-names, in the order of paintings.csv; or a .npz that painterjax.embed wrote.
+evaluates vectors of any origin: a .npy with one vector for each painting of the store, or of the
+split that --split names, in the order of paintings.csv; or a .npz that painterjax.embed wrote.
 
-Intervals are by bootstrap over artists; beyond 256 artists those of all pairs draw groups of
-artists, and of two artists there are none.
+Intervals are by bootstrap over artists. With more than 256 artists, the intervals of all pairs
+resample groups of artists. With two artists there are no intervals.
 """
 
 from pathlib import Path

@@ -7,10 +7,10 @@ Example:
 
     python -m painterjax.train --config quickstart --workdir runs/quickstart
 
-NAME is a shipped recipe, or the path of one as in configs/quickstart.py. Run it again to continue a
-run that was stopped: it ends as if it had never been stopped. Ctrl-C and SIGTERM save where it is;
-a second Ctrl-C ends it at once. --init-from starts from the best weights of another run, as many as
-fit. --distributed trains together with other processes.
+NAME is a shipped recipe, or the path of one, such as configs/quickstart.py. Run it again to
+continue a run that was stopped: it ends as if it had never been stopped. Ctrl-C and SIGTERM save
+the step and end it; a second Ctrl-C ends it at once. --init-from starts from the best weights of
+another run, as many as fit. --distributed trains together with other processes.
 """
 
 import contextlib
