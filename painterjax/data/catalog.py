@@ -65,9 +65,10 @@ def with_one_name_each(paintings: Sequence[Painting]) -> list[Painting]:
     spelling: dict[str, str] = {}
     for name, _ in by_frequency:
         spelling.setdefault(name.casefold(), name)
-    return [
-        dataclasses.replace(painting, artist=spelling[name.casefold()])
-        for painting, name in zip(paintings, names, strict=True)
+    artists = [spelling[name.casefold()] for name in names]
+    return [  # Nearly all stay as they are, and a copy takes most of the time.
+        p if p.artist == artist else dataclasses.replace(p, artist=artist)
+        for p, artist in zip(paintings, artists, strict=True)
     ]
 
 
