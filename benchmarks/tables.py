@@ -6,6 +6,7 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`, where NAME is 
 heading and rule are kept, its rows are written.
 """
 
+import functools
 import importlib
 import json
 import re
@@ -209,6 +210,7 @@ def estimate() -> Rows:
             yield what, f"{gpus}", f"{sent_ms:.2f} + {waited_ms:.2f} ms", *percent
 
 
+@functools.cache
 def gradient_bytes(recipe: str, image_size: int) -> int:
     """Returns the bytes of a recipe's gradients, which an all-reduce sends."""
     config = importlib.import_module(f"configs.{recipe}").get_config()

@@ -123,10 +123,10 @@ def undisturbed(tiny_store, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def stopped(tiny_store, tmp_path_factory) -> Path:
-    """A run whose process 0 was killed, then process 1, and then process 1 got SIGTERM."""
+    """A run whose process 1 was killed, and then got SIGTERM; process 0 is killed further below."""
     run = tmp_path_factory.mktemp("distributed") / "run"
     argv = tiny.argv(tiny_store, run, *ARGV)
-    for step, number, victim in ((5, "SIGKILL", 0), (6, "SIGKILL", 1), (7, "SIGTERM", 1)):
+    for step, number, victim in ((5, "SIGKILL", 1), (6, "SIGTERM", 1)):
         words = [["painterjax.train", *argv], ["painterjax.train", *argv]]
         words[victim] = ["tests.helpers.signaled", str(step), number, *argv]
         ended = end(start(words, devices=2))
@@ -142,7 +142,7 @@ def stopped(tiny_store, tmp_path_factory) -> Path:
 def test_a_signal_to_any_process_saves_the_step_that_all_agree_on(stopped):
     """JAX's preemption service agrees within a second or so; the loop takes some more steps."""
     steps = [int(p.name) for p in (stopped / "checkpoints").glob("*") if p.name.isdecimal()]
-    assert 7 < max(steps) < 72
+    assert 6 < max(steps) < 72
 
 
 @pytest.mark.parametrize("devices", [1, 4])

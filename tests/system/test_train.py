@@ -422,7 +422,8 @@ def test_the_second_start_finds_its_step_compiled(run, tiny_store, tmp_path, mon
     """Its cache has no new entry; the first start's has."""
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    argv = _argv(tiny_store, tmp_path / "run", "--config.num_epochs=1")
+    quick = ["--config.model.widths=(4,)", "--config.model.depths=(1,)", "--config.num_epochs=1"]
+    argv = _argv(tiny_store, tmp_path / "run", *quick)
     entries = []
     for name in ("first", "second"):
         done = _train([*argv, "--workdir", str(tmp_path / name)])
