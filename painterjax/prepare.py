@@ -13,6 +13,10 @@ reads paintings/<artist>/<any image>. After an interruption the same command con
 finished store, it checks the store. It compares the names and sizes of files, not their contents.
 With --shard 1/16 to --shard 16/16, 16 processes on one or more machines decode a share each; the
 same command without --shard then makes the store, with the same bytes as one process.
+
+--split-by holdout tests on the artists that are held out, a fifth of all names; choose a recipe on
+a store that --without-holdout made. --split-by kaggle trains on the competition's training images
+alone, and --split-by column (of csv) as the column split says: train, val or test.
 """
 
 import argparse
@@ -26,7 +30,7 @@ from typing import Any
 
 from painterjax.common import cli
 from painterjax.common.errors import InputError
-from painterjax.data import images, shards, sources, store, store_builder, synthetic
+from painterjax.data import images, shards, sources, splits, store, store_builder, synthetic
 from painterjax.data.store import StorePlan
 
 
@@ -60,6 +64,7 @@ class SourceCommand:
     help: str
     example: str
     flags: dict[str, dict[str, Any]]  # of this source alone; for argparse's add_argument
+    own_split: str | None = None  # the value of --split-by for the split that the source names
 
 
 def _list_folder(args: argparse.Namespace) -> sources.Source:
@@ -76,16 +81,20 @@ SOURCES = {
         {"--input": _required("folder of the images")},
     ),
     "csv": SourceCommand(
-        lambda args: sources.csv_table(args.input, args.images),
+        lambda args: sources.csv_table(
+            args.input, args.images, own_split=args.split_by == "column"
+        ),
         "Reads a table with the columns file and artist; title, style, genre, date if known.",
         "--input paintings.csv --images paintings --output data/paintings",
         {"--input": _required("the table"), "--images": _required("folder of the images")},
+        own_split="column",
     ),
     "kaggle": SourceCommand(
-        lambda args: sources.kaggle(args.input),
+        lambda args: sources.kaggle(args.input, own_split=args.split_by == "kaggle"),
         "Reads Painter by Numbers: train/, test/ and all_data_info.csv or train_info.csv.",
         "--input painter-by-numbers --output data/painter_by_numbers",
         {"--input": _required("folder of the images")},
+        own_split="kaggle",
     ),
     "synthetic": SourceCommand(
         lambda args: sources.synthetic_painters(args.artists, args.paintings, seed=args.seed),
@@ -97,11 +106,27 @@ SOURCES = {
         },
     ),
 }
+# The flags that each way to split takes, and their defaults.
+SPLIT_FLAGS: dict[str, dict[str, Any]] = {
+    "artist": {
+        "test_fraction": store.TEST_FRACTION,
+        "val_fraction": store.VAL_FRACTION,
+        "without_holdout": None,
+    },
+    "holdout": {"val_fraction": store.VAL_FRACTION},
+    "kaggle": {"val_fraction": store.VAL_FRACTION},
+    "column": {},
+}
 COMMON_FLAGS: dict[str, dict[str, Any]] = {
     "--output": _required("the store to write"),
     "--image-size": _optional(SIZE, 256, "side in pixels"),
-    "--test-fraction": _optional(FRACTION, store.TEST_FRACTION, "of artists"),
-    "--val-fraction": _optional(FRACTION, store.VAL_FRACTION, "of paintings"),
+    "--test-fraction": {"type": FRACTION, "help": f"of artists ({store.TEST_FRACTION})"},
+    "--val-fraction": {"type": FRACTION, "help": f"of paintings ({store.VAL_FRACTION})"},
+    "--without-holdout": {
+        "action": "store_true",
+        "default": None,
+        "help": "leave out the held-out artists, to choose a recipe without them",
+    },
     "--seed": _optional(SEED, 0, "of the split"),
     "--shard": {"type": shards.parse, "metavar": "I/N", "help": "decode only share I of N"},
 }
@@ -110,15 +135,30 @@ COMMON_FLAGS: dict[str, dict[str, Any]] = {
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.prepare`."""
     args = _parse(argv)
+    split_keys = _split_keys(args)  # Refuses flags before anything is listed.
     source = SOURCES[args.source].list(args)
+    if args.without_holdout:
+        source = splits.without_holdout(source)
     plan = StorePlan(
-        args.source, args.image_size, args.seed, args.test_fraction, args.val_fraction,
+        args.source, args.image_size, args.seed, **split_keys,
         **store_builder.listing_digests(source),
     )  # fmt: skip
     if args.shard:
         store_builder.decode_shard(args.shard, source, args.output, plan, workers=args.workers)
     else:
         store_builder.build_store(source, args.output, plan, workers=args.workers)
+
+
+def _split_keys(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the keys of a StorePlan that say how to split."""
+    taken = SPLIT_FLAGS[args.split_by]
+    flags = {name: getattr(args, name) for name in SPLIT_FLAGS["artist"]}
+    given = {name: value for name, value in flags.items() if value is not None}
+    if foreign := [name for name in given if name not in taken]:
+        flag = f"--{foreign[0].replace('_', '-')}"
+        raise InputError(f"{flag} has no effect with --split-by {args.split_by}: leave it out")
+    split_by = None if args.split_by == "artist" else args.split_by
+    return {"test_fraction": None, "val_fraction": 0.0, "split_by": split_by, **taken, **given}
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
@@ -130,6 +170,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         subparser = subparsers.add_parser(name, doc=doc)
         for flag, options in {**source.flags, **COMMON_FLAGS}.items():
             subparser.add_argument(flag, **options)
+        subparser.add_argument(
+            "--split-by",
+            choices=("artist", "holdout", *filter(None, [source.own_split])),
+            default="artist",
+            help="what goes to test: random artists, the held-out artists, or what the source says",
+        )
         cli.add_workers(subparser)
     return parser.parse_args(argv)
 

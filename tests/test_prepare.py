@@ -17,7 +17,7 @@ from PIL import Image
 from painterjax import prepare
 from painterjax.common import files
 from painterjax.common.errors import InputError
-from painterjax.data import catalog, store, synthetic
+from painterjax.data import catalog, splits, store, synthetic
 
 SIZE = 32
 HANG_S = 300  # Only ends a test that hangs.
@@ -268,6 +268,40 @@ def test_a_finished_store_is_checked_and_no_other_is_taken_for_it(gallery, tmp_p
 
 
 @pytest.mark.usefixtures("no_workers")
+def test_the_way_to_split_is_part_of_a_store(tmp_path):
+    """Of finished stores and of unfinished ones, in both directions."""
+    asked = {"artist": [], "holdout": ["--split-by", "holdout"], "without": ["--without-holdout"]}
+    for name, flags in asked.items():
+        prepare.main(_synthetic(tmp_path / name, *flags))
+        partial = tmp_path / f"{name}-unfinished.partial"
+        info = json.loads((tmp_path / name / "dataset.json").read_text())
+        plan = {key: info[key] for key in [*info][1:-2]}
+        files.begin_work(partial, plan)
+        for other in asked.values():
+            outputs = [tmp_path / name, tmp_path / f"{name}-unfinished"]
+            for output, refusal in zip(outputs, ("another store", "other options"), strict=True):
+                if other is not flags:
+                    with pytest.raises(InputError, match=f"{refusal} .*(split_by|without_holdout)"):
+                        prepare.main(_synthetic(output, *other))
+        prepare.main(_synthetic(tmp_path / f"{name}-unfinished", *flags))
+        assert _files(tmp_path / f"{name}-unfinished") == _files(tmp_path / name)
+    artists = {
+        name: {
+            p.artist
+            for split in store.open_store(tmp_path / name).splits.values()
+            for p in split.paintings
+        }
+        for name in asked
+    }
+    held_out = {artist for artist in artists["artist"] if splits.is_held_out(artist)}
+    assert 0 < len(held_out) < len(artists["artist"])
+    assert artists["without"] == artists["artist"] - held_out
+    tested = store.open_store(tmp_path / "holdout").splits["test"].artists
+    assert {*tested} == held_out
+    assert set(_rejected(tmp_path / "without").values()) == {splits.HELD_OUT}
+
+
+@pytest.mark.usefixtures("no_workers")
 def test_a_folder_that_is_in_the_way_is_kept(tmp_path):
     partial, aside = tmp_path / "store.partial", tmp_path / "aside"
     partial.mkdir()
@@ -455,6 +489,10 @@ USAGE = {
     "synthetic --shard 0/4": "--shard: 0/4: must be i/n",
     "synthetic --shard 17/16": "--shard: 17/16: must be i/n",
     "synthetic --shard 3": "--shard: 3: must be i/n",
+    "synthetic --split-by kaggle": "--split-by: invalid choice: 'kaggle' .*artist.*holdout",
+    "folder --input one --split-by column": "--split-by: invalid choice: 'column'",
+    "synthetic --split-by holdout --test-fraction 0.3": "--test-fraction has no effect",
+    "synthetic --split-by holdout --without-holdout": "--without-holdout has no effect",
 }
 
 

@@ -127,8 +127,8 @@ def check_plan(partial: Path, plan: dict[str, Any]) -> None:
 def plan_changes(partial: Path, plan: dict[str, Any]) -> str:
     """Describes how `plan` differs from the plan.json in `partial`; "" where it does not."""
     earlier = read_plan(partial)
-    changed = [key for key in plan if earlier.get(key) != plan[key]]
-    return ", ".join(f"{key} was {earlier.get(key)}, is {plan[key]}" for key in changed)
+    changed = [key for key in {**earlier, **plan} if earlier.get(key) != plan.get(key)]
+    return ", ".join(f"{key} was {earlier.get(key)}, is {plan.get(key)}" for key in changed)
 
 
 @contextlib.contextmanager

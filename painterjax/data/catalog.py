@@ -1,13 +1,8 @@
-"""The catalog of a collection: its paintings, their artists, the split, and CSV tables.
-
-The split is by artist: a training artist's paintings are in `train` and a tenth of them in `val`; a
-test artist's paintings are all in `test`. So `test` measures artists never seen in training.
-"""
+"""The catalog of a collection: its paintings, their artists, and CSV tables."""
 
 import collections
 import csv
 import dataclasses
-import hashlib
 import io
 import re
 import unicodedata
@@ -44,11 +39,6 @@ PAINTING_COLUMNS = tuple(field.name for field in dataclasses.fields(Painting))
 CSV_COLUMNS = ("index", "split", *PAINTING_COLUMNS)
 
 
-def _random_key(seed: int, *names: str) -> bytes:
-    """A pseudo-random sort key, the same on every machine."""
-    return hashlib.sha256("\x00".join((str(seed), *names)).encode()).digest()
-
-
 def with_one_name_each(paintings: Sequence[Painting]) -> list[Painting]:
     """Returns the paintings with one spelling of each artist's name, the most frequent one.
 
@@ -70,46 +60,6 @@ def with_one_name_each(paintings: Sequence[Painting]) -> list[Painting]:
         p if p.artist == artist else dataclasses.replace(p, artist=artist)
         for p, artist in zip(paintings, artists, strict=True)
     ]
-
-
-def split_by_artist(
-    paintings: Iterable[Painting], *, test_fraction: float, val_fraction: float, seed: int
-) -> tuple[list[Row], list[Painting]]:
-    """Splits paintings into train, val and test.
-
-    A share `test_fraction` of the artists goes to `test` with all their paintings. Of each other
-    artist's n paintings floor(n * val_fraction) go to `val`, and at least two stay in `train`.
-    The split depends on (seed, artist, file) alone, not on the order of `paintings`.
-
-    Returns:
-      The rows of the store, sorted by split, artist and file; and the paintings left out because
-      their artist has no other.
-
-    >>> works = [Painting(f"{a}/{i}.jpg", a) for a in "abcde" for i in range(10)]
-    >>> rows, single = split_by_artist(works, test_fraction=0.2, val_fraction=0.1, seed=0)
-    >>> [sum(row.split == split for row in rows) for split in SPLITS]
-    [36, 4, 10]
-    """
-    by_artist = collections.defaultdict(list)
-    for painting in paintings:
-        by_artist[painting.artist].append(painting)
-    single = [works[0] for works in by_artist.values() if len(works) == 1]
-    artists = sorted(artist for artist, works in by_artist.items() if len(works) > 1)
-    artists.sort(key=lambda artist: _random_key(seed, artist))
-    test_artists = set(artists[: int(len(artists) * test_fraction + 0.5)])
-    rows = []
-    for artist in artists:
-        works = by_artist[artist]
-        if artist in test_artists:
-            rows += [Row("test", painting) for painting in works]
-            continue
-        works.sort(key=lambda painting: _random_key(seed, artist, painting.file))
-        # 100 * 0.29 is 28.999999999999996 and has to count as 29.
-        num_val = min(int(len(works) * val_fraction + 1e-9), len(works) - 2)
-        rows += [Row("val", painting) for painting in works[:num_val]]
-        rows += [Row("train", painting) for painting in works[num_val:]]
-    rows.sort(key=lambda row: (SPLITS.index(row.split), row.painting.artist, row.painting.file))
-    return rows, sorted(single, key=lambda painting: painting.file)
 
 
 def count_rows(rows: Sequence[Row]) -> dict[str, dict[str, int]]:

@@ -27,6 +27,7 @@ class Source:
     rejected: list[tuple[str, str]]  # (file, reason) for what cannot be listed as a painting
     load: Loader
     directory: Path | None = None  # of the files; None for a source without files
+    split_by_file: dict[str, str] | None = None  # the source's own split, where it is asked for
 
 
 def folder(directory: Path) -> Source:
@@ -62,18 +63,40 @@ def files_below(directory: Path) -> Source:
     return _of_files(paintings, rejected, directory)
 
 
-def csv_table(table: Path, directory: Path) -> Source:
-    """Lists a CSV file with the columns file and artist, and title, style, genre, date if known."""
+def csv_table(table: Path, directory: Path, *, own_split: bool = False) -> Source:
+    """Lists a CSV file with the columns file and artist, and title, style, genre, date if known.
+
+    With `own_split` it also has the column split: train, val or test.
+    """
     if not directory.is_dir():
         raise InputError(f"--images {directory} is not a folder")
-    records = catalog.read_table(table, required=("file", "artist"))
-    return _from_table(table, records, [record["file"] for record in records], directory)
+    required = ("file", "artist", "split") if own_split else ("file", "artist")
+    records = catalog.read_table(table, required=required)
+    source = _from_table(table, records, [record["file"] for record in records], directory)
+    if not own_split:
+        return source
+    return dataclasses.replace(source, split_by_file=_split_column(table, records))
 
 
-def kaggle(directory: Path) -> Source:
+def _split_column(table: Path, records: list[dict[str, str]]) -> dict[str, str]:
+    split_by_file: dict[str, str] = {}
+    for record in records:
+        file, split = record["file"], record["split"].strip()
+        if split not in catalog.SPLITS:
+            raise InputError(
+                f"{table} has {file} in the split {split!r}: must be {' or '.join(catalog.SPLITS)}"
+            )
+        if split_by_file.setdefault(file, split) != split:
+            raise InputError(
+                f"{table} has {file} in {split_by_file[file]} and in {split}: keep one of them"
+            )
+    return split_by_file
+
+
+def kaggle(directory: Path, *, own_split: bool = False) -> Source:
     """Lists Painter by Numbers by its all_data_info.csv, or its train_info.csv if that is missing.
 
-    The images are DIR/train/<file> and DIR/test/<file>.
+    The images are DIR/train/<file> and DIR/test/<file>, and `own_split` keeps these apart.
     Source: https://www.kaggle.com/c/painter-by-numbers/data
     """
     if (table := directory / "all_data_info.csv").is_file():
@@ -88,7 +111,14 @@ def kaggle(directory: Path) -> Source:
     else:
         raise InputError(f"{directory} has neither all_data_info.csv nor train_info.csv")
     files = [f"{folder}/{name}" for folder, name in zip(folders, names, strict=True)]
-    return _from_table(table, records, files, directory)
+    source = _from_table(table, records, files, directory)
+    if not own_split:
+        return source
+    if "test" not in folders:
+        raise InputError(
+            f"{table} lists no image of test/: add all_data_info.csv of the competition"
+        )
+    return dataclasses.replace(source, split_by_file=dict(zip(files, folders, strict=True)))
 
 
 def synthetic_painters(artists: int, paintings_per_artist: int, *, seed: int) -> Source:

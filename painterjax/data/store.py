@@ -34,10 +34,12 @@ class StorePlan:
     source: str  # the subcommand of prepare
     image_size: int
     seed: int
-    test_fraction: float
+    test_fraction: float | None  # None where it decides nothing
     val_fraction: float
     listing_sha256: str  # of the list of paintings
     sizes_sha256: str | None = None  # of the sizes of their files; without files there is none
+    split_by: str | None = None  # prepare's --split-by; None is artist
+    without_holdout: bool | None = None  # True where held-out artists are left out
 
     def as_json(self) -> dict[str, Any]:
         """Returns the keys and their values, without those that are None."""

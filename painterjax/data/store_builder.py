@@ -13,16 +13,18 @@ import numpy as np
 from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress
-from painterjax.data import catalog, records, shards, sources, store, synthetic
+from painterjax.data import catalog, records, shards, sources, splits, store, synthetic
 from painterjax.data.records import DecodedImages, DecodeResult
 from painterjax.data.store import StorePlan
 
 GATHER_BYTES = 2**26  # Of pixels that are sorted at once; this bounds the memory.
 
 
-def listing_digests(source: sources.Source) -> dict[str, str]:
+def listing_digests(source: sources.Source) -> dict[str, Any]:
     """Returns the SHA-256s of a StorePlan that tell whether a source has changed."""
     values: dict[str, Any] = {"listing_sha256": source.paintings}
+    if source.split_by_file is not None:
+        values["listing_sha256"] = source.paintings, sorted(source.split_by_file.items())
     # Times of change are left out: copies for several machines do not share them.
     if sizes := sources.sizes(source):
         values["sizes_sha256"] = sizes
@@ -110,7 +112,7 @@ def _check_existing(output: Path, plan: StorePlan) -> None:
     if not (output / "dataset.json").exists():
         raise InputError(f"{output} exists and is no store: delete it or choose another --output")
     info = store.open_store(output).info
-    asked = plan.as_json()
+    asked = vars(plan)  # A key that the plan lacks must be missing there as well.
     if changed := [key for key in asked if info.get(key) != asked[key]]:
         was = ", ".join(f"{key} is {info.get(key)}, asked for {asked[key]}" for key in changed)
         raise InputError(f"{output} is another store ({was}): choose another --output")
@@ -121,9 +123,11 @@ def _check_existing(output: Path, plan: StorePlan) -> None:
 
 def _remove_leftovers(partial: Path, plan: StorePlan) -> None:
     """Removes the work of a finished store, where a kill came after its rename."""
-    folders = [partial, *(shard.folder(partial) for shard in shards.shards_in(partial))]
-    planned = [folder for folder in folders if (folder / "plan.json").exists()]
-    if planned and not any(files.plan_changes(folder, plan.as_json()) for folder in planned):
+    plans = {partial: plan.as_json()}
+    for shard in shards.shards_in(partial):
+        plans[shard.folder(partial)] = plan.as_json() | {"shards": shard.count}
+    planned = [folder for folder in plans if (folder / "plan.json").exists()]
+    if planned and not any(files.plan_changes(folder, plans[folder]) for folder in planned):
         shutil.rmtree(partial)
 
 
@@ -146,9 +150,15 @@ def _select(source: sources.Source, parts: list[DecodedImages], plan: StorePlan)
     """Rejects duplicates and single paintings, and splits the rest."""
     results = [result for part in parts for result in part.results]
     place, rejected = _first_of_each(source.paintings, results)
-    rows, single = catalog.split_by_artist(
-        place, test_fraction=plan.test_fraction, val_fraction=plan.val_fraction, seed=plan.seed
-    )
+    val_fraction, seed = plan.val_fraction, plan.seed
+    if source.split_by_file is None:
+        rows, single = splits.by_artist(
+            place, test_fraction=plan.test_fraction, val_fraction=val_fraction, seed=seed
+        )
+    else:
+        rows, single = splits.as_given(
+            place, source.split_by_file, val_fraction=val_fraction, seed=seed
+        )
     rejected += source.rejected
     rejected += [(painting.file, "the artist's only painting") for painting in single]
     return _Contents(rows, np.array([place[row.painting] for row in rows]), sorted(rejected))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from painterjax.data import catalog, sampling
+from painterjax.data import catalog, sampling, splits
 from painterjax.losses import batch as batch_losses
 from painterjax.losses import tuples as tuple_losses
 from painterjax.metrics import retrieval, triplets
@@ -34,7 +34,7 @@ N, D = 10, 3
 def test_every_painting_is_in_one_place_and_no_test_artist_is_trained_on(counts, test, val, seed):
     works = [catalog.Painting(f"{i}/{a}", a, title=a) for a, n in counts.items() for i in range(n)]
     fractions = {"test_fraction": test, "val_fraction": val, "seed": seed}
-    rows, single = catalog.split_by_artist(works, **fractions)
+    rows, single = splits.by_artist(works, **fractions)
     assert collections.Counter([r.painting for r in rows] + single) == collections.Counter(works)
     assert {painting.artist for painting in single} == {a for a, n in counts.items() if n == 1}
     by = {name: collections.Counter() for name in catalog.SPLITS}
@@ -48,7 +48,7 @@ def test_every_painting_is_in_one_place_and_no_test_artist_is_trained_on(counts,
         assert by["val"][artist] == min(int(counts[artist] * val + 1e-9), counts[artist] - 2)
     order = [(catalog.SPLITS.index(r.split), r.painting.artist, r.painting.file) for r in rows]
     assert order == sorted(order)
-    assert catalog.split_by_artist(works[::-1], **fractions) == (rows, single)
+    assert splits.by_artist(works[::-1], **fractions) == (rows, single)
     assert catalog.from_csv(catalog.to_csv(rows)) == rows
 
 
