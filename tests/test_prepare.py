@@ -18,6 +18,7 @@ from painterjax import prepare
 from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.data import catalog, splits, store, synthetic
+from painterjax.run import evaluation
 
 SIZE = 32
 HANG_S = 300  # Only ends a test that hangs.
@@ -131,6 +132,70 @@ def test_the_competition_s_files_become_a_store(tmp_path, table, header, date):
     assert _rejected(made.path) == {}
     assert sorted(p.title for p in paintings) == [f"Work, {i}" for i in range(6)]
     assert {p.date for p in paintings} == {date}
+
+
+def _split_by_title(made: store.Store) -> dict[str, str]:
+    return {p.title: name for name, split in made.splits.items() for p in split.paintings}
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_by_kaggle_s_split_no_image_of_test_is_trained_on(tmp_path):
+    """Five artists in both folders, one in test alone, one with single paintings in each."""
+    lines = ["artist,title,new_filename,in_train"]
+    counts = [(10, 3)] * 5 + [(0, 3), (1, 1)]
+    works = [(a, n < train) for a, (train, test) in enumerate(counts) for n in range(train + test)]
+    for number, (artist, is_train) in enumerate(works):
+        folder = tmp_path / "input" / ("train" if is_train else "test")
+        _save(folder / f"{number}.jpg", artist=artist, painting=number)
+        lines.append(f"painter {artist},{is_train},{number}.jpg,{is_train}")
+    (tmp_path / "input" / "all_data_info.csv").write_text("\n".join(lines))
+    command = ["kaggle", "--input", tmp_path / "input", "--output"]
+    made = _prepare(*command, tmp_path / "store", "--split-by", "kaggle")
+    titles = {name: {p.title for p in split.paintings} for name, split in made.splits.items()}
+    assert titles == {"train": {"True"}, "val": {"True"}, "test": {"False"}}
+    sizes = {name: len(split) for name, split in made.splits.items()}
+    assert sizes == {"train": 5 * 9 + 1, "val": 5, "test": 5 * 3 + 3 + 1}
+    assert [evaluation.artists_of(made, name) for name in catalog.SPLITS] == [
+        "6 artists seen in training", "5 artists seen in training",
+        "7 artists, 6 of them seen in training",
+    ]  # fmt: skip
+    assert _prepare(*command, tmp_path / "store", "--split-by", "kaggle").info == made.info
+    with pytest.raises(InputError, match=r"another store \(.*split_by is kaggle"):
+        _prepare(*command, tmp_path / "store")
+    lines = ["artist,filename", *(f"painter {a},{i}.jpg" for i, (a, _) in enumerate(works))]
+    (tmp_path / "input" / "all_data_info.csv").unlink()
+    (tmp_path / "input" / "train_info.csv").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=r"train_info\.csv lists no image of test/: add all_data"):
+        _prepare(*command, tmp_path / "other", "--split-by", "kaggle")
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_table_s_column_split_is_kept(gallery, tmp_path):
+    split_of = {(0, 0): "val", (1, 1): "test", (3, 1): "test", (3, 2): "test"}
+    rows = [("file", "artist", "title", "split")]
+    for a, p in [*np.ndindex(3, 3), (3, 1), (3, 2)]:
+        title = f"{a} {p}"
+        rows.append((f"artist {a}/No. {p}.png", f"{a}", title, split_of.get((a, p), "train")))
+    table = tmp_path / "list.csv"
+    table.write_text(catalog.csv_text(rows), encoding="utf-8")
+    command = ["csv", "--input", table, "--images", gallery, "--split-by", "column", "--output"]
+    made = _prepare(*command, tmp_path / "store")
+    assert _split_by_title(made) == {title: split for _, _, title, split in rows[1:]}
+    assert evaluation.artists_of(made, "test") == "2 artists, 1 of them seen in training"
+    for split, refusal in (
+        ("dev", r"list\.csv has artist 0/No\. 0\.png in the split 'dev': must be train or val or"),
+        ("train", r"another store \(listing_sha256"),
+    ):
+        rows[1] = (*rows[1][:3], split)
+        table.write_text(catalog.csv_text(rows), encoding="utf-8")
+        with pytest.raises(InputError, match=refusal):
+            _prepare(*command, tmp_path / "store")
+    table.write_text(catalog.csv_text([*rows, (*rows[1][:3], "test")]), encoding="utf-8")
+    with pytest.raises(InputError, match=r"No\. 0\.png in train and in test: keep one"):
+        _prepare(*command, tmp_path / "store")
+    table.write_text(catalog.csv_text([row[:3] for row in rows]), encoding="utf-8")
+    with pytest.raises(InputError, match=r"list\.csv has the column.*: add split"):
+        _prepare(*command, tmp_path / "store")
 
 
 def _synthetic(output: Path, *more: str) -> list[str]:
@@ -491,6 +556,7 @@ USAGE = {
     "synthetic --shard 3": "--shard: 3: must be i/n",
     "synthetic --split-by kaggle": "--split-by: invalid choice: 'kaggle' .*artist.*holdout",
     "folder --input one --split-by column": "--split-by: invalid choice: 'column'",
+    "csv --input x --images one --split-by column --val-fraction 0": "--val-fraction has no",
     "synthetic --split-by holdout --test-fraction 0.3": "--test-fraction has no effect",
     "synthetic --split-by holdout --without-holdout": "--without-holdout has no effect",
 }

@@ -196,7 +196,7 @@ class Answers:
         """A query as the page shows it: as the network sees it."""
         if query.entry is None:
             return {"image": images.jpeg_url(query.image_SxSxC)}
-        return self._with_url(gallery.label(query.entry))
+        return self._with_url(self._gallery.label(query.entry))
 
     def _with_url(self, painting: dict[str, Any]) -> dict[str, Any]:
         return {**painting, "image": self._url(painting["id"])}

@@ -1,6 +1,7 @@
 """A run's paintings for the web page: nearest paintings and artists, comparisons, and the map."""
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -13,6 +14,7 @@ from painterjax.index import lookup
 from painterjax.index.index import Index, IndexedPainting
 from painterjax.pages import tsne
 from painterjax.run.embeddings import UNREADABLE
+from painterjax.run.evaluation import artists_of
 from painterjax.run.load import Run
 
 ARTISTS = 6  # shown as the painters of this style
@@ -34,6 +36,10 @@ class Gallery:
     run: Run
     index: Index
 
+    @functools.cached_property
+    def _training_artists(self) -> frozenset[str]:
+        return frozenset(self.run.store.splits["train"].artists)
+
     def summary(self) -> dict[str, Any]:
         """Returns the counts of paintings, and the values to filter by."""
         store = self.run.store
@@ -43,12 +49,11 @@ class Gallery:
             "styles": (painting.style for painting in paintings),
             "centuries": (catalog.century(painting.date) for painting in paintings),
         }
-        test = store.splits["test"]
         return {
             "name": self.run.path.resolve().name,
             "image_size": store.image_size,
             "paintings": len(paintings),
-            "never_seen": {"paintings": len(test), "artists": len(test.artists)},
+            "test_artists": artists_of(store, "test"),
             **{name: sorted(set(column) - {""}) for name, column in columns.items()},
         }
 
@@ -80,6 +85,12 @@ class Gallery:
             count *= 4
         answer = {"nearest": found[:k], "artists": list(by_artist.values())[:ARTISTS]}
         return {key: [self._describe(each) for each in some] for key, some in answer.items()}
+
+    def label(self, entry: IndexedPainting) -> dict[str, Any]:
+        """Returns what is known of a painting, and as `seen` whether its artist is in train."""
+        known = dataclasses.asdict(entry.painting)
+        seen = entry.painting.artist in self._training_artists
+        return {"id": entry.id, "split": entry.origin["split"], "seen": seen, **known}
 
     def compare(self, first: lookup.Query, second: lookup.Query) -> dict[str, Any]:
         """Returns the distance of two pictures, and the probability of one artist."""
@@ -125,14 +136,9 @@ class Gallery:
 
     def _describe(self, neighbor: lookup.Neighbor) -> dict[str, Any]:
         return {
-            **label(neighbor.entry),
+            **self.label(neighbor.entry),
             **lookup.distance_and_probability(self.run, neighbor.distance),
         }
-
-
-def label(entry: IndexedPainting) -> dict[str, Any]:
-    """Returns the number of a painting, its split, and what the catalog knows of it."""
-    return {"id": entry.id, "split": entry.origin["split"], **dataclasses.asdict(entry.painting)}
 
 
 def open_gallery(run: Run) -> Gallery:

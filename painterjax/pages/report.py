@@ -16,6 +16,7 @@ from painterjax.pages import html, plots, tsne
 from painterjax.run import folder as run_folder
 from painterjax.run import metrics_log
 from painterjax.run.embed import split_embeddings
+from painterjax.run.evaluation import artists_of
 from painterjax.run.load import NETWORK, Run
 
 CURVES = ("loss", "accuracy", "roc_auc", "recall_at_1")
@@ -43,8 +44,7 @@ def write_report(run: Run) -> None:
     for name, figure in {**figures, **sheets}.items():
         with files.replacing(folder / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=160)
-    artists = len(store.splits["test"].artists)
-    title = f"{run.path.resolve().name}: results on {artists} artists never seen in training"
+    title = f"{run.path.resolve().name}: results on {artists_of(store, 'test')}"
     sections = _sections(store, evaluation["test"], emb_NxD, figures, tiles)
     files.write_text(run.path / "report.html", html.page(title, sections))
 

@@ -1,4 +1,4 @@
-"""How a run fares on artists seen and never seen in training, and the file that keeps it."""
+"""How a run fares on validation and test, and the file that keeps it."""
 
 import dataclasses
 from pathlib import Path
@@ -81,7 +81,7 @@ def judge(
             **_at_calibration(compared[name].pairs, judged),
             "groups": breakdown.by_group(compared[name], store.splits[name]),
         }
-        print(table(store.splits[name], judged[name]))
+        print(table(store, name, judged[name]))
     if not judged.keys() & set(wanted):
         raise InputError(f"{store.path} has nothing to judge in {' or '.join(wanted)}")
     return judged
@@ -179,13 +179,22 @@ def _vectors_by_file(
     return found
 
 
-def table(split: Split, figures: dict[str, Any]) -> str:
+def artists_of(store: Store, name: str) -> str:
+    """Returns how many artists a split has, and how many of them are in train as well."""
+    artists, train = store.splits[name].artists, set(store.splits["train"].artists)
+    seen = len(train.intersection(artists))
+    if seen in (0, len(artists)):
+        return f"{len(artists)} artists {'seen' if seen else 'never seen'} in training"
+    return f"{len(artists)} artists, {seen} of them seen in training"
+
+
+def table(store: Store, name: str, figures: dict[str, Any]) -> str:
     """Returns a split's figures as lines of text, one column per embedding."""
-    seen = "seen" if split.name == "val" else "never seen"
+    split = store.splits[name]
     first = "trained" if "untrained" in figures else "vectors"
     columns = {first: figures, **{key: figures[key] for key in FLOORS if key in figures}}
     lines = [
-        f"{split.name}: {len(split)} paintings by {len(split.artists)} artists {seen} in training",
+        f"{name}: {len(split)} paintings by {artists_of(store, name)}",
         f"  {'':22}" + "".join(f"{key:>24}" for key in columns),
     ]
     for metric in figures["color_histogram"]:

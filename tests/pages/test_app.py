@@ -98,6 +98,16 @@ def test_pictures_are_the_store_s(client, opened):
         assert client.get(missing).status_code == 404
 
 
+def test_only_paintings_by_training_artists_are_marked_as_seen(client, opened):
+    splits = opened.run.store.splits
+    first = 0
+    for name in ("train", "val", "test"):
+        query = client.get(f"/api/painting/{first}").json()["query"]
+        assert (query["split"], query["seen"]) == (name, name != "test")
+        first += len(splits[name])
+    assert client.get("/api/run").json()["test_artists"] == "2 artists never seen in training"
+
+
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_a_bad_file_is_refused_with_the_reason(client, name):
     data, status, reason = BAD_FILES[name]

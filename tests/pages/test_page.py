@@ -63,6 +63,8 @@ def test_the_map_leads_to_a_painting_s_neighbors(page, client):
     first = answer["nearest"][0]
     text = page.locator("#nearest li").first.inner_text()
     assert f"{first['distance']:.3f}, {100 * first['probability']:.0f} %" in text
+    assert ("artist seen in training" in text) == first["seen"]
+    expect(page.locator("#about")).to_contain_text("by 2 artists never seen in training.")
     assert first["artist"] in text
     expect(page.locator("#status")).to_contain_text(answer["query"]["artist"])
     expect(page.locator("#plane a.chosen")).to_have_count(1)

@@ -27,7 +27,7 @@ function picture(shown) {
 
 function caption(painting) {
   const lines = [painting.title || painting.file, painting.date, painting.style].filter(Boolean);
-  const seen = painting.split === "test" ? "" : "artist seen in training";
+  const seen = painting.seen ? "artist seen in training" : "";
   return element(
     "div",
     { className: "caption" },
@@ -215,11 +215,11 @@ function listen() {
 }
 
 function describeRun() {
-  const { name, paintings, never_seen: test, artists } = run;
+  const { name, paintings, artists } = run;
   document.title = `${name} · painterjax`;
   byId("about").textContent =
     `${name}: ${paintings.toLocaleString("en")} paintings by ${artists.length} artists. The map shows`
-    + ` paintings by the ${test.artists} artists that were not used in training.`;
+    + ` test paintings by ${run.test_artists}.`;
   byId("size").textContent = `${run.image_size} × ${run.image_size}`;
   for (const [select, values] of [
     [filters.artist, artists], [filters.style, run.styles], [filters.century, run.centuries],
