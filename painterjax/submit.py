@@ -11,6 +11,10 @@ reads index, image1 and image2 of each pair, and writes index and sameArtist, th
 the same order. The images of DIR are embedded first, into OUTPUT.npz; images embedded there by an
 earlier call are not embedded again. A pair with a missing or broken image gets 0.5, and
 OUTPUT.missing.csv lists these images with the reasons.
+
+Images that training has used, by their names and pixels, are refused: their scores say nothing of
+new paintings. Train on a store that `prepare kaggle --split-by kaggle` made, or give
+--allow-trained-on; then OUTPUT.trained_on.csv lists these images.
 """
 
 import argparse
@@ -28,8 +32,9 @@ def main(argv: list[str]) -> None:
     compilation.keep_on_disk()
     args = _parse(argv)
     submission.submit(
-        load_run(args.run), args.pairs, args.images, args.output, workers=args.workers
-    )
+        load_run(args.run), args.pairs, args.images, args.output,
+        workers=args.workers, allow_trained_on=args.allow_trained_on,
+    )  # fmt: skip
     print(f"submission: {args.output}")
 
 
@@ -39,6 +44,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--pairs", type=Path, required=True, help="submission_info.csv")
     parser.add_argument("--images", type=Path, required=True, help="the folder of the images")
     parser.add_argument("--output", type=Path, required=True, help="the CSV file to write")
+    parser.add_argument(
+        "--allow-trained-on", action="store_true", help="score images that were trained on as well"
+    )
     cli.add_workers(parser)
     args = parser.parse_args(argv)
     if not args.pairs.is_file():

@@ -18,6 +18,7 @@ from painterjax.metrics.calibration import Calibration
 from painterjax.run.embed import embed_folder
 from painterjax.run.embeddings import Vectors
 from painterjax.run.load import Run
+from painterjax.run.trained_on import images_used
 
 COLUMNS = ("index", "image1", "image2")
 BLOCK = 4096  # pairs compared at once, which bounds the memory
@@ -25,15 +26,25 @@ NEEDS_QUOTES = re.compile('[",\r\n]')  # in CSV
 UNKNOWN = 0.5  # the score of a pair with a missing image
 
 
-def submit(run: Run, pairs: Path, directory: Path, output: Path, *, workers: int) -> None:
+def submit(
+    run: Run,
+    pairs: Path,
+    directory: Path,
+    output: Path,
+    *,
+    workers: int,
+    allow_trained_on: bool = False,
+) -> None:
     """Embeds the images of a folder into OUTPUT.npz, and writes the score of each pair to `output`.
 
     Raises:
-      InputError: the run has no calibration, the table is malformed, or the images do not fit it.
+      InputError: the run has no calibration, the table is malformed, the images do not fit it, or
+        training has used some of them and `allow_trained_on` is false.
     """
     calibration = run.needed_calibration()
     names = image_names(pairs)
     check_images(names, directory)
+    used = trained_on(run, names, directory, workers=workers, allowed=allow_trained_on)
     embedded_path = output.with_name(output.name + ".npz")
     embedded, rejected = embed_folder(run, directory, embedded_path, workers=workers)
     reasons = {Path(file).name: reason for file, reason in rejected.items()}
@@ -45,6 +56,7 @@ def submit(run: Run, pairs: Path, directory: Path, output: Path, *, workers: int
         raise InputError(f"no image of {pairs} can be read: see {embedded_path}.rejected.csv")
     write_scores(pairs, output, embedded, calibration)
     write_missing(output, missing)
+    write_used(output, used)
 
 
 def image_names(pairs: Path) -> set[str]:
@@ -80,6 +92,34 @@ def check_images(names: set[str], directory: Path) -> None:
         )
 
 
+def trained_on(
+    run: Run, names: set[str], directory: Path, *, workers: int, allowed: bool
+) -> list[str]:
+    """Returns the images that training has used, and says how many.
+
+    Raises:
+      InputError: there are some, or the store is gone, and that is not `allowed`.
+    """
+    try:
+        store = run.store
+    except InputError as error:
+        if not allowed:
+            raise InputError(f"{error}; or score without it, by --allow-trained-on") from error
+        print(f"trained_on: unknown, {error}")
+        return []
+    source = sources.files_below(directory)
+    named = [painting for painting in source.paintings if Path(painting.file).name in names]
+    used = images_used(store, source, named, workers=workers)
+    if used and not allowed:
+        raise InputError(
+            f"{run.path} was trained on {len(used)} of the {len(names)} images of --pairs, such as"
+            f" {used[0]}: train on a store without them (prepare kaggle --split-by kaggle), or"
+            " score them all the same with --allow-trained-on"
+        )
+    print(f"trained_on: {len(used)} of {len(names)} images")
+    return used
+
+
 def write_scores(pairs: Path, output: Path, embedded: Vectors, calibration: Calibration) -> None:
     """Writes the score of each pair, in the order of the pairs; nothing if the table is bad."""
     row_by_name = {Path(p.file).name: row for row, p in enumerate(embedded.paintings)}
@@ -105,6 +145,15 @@ def write_missing(output: Path, missing: dict[str, str]) -> None:
     if missing:
         files.write_text(path, catalog.csv_text([("image", "reason"), *missing.items()]))
         print(f"  {len(missing)} images are missing, their pairs get {UNKNOWN}: see {path}")
+
+
+def write_used(output: Path, used: list[str]) -> None:
+    """Writes the images that training has used to OUTPUT.trained_on.csv, if there are any."""
+    path = output.with_name(output.name + ".trained_on.csv")
+    path.unlink(missing_ok=True)
+    if used:
+        files.write_text(path, catalog.csv_text([("image",), *([file] for file in used)]))
+        print(f"  {len(used)} images were trained on: see {path}")
 
 
 def _csv_lines(index: list[str], score_P: np.ndarray) -> str:

@@ -1,6 +1,8 @@
 """Kaggle's pairs: scores, their order, missing images, and malformed tables."""
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +32,13 @@ def images(tmp_path) -> Path:
     return folder
 
 
-def _submit(run: Path, folder: Path, table: bytes) -> list[tuple[str, float]]:
+def _submit(run: Path, folder: Path, table: bytes, *flags: str) -> list[tuple[str, float]]:
     """Scores the pairs of a table with the pictures of a folder."""
     output = folder / "submission.csv"
     output.unlink(missing_ok=True)
     (folder / "pairs.csv").write_bytes(table)
     argv = ["--run", run, "--pairs", folder / "pairs.csv", "--images", folder / "images"]
-    submit.main([*map(str, argv), "--output", str(output), "--workers", "1"])
+    submit.main([*map(str, argv), "--output", str(output), "--workers", "1", *flags])
     with open(output, newline="") as file:
         return [(row["index"], float(row["sameArtist"])) for row in csv.DictReader(file)]
 
@@ -79,6 +81,48 @@ def test_pairs_are_scored_in_their_order_and_missing_images_named(run, images, t
     with pytest.raises(InputError, match=r"pairs\.csv can be read: see .*rejected"):
         _submit(run, tmp_path, HEAD + b"1,3.jpg,2.jpg\n")
     assert not (tmp_path / "submission.csv").exists()
+
+
+@pytest.mark.usefixtures("no_workers")
+@pytest.mark.parametrize("name", ["train", "val", "test"])
+def test_images_that_training_has_used_are_scored_on_request_alone(
+    run, images, name, tmp_path, capsys
+):
+    """Known by their names and their pixels, which another decoder may change by a little."""
+    split = load_run(run).store.splits[name]
+    files = [Path(painting.file).name for painting in split.paintings]
+    used, other = 0, next(row for row, file in enumerate(files) if file != files[0])
+    pixels = np.clip(split.image_NxSxSxC[used].astype(int) + 2, 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(images / files[used], "PNG")
+    far = np.roll(split.image_NxSxSxC[other], 8, axis=1)
+    Image.fromarray(far).save(images / files[other], "PNG")
+    table = HEAD + f"1,{files[used]},{files[other]}\n2,0.jpg,{files[used]}\n".encode()
+    listed = tmp_path / "submission.csv.trained_on.csv"
+    if name == "test":
+        assert len(_submit(run, tmp_path, table)) == 2
+        assert "trained_on: 0 of 3 images\n" in capsys.readouterr().out
+        assert not listed.exists()
+        return
+    with pytest.raises(InputError, match=r"trained on 1 of the 3 images .*split-by kaggle") as said:
+        _submit(run, tmp_path, table)
+    assert "\n" not in str(said.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "pairs.csv"}
+    assert len(_submit(run, tmp_path, table, "--allow-trained-on")) == 2
+    assert "trained_on: 1 of 3 images\n" in capsys.readouterr().out
+    assert listed.read_text() == f"image\n{files[used]}\n"
+
+
+def test_without_its_store_a_run_scores_on_request_alone(run, images, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["data"]["store"] = str(tmp_path / "gone")
+    (copy / "config.json").write_text(json.dumps(config))
+    table = HEAD + b"1,0.jpg,1.jpg\n"
+    with pytest.raises(InputError, match=r"no store at .*gone.*--allow-trained-on"):
+        _submit(copy, tmp_path, table)
+    assert len(_submit(copy, tmp_path, table, "--allow-trained-on")) == 1
+    assert "trained_on: unknown, no store at " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

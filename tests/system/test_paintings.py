@@ -68,6 +68,6 @@ def test_every_command_serves_the_reference(reference, few_paintings, tmp_path, 
     pairs = [f"{i},{paintings[0].name},{path.name}" for i, path in enumerate(paintings)]
     (tmp_path / "pairs.csv").write_text("\n".join(["index,image1,image2", *pairs]) + "\n")
     files = ["--pairs", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "submission.csv")]
-    submit.main([*run, "--images", str(folder), *files])
+    submit.main([*run, "--images", str(folder), "--allow-trained-on", *files])
     assert len((tmp_path / "submission.csv").read_text().splitlines()) == 4
     assert "Traceback" not in capsys.readouterr().err
