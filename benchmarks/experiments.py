@@ -1,11 +1,11 @@
 """What was tried on the way to configs/throughput.py, each with a line of JSON.
 
-    python -m benchmarks.experiments --store data/paintings-80-3 --data data/experiments
+    python -m benchmarks.experiments --store data/choosing-80 --data data/experiments
         --json docs/results/throughput-experiments.jsonl [--names NAME ...] [--config.key=value ...]
 
-Every experiment is throughput.py with a few keys changed. Choose a store whose test artists are of
-another draw than those that results are reported on (`prepare --seed 3`). Experiments on whole
-images need one of 64 pixels, the others one of 80; without --names all run that the store is for.
+Every experiment is throughput.py with a few keys changed. The store must lack the held-out artists,
+on whom results are reported (`prepare --without-holdout`). Experiments on whole images need one of
+64 pixels, the others one of 80; without --names all run that the store is for.
 """
 
 import argparse
@@ -70,7 +70,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=3)
     args, flags = parser.parse_known_args()
     try:
-        size = open_store(args.store).image_size
+        store = open_store(args.store)
+        if not store.info.get("without_holdout"):
+            raise InputError(f"--store {args.store} was not prepared --without-holdout: do that")
+        size = store.image_size
         fitting = [name for name in EXPERIMENTS if image_size(name) == size]
         cli.check_json(args.json)
         for name in (names := args.names or fitting or EXPERIMENTS):

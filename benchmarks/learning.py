@@ -3,12 +3,13 @@
     python -m benchmarks.learning --images paintings --data data --json FILE [--seeds 0 1 2]
         [--config.key=value ...]
 
-For each seed, which draws the test artists, the tuples and the weights, one after the other on
-this machine: the reference in PyTorch for ten minutes of training, at 64 pixels; throughput.py,
-whose minutes are those of the whole command; and throughput.py with a fifth of the epochs. FILE
-gets what each reached on artists never seen in training: the reference with its last weights,
-throughput.py with those that were best on its validation, on images of 80 pixels. Each run of
-throughput.py begins without anything compiled. What follows --config is handed on to it.
+The test has the held-out artists. For each seed, which draws the validation, the tuples and the
+weights, one after the other on this machine: the reference in PyTorch for ten minutes of training,
+at 64 pixels; throughput.py, whose minutes are those of the whole command; and throughput.py with a
+fifth of the epochs. FILE gets what each reached on artists never seen in training: the reference
+with its last weights, throughput.py with those that were best on its validation, on images of 80
+pixels. Each run of throughput.py begins without anything compiled. What follows --config is handed
+on to it.
 """
 
 import argparse
@@ -96,11 +97,12 @@ def compare(
 
 
 def prepare(images: str, data: Path, *, seed: int, image_size: int) -> Path:
-    """Makes a store; one that is there already is left as it is."""
-    store = data / f"paintings-{image_size}-{seed}"
+    """Makes a store with the held-out artists as test; one that is there is left as it is."""
+    store = data / f"holdout-{image_size}-{seed}"
     if not store.exists():
         run("painterjax.prepare", "folder", "--input", images, "--output", str(store),
-            "--image-size", str(image_size), "--seed", str(seed))  # fmt: skip
+            "--image-size", str(image_size), "--seed", str(seed),
+            "--split-by", "holdout")  # fmt: skip
     return store
 
 

@@ -1,4 +1,4 @@
-"""Evaluates a run on validation (artists seen in training) and test (artists never seen).
+"""Evaluates a run on validation and test, and says how many of their artists were in training.
 
     python -m painterjax.evaluate --run RUN [--split test] [--json FILE]
     python -m painterjax.evaluate --embeddings FILE --store STORE [--split test] [--json FILE]

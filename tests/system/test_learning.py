@@ -4,8 +4,9 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 from PIL import Image
 
 from benchmarks import experiments, learning
-from painterjax.data import store, synthetic
+from painterjax import prepare
+from painterjax.data import splits, store, synthetic
 
 pytestmark = pytest.mark.slow
 
@@ -52,8 +54,13 @@ def test_all_systems_are_judged_on_the_same_artists(compared):
     result = json.loads((compared / "learning.json").read_text())
     (row,) = result["seeds"]
     systems = [row[name] for name in ("reference", "throughput", "throughput_fifth")]
-    stores = [store.open_store(compared / f"paintings-{size}-1") for size in (64, 80)]
-    assert len({tuple(each.splits["test"].artists) for each in stores}) == 1
+    stores = [store.open_store(compared / f"holdout-{size}-1") for size in (64, 80)]
+    held_out = [
+        a
+        for a in sorted(p.name for p in (compared / "paintings").iterdir())
+        if splits.is_held_out(a)
+    ]
+    assert [each.splits["test"].artists for each in stores] == [held_out] * 2
     assert all(0 < system["roc_auc"]["value"] < 1 for system in systems)
     assert 0.01 < row["reference"]["minutes"] < 1  # A step more than was asked for.
     assert row["throughput"]["epochs"] == row["throughput_fifth"]["epochs"] == 2
@@ -77,9 +84,10 @@ def test_no_training_begins_with_what_another_compiled(tmp_path, monkeypatch):
 
 
 class Sized(NamedTuple):
-    """Of a store the size of its images."""
+    """Of a store the size of its images, and whether it may be chosen on."""
 
     image_size: int
+    info: Mapping[str, bool] = MappingProxyType({"without_holdout": True})
 
 
 @pytest.mark.parametrize("script", [learning, experiments], ids=["learning", "experiments"])
@@ -120,6 +128,9 @@ def test_experiments_take_the_store_that_they_are_for(tmp_path, monkeypatch, cap
     monkeypatch.setattr(experiments, "open_store", lambda _: Sized(256))
     refusal = _refusal(experiments, argv, monkeypatch, capsys)
     assert refusal.endswith("--store has images of 256 pixels: throughput needs 80")
+    monkeypatch.setattr(experiments, "open_store", lambda _: Sized(80, {}))
+    refusal = _refusal(experiments, argv, monkeypatch, capsys)
+    assert refusal.endswith("--store none was not prepared --without-holdout: do that")
     run = []
     monkeypatch.setattr(experiments, "run", lambda name, *_: run.append(name))
     for size, whole in ((80, False), (64, True)):
@@ -142,7 +153,9 @@ def test_what_was_tried_is_what_the_command_tries():
 
 def test_an_experiment_is_a_line_of_json(compared):
     lines = compared / "experiments.jsonl"
-    _run("experiments", "--names", "short", "--store", compared / "paintings-80-1",
+    prepare.main(["folder", "--input", str(compared / "paintings"), "--image-size", "80",
+                  "--without-holdout", "--output", str(compared / "choosing")])  # fmt: skip
+    _run("experiments", "--names", "short", "--store", compared / "choosing",
          "--data", compared / "runs", "--json", lines, *SMALL)  # fmt: skip
     (line,) = map(json.loads, lines.read_text().splitlines())
     assert line["changed"] == experiments.EXPERIMENTS["short"]
