@@ -165,7 +165,7 @@ def test_by_kaggle_s_split_no_image_of_test_is_trained_on(tmp_path):
     lines = ["artist,filename", *(f"painter {a},{i}.jpg" for i, (a, _) in enumerate(works))]
     (tmp_path / "input" / "all_data_info.csv").unlink()
     (tmp_path / "input" / "train_info.csv").write_text("\n".join(lines))
-    with pytest.raises(InputError, match=r"train_info\.csv lists no image of test/: add all_data"):
+    with pytest.raises(InputError, match=r"train_info\.csv lists no image of test/: put all_data"):
         _prepare(*command, tmp_path / "other", "--split-by", "kaggle")
 
 

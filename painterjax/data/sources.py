@@ -115,9 +115,7 @@ def kaggle(directory: Path, *, own_split: bool = False) -> Source:
     if not own_split:
         return source
     if "test" not in folders:
-        raise InputError(
-            f"{table} lists no image of test/: add all_data_info.csv of the competition"
-        )
+        raise InputError(f"{table} lists no image of test/: put all_data_info.csv beside it")
     return dataclasses.replace(source, split_by_file=dict(zip(files, folders, strict=True)))
 
 

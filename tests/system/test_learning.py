@@ -33,7 +33,7 @@ SMALL = [
 def compared(torch, tmp_path_factory) -> Path:
     """What benchmarks.learning leaves behind on few and small paintings."""
     folder = tmp_path_factory.mktemp("learning")
-    for artist, painting in np.ndindex(12, 20):
+    for artist, painting in np.ndindex(16, 20):
         path = folder / "paintings" / f"Artist {artist}" / f"{painting}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(synthetic.paint(seed=0, artist=artist, painting=painting, size=32)).save(
