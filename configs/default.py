@@ -58,6 +58,6 @@ def get_config() -> Any:
     config.augmentation.tint = 0.0  # largest change of each color channel, likewise
 
     config.eval = config_dict.ConfigDict()
-    config.eval.batch_size = 64  # images
+    config.eval.batch_size = 64  # images that each device embeds at a time
     config.eval.triplets = 10_000  # fixed ones of each split
     return config.lock()

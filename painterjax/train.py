@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
 def train(config: Config, path: Path, init_from: Path | None = None) -> None:
     """Trains to the config's last epoch, from the newest checkpoint of `path` if it has one.
 
-    Several processes run this same loop; process 0 alone writes the run folder and evaluates.
+    Several processes run this same loop; process 0 alone writes the run folder.
 
     Args:
       config: the recipe.
@@ -91,9 +91,8 @@ def train(config: Config, path: Path, init_from: Path | None = None) -> None:
         stack.enter_context(contextlib.closing(checkpoints))
         _take_steps(config, path, training, validator, checkpoints)
         processes.take_back_sigterm()
-        run = load_run(path, checkpoints)
+        evaluation.evaluate(load_run(path, checkpoints))
         if processes.is_writer():
-            evaluation.evaluate(run)
             print(f"run: {path}")
         processes.wait_for_all()
 

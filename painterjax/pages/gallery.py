@@ -31,7 +31,7 @@ class Picture(lookup.Query):
 
 @dataclasses.dataclass(frozen=True)
 class Gallery:
-    """A run, whose network embeds one image at a time, and the index of its store."""
+    """A run, whose network embeds an image on each device at a time, and the index of its store."""
 
     run: Run
     index: Index
@@ -154,6 +154,6 @@ def open_gallery(run: Run) -> Gallery:
             f"{run.store.path} has no test painting: prepare it with a larger --test-fraction"
         )
     index = lookup.own_index(run)
-    embedder = dataclasses.replace(run.embedder, batch_size=1)
+    embedder = dataclasses.replace(run.embedder, batch_size=run.embedder.mesh.size)
     embedder.embed(np.zeros((1, size, size, 3), np.uint8))  # compiles it
     return Gallery(dataclasses.replace(run, embedder=embedder), index)

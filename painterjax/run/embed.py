@@ -7,13 +7,15 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from painterjax.common import checksums, files
 from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress
 from painterjax.data import catalog, records, sources
-from painterjax.data.store import verify
+from painterjax.data.store import Split, verify
+from painterjax.distributed import processes
 from painterjax.model.embedder import Embedder
 from painterjax.run import embeddings
 from painterjax.run.embeddings import Vectors
@@ -26,17 +28,20 @@ FileVersion = tuple[str, str]
 def split_embeddings(run: Run, name: str) -> Vectors:
     """Returns the embeddings of a split of a run's store, and keeps them for the next command.
 
-    They lie in RUN/embeddings/<split>.npz, and are made anew for another network or another store.
+    They lie in RUN/embeddings/<split>.npz, and are made anew for another network or another store,
+    and by several processes, which call it together.
 
     Raises:
       InputError: the store has changed, or has no painting in this split.
     """
-    if (kept := kept_embeddings(run, name)) is not None:
+    # Of several processes one might see the file while the others wait for its share.
+    if jax.process_count() == 1 and (kept := kept_embeddings(run, name)) is not None:
         return kept
     embedded = compute_embeddings(run, name)
-    path = _kept_path(run, name)
-    path.parent.mkdir(exist_ok=True)
-    embeddings.save(path, embedded)
+    if processes.is_writer():
+        path = _kept_path(run, name)
+        path.parent.mkdir(exist_ok=True)
+        embeddings.save(path, embedded)
     return embedded
 
 
@@ -65,13 +70,21 @@ def compute_embeddings(run: Run, name: str, *, work: Path | None = None) -> Vect
     if not len(split):
         raise InputError(f"{run.store.path} has no painting in {name}")
     verify(run.store.path)
-    with Progress(f"embed {name}", total=len(split), unit="painting") as progress:
-        if work is None:
-            emb_NxD = run.embedder.embed(split.image_NxSxSxC, progress.advance)
-        else:
+    if work is None:
+        emb_NxD = embed_paintings(run.embedder, split, f"embed {name}")
+    else:
+        with Progress(f"embed {name}", total=len(split), unit="painting") as progress:
             path = work / f"{name}.f32"
             emb_NxD = _embed_resumably(run.embedder, split.image_NxSxSxC, path, progress)
     return Vectors(emb_NxD, split.paintings, _split_origin(run, name))
+
+
+def embed_paintings(embedder: Embedder, split: Split, label: str) -> np.ndarray:
+    """Embeds a split, all processes of a training together; the writer shows the progress."""
+    if not processes.is_writer():
+        return embedder.embed(split.image_NxSxSxC)
+    with Progress(label, total=len(split), unit="painting") as progress:
+        return embedder.embed(split.image_NxSxSxC, progress.advance)
 
 
 def embed_split(run: Run, name: str, output: Path) -> None:

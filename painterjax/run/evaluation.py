@@ -8,15 +8,15 @@ import numpy as np
 
 from painterjax.common import files
 from painterjax.common.errors import InputError
-from painterjax.common.progress import Progress
 from painterjax.data.store import Split, Store, verify
+from painterjax.distributed import processes
 from painterjax.metrics import breakdown, evaluator
 from painterjax.metrics.calibration import Calibration, calibrate
 from painterjax.metrics.pairs import Pairs, at_threshold, best_threshold
-from painterjax.model.embedder import Embedder, untrained
+from painterjax.model.embedder import untrained
 from painterjax.run import embeddings, tensorboard
 from painterjax.run import folder as run_folder
-from painterjax.run.embed import split_embeddings
+from painterjax.run.embed import embed_paintings, split_embeddings
 from painterjax.run.load import NETWORK, Run
 
 JUDGED = ("val", "test")
@@ -28,7 +28,8 @@ def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     """Judges a run's best network, prints a table, and writes evaluation.json.
 
     A split without two artists is left out, and a line says so. The test embeddings are also
-    written for TensorBoard's projector.
+    written for TensorBoard's projector. All processes of a training call it and embed together;
+    then the writer alone judges, and the others get {}.
 
     Returns:
       `step` and `network_sha256`; `threshold` and `calibration`, found on validation; and for each
@@ -40,11 +41,12 @@ def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
       InputError: the store has changed, or no split can be judged.
     """
     verify(run.store.path)
-    floor = untrained(run.config, image_size=run.store.image_size)
-    emb_by_split = {
-        name: split_embeddings(run, name).emb_NxD for name in JUDGED if len(run.store.splits[name])
-    }
-    judged = judge(run.store, emb_by_split, splits, run.config.eval.triplets, floor)
+    present = [name for name in JUDGED if len(run.store.splits[name])]
+    emb_by_split = {name: split_embeddings(run, name).emb_NxD for name in present}
+    untrained_by_split = _untrained(run, [name for name in present if name in splits])
+    if not processes.is_writer():
+        return {}
+    judged = judge(run.store, emb_by_split, splits, run.config.eval.triplets, untrained_by_split)
     if "test" in judged:
         tensorboard.write_projector(run.path, run.store.splits["test"], emb_by_split["test"])
     network = {"step": run.step, NETWORK: run.origin[NETWORK]}
@@ -56,7 +58,7 @@ def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
 
 def evaluate_file(path: Path, store: Store, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     """Judges vectors of any origin as `evaluate` does a run; nothing is written."""
-    return judge(store, _read_vectors(path, store, splits), splits, TRIPLETS)
+    return judge(store, _read_vectors(path, store, splits), splits, TRIPLETS, {})
 
 
 def judge(
@@ -64,9 +66,12 @@ def judge(
     emb_by_split: dict[str, np.ndarray],
     wanted: tuple[str, ...],
     triplets: int,
-    floor: Embedder | None = None,
+    untrained_by_split: dict[str, np.ndarray],
 ) -> dict[str, Any]:
-    """Calibrates on validation, judges the wanted splits, and prints a table of each."""
+    """Calibrates on validation, judges the wanted splits, and prints a table of each.
+
+    `untrained_by_split` has the vectors of that floor, or nothing.
+    """
     row_Tx3_by_split = _fixed_triplets(store, emb_by_split, triplets)
     compared = {
         name: evaluator.compare(emb_by_split[name], store.splits[name].artist_N)
@@ -77,7 +82,7 @@ def judge(
         row_Tx3 = row_Tx3_by_split[name]
         judged[name] = {
             **evaluator.evaluate(compared[name], row_Tx3),
-            **_floors(store.splits[name], row_Tx3, floor),
+            **_floors(store.splits[name], row_Tx3, untrained_by_split.get(name)),
             **_at_calibration(compared[name].pairs, judged),
             "groups": breakdown.by_group(compared[name], store.splits[name]),
         }
@@ -85,6 +90,15 @@ def judge(
     if not judged.keys() & set(wanted):
         raise InputError(f"{store.path} has nothing to judge in {' or '.join(wanted)}")
     return judged
+
+
+def _untrained(run: Run, names: list[str]) -> dict[str, np.ndarray]:
+    """The embeddings of splits by the network that training started from."""
+    floor = untrained(run.config, image_size=run.store.image_size)
+    return {
+        name: embed_paintings(floor, run.store.splits[name], f"embed {name}, untrained")
+        for name in names
+    }
 
 
 def _fixed_triplets(
@@ -106,12 +120,9 @@ def _calibrated(pairs: Pairs) -> dict[str, Any]:
     return {"threshold": best_threshold(pairs), "calibration": calibration}
 
 
-def _floors(split: Split, row_Tx3: np.ndarray, untrained: Embedder | None) -> dict[str, Any]:
+def _floors(split: Split, row_Tx3: np.ndarray, untrained_NxD: np.ndarray | None) -> dict[str, Any]:
     """Every metric of what a trained network must beat."""
-    emb_by_floor = {}
-    if untrained is not None:
-        with Progress(f"embed {split.name}, untrained", total=len(split), unit="painting") as bar:
-            emb_by_floor["untrained"] = untrained.embed(split.image_NxSxSxC, bar.advance)
+    emb_by_floor = {} if untrained_NxD is None else {"untrained": untrained_NxD}
     emb_by_floor["color_histogram"] = evaluator.color_histograms(split.image_NxSxSxC)
     return {
         name: evaluator.evaluate(evaluator.compare(emb_NxD, split.artist_N), row_Tx3)

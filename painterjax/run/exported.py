@@ -14,7 +14,7 @@ import safetensors.numpy
 from painterjax.common import files
 from painterjax.common.config import as_config
 from painterjax.common.errors import InputError
-from painterjax.distributed import compilation
+from painterjax.distributed import compilation, sharding
 from painterjax.metrics.calibration import Calibration
 from painterjax.model.build import array_name, arrays_by_name, embed_step
 from painterjax.model.embedder import Embedder, untrained
@@ -71,9 +71,9 @@ def stablehlo(embedder: Embedder) -> jax.export.Exported:
 
     Compiler options are not part of the result: whoever loads it gives them.
     """
-    network = functools.partial(
-        embed_step, embedder.params, embedder.stats, network=embedder.network
-    )
+    # With arrays on several devices, the result would need as many.
+    params, stats = sharding.local((embedder.params, embedder.stats))
+    network = functools.partial(embed_step, params, stats, network=embedder.network)
     (count,) = jax.export.symbolic_shape("N")
     shape = (count, embedder.image_size, embedder.image_size, 3)
     lower = jax.export.export(jax.jit(network), platforms=PLATFORMS)
@@ -104,7 +104,6 @@ def load(folder: Path) -> tuple[Embedder, Calibration | None]:
     shapes = {name: array.shape for name, array in arrays_by_name(start.arrays).items()}
     if shapes != {name: array.shape for name, array in weights.items()}:
         raise InputError(f"{folder}/{WEIGHTS} does not fit the config in {MANIFEST}: export again")
-    loaded = jax.tree.map_with_path(
-        lambda path, _: jax.device_put(weights[array_name(path)]), start.arrays
-    )
+    loaded = jax.tree.map_with_path(lambda path, _: weights[array_name(path)], start.arrays)
+    loaded = sharding.replicate(start.mesh, loaded)
     return dataclasses.replace(start, **loaded), calibration

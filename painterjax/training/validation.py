@@ -9,7 +9,7 @@ import numpy as np
 from painterjax.common.config import Config
 from painterjax.common.errors import InputError
 from painterjax.data.store import Split, Store
-from painterjax.distributed import compilation, sharding
+from painterjax.distributed import compilation
 from painterjax.losses import objectives
 from painterjax.losses.objectives import Scalars
 from painterjax.metrics import evaluator
@@ -39,10 +39,10 @@ class Validator:
     def judge(self, state: TrainState, on_batch: Callable[[int], object]) -> dict[str, float]:
         """Returns the scalars of the tuples and the metrics of triplets and retrieval.
 
-        Each process computes them on its own first device; `on_batch` is called after each batch.
+        All processes embed together; then each computes the figures on its own first device.
+        `on_batch` is called after each batch.
         """
-        params, stats = sharding.local((state.params, state.stats))
-        embedder = dataclasses.replace(self.embedder, params=params, stats=stats)
+        embedder = dataclasses.replace(self.embedder, params=state.params, stats=state.stats)
         emb_NxD = embedder.embed(self.split.image_NxSxSxC, on_batch)
         artist_N = self.split.artist_N
         scalars = self.scalars(emb_NxD[self.row_BxT], artist_N[self.row_BxT], self.row_BxT)
