@@ -3,21 +3,27 @@
 Processes talk through Gloo, each with some of a CPU's devices.
 """
 
+import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from painterjax.data import store
 from painterjax.distributed import processes
-from tests.helpers import steps_of_mesh, tiny
+from painterjax.run import evaluation
+from painterjax.run.load import load_run
+from tests.helpers import embeddings_of_mesh, steps_of_mesh, tiny
 from tests.helpers.runs import records
 
 pytestmark = pytest.mark.slow
@@ -73,6 +79,15 @@ def end(processes: list[subprocess.Popen]) -> list[tuple[int, str]]:
     return [(p.returncode, err) for p, err in zip(processes, said, strict=True)]
 
 
+def assert_close(figures: Any, expected: Any) -> None:
+    """All numbers of nested figures agree to 1e-3, and all words are the same."""
+    leaves, expected_leaves = map(jax.tree.leaves_with_path, (figures, expected))
+    for (path, leaf), (expected_path, expected_leaf) in zip(leaves, expected_leaves, strict=True):
+        is_word = isinstance(leaf, str)
+        close = leaf if is_word else pytest.approx(leaf, rel=1e-3, abs=1e-3)
+        assert (path, close) == (expected_path, expected_leaf)
+
+
 def assert_good(ended: list[tuple[int, str]]) -> None:
     assert [status for status, _ in ended] == [0] * len(ended), "\n".join(err for _, err in ended)
 
@@ -114,11 +129,64 @@ def test_any_mesh_takes_the_same_steps(alone, tiny_store, tmp_path, processes, d
                 assert error < tolerance, name
 
 
+@pytest.mark.parametrize(("processes", "devices"), SHAPES)
+def test_each_device_embeds_its_share(tiny_store, tmp_path, processes, devices):
+    """Embeddings to 1e-6 of their length in float32 and to 1e-12 in float64."""
+    alone = embeddings_of_mesh.all_cases(store.open_store(tiny_store).splits["train"])
+    outputs = [tmp_path / f"{i}.npz" for i in range(processes)]
+    program = ["tests.helpers.embeddings_of_mesh", str(tiny_store)]
+    assert_good(end(start([[*program, str(output)] for output in outputs], devices=devices)))
+    shared = [dict(np.load(output)) for output in outputs]
+    for name, array in alone.items():
+        _, dtype, what = name.split("/", maxsplit=2)
+        for place, arrays in enumerate(shared):
+            if what.startswith("emb"):
+                # Sums of 27 and 128 terms: in float32 sqrt(155) / 2^24 = 7e-7.
+                tolerance = 1e-12 if dtype == "float64" else 1e-6
+                error_N = np.linalg.norm(arrays[name] - array, axis=1)
+                assert (error_N < tolerance * np.linalg.norm(array, axis=1)).all(), name
+            elif what == "share":
+                assert set(arrays[name].flat) == {embeddings_of_mesh.EACH}
+                assert arrays[name].shape[1] == devices
+            else:
+                each, count = embeddings_of_mesh.EACH * devices, len(np.unique(array))
+                batches = -(-count // (each * processes))
+                row_PxN = np.arange(batches * processes * each).reshape(batches, processes, each)
+                expected_N = np.minimum(row_PxN[:, place].ravel(), count - 1)
+                np.testing.assert_array_equal(arrays[name], expected_N, err_msg=name)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tiny_store, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("distributed") / "undisturbed"
     assert_good(end(start([["painterjax.train", *tiny.argv(tiny_store, path, *ARGV)]], devices=1)))
     return path
+
+
+def _shared_programs(said: str) -> list[tuple[str, str]]:
+    """The name and shapes of each program that was compiled for the devices of all processes."""
+    line = r"Compiling jit\((\w+)\) with global shapes and types (.*)\. Argument mapping: (.*)"
+    return sorted(found[:2] for found in re.findall(line, said) if "Mesh(" in found[2])
+
+
+def test_processes_validate_and_evaluate_together(undisturbed, tiny_store, tmp_path, monkeypatch):
+    """Figures are those of one process; on GPUs all must compile what they run together."""
+    monkeypatch.setenv("JAX_LOG_COMPILES", "1")
+    run = tmp_path / "run"
+    words = ["painterjax.train", *tiny.argv(tiny_store, run, *ARGV)]
+    ended = end(start([words, words], devices=2))
+    assert_good(ended)
+    programs, others = (_shared_programs(said) for _, said in ended)
+    assert programs == others
+    # Three networks: in validation, the best one, the untrained one.
+    names = [name for name, _ in programs]
+    assert (names.count("train_steps"), names.count("embed_step")) == (1, 3)
+    # And only the writer speaks.
+    assert ["embed test, untrained" in said for _, said in ended] == [True, False]
+    assert_close(records(run), records(undisturbed))
+    judged = json.loads((run / "evaluation.json").read_text())
+    shutil.rmtree(run / "embeddings")
+    assert_close(evaluation.evaluate(load_run(run)), judged)
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +222,7 @@ def test_a_run_goes_on_with_another_number_of_processes(
     argv = tiny.argv(tiny_store, run, *ARGV)
     assert_good(end(start([["painterjax.train", *argv]], devices=devices)))
     assert (run / "evaluation.json").exists()
-    for record, other in zip(records(run), records(undisturbed), strict=True):
-        assert record.pop("split") == other.pop("split")
-        assert record == pytest.approx(other, rel=1e-3, abs=1e-3)
+    assert_close(records(run), records(undisturbed))
 
 
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM"])
