@@ -59,15 +59,15 @@ class Embedder:
         number of its images.
         """
         count, parts = len(image_NxSxSxC), []
-        own, split = (
-            sharding.own_part(self.mesh, self.batch_size),
-            sharding.split_along(self.mesh, 0),
-        )
+        own = sharding.own_part(self.mesh, self.batch_size)
+        shares = sharding.split_along(self.mesh, 0)
         for start in range(0, count, self.batch_size):
             # The last batch is filled up with copies of the last image.
             row_B = np.minimum(np.arange(start, start + self.batch_size), count - 1)
-            image = jax.make_array_from_process_local_data(split, image_NxSxSxC[row_B[own]])
-            emb_BxD = self.step(self.params, self.stats, image)
+            own_images = image_NxSxSxC[row_B[own]]
+            image_BxSxSxC = jax.make_array_from_process_local_data(shares, own_images)
+            emb_BxD = self.step(self.params, self.stats, image_BxSxSxC)
+            # Devices of one process exchange nothing, so that threads may embed at once.
             parts.append(multihost_utils.process_allgather(emb_BxD, tiled=True))
             if on_batch is not None:
                 on_batch(min(self.batch_size, count - start))
