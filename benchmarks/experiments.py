@@ -117,6 +117,7 @@ def run(name: str, store: Path, workdir: Path, seed: int, flags: list[str]) -> d
     return {
         "name": name,
         "changed": changed,
+        "artists": test["artists"],
         "artists_never_seen": {key: round(test[key]["value"], 4) for key in FIGURES},
         "config": json.loads((workdir / "config.json").read_text()),
         "environment": environment,

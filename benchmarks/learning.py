@@ -1,24 +1,27 @@
-"""The reference recipe in PyTorch and configs/throughput.py in turns: who learns more, and sooner?
+"""The reference recipe and configs/throughput.py, in PyTorch and here: who learns more, and sooner?
 
     python -m benchmarks.learning --images paintings --data data --json FILE [--seeds 0 1 2]
         [--config.key=value ...]
 
 The test has the held-out artists. For each seed, which draws the validation, the tuples and the
 weights, one after the other on this machine: the reference in PyTorch for ten minutes of training,
-at 64 pixels; throughput.py, whose minutes are those of the whole command; and throughput.py with a
-fifth of the epochs. FILE gets what each reached on artists never seen in training: the reference
-with its last weights, throughput.py with those that were best on its validation, on images of 80
-pixels. Each run of throughput.py begins without anything compiled. What follows --config is handed
-on to it.
+at 64 pixels; throughput.py in PyTorch and here, on the same images and from the same first weights;
+and throughput.py here with a fifth of the epochs. So the first and the second row tell recipes
+apart, the second and the third trainers. FILE gets what each reached on artists never seen in
+training: the reference with its last weights, throughput.py with those that were best on its
+validation, on images of 80 pixels. Minutes are those of the whole command; each run of
+throughput.py begins without anything compiled. What follows --config is handed on to throughput.py.
 """
 
 import argparse
 import json
+import operator
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +29,20 @@ import numpy as np
 
 from configs import throughput
 from painterjax.common import cli
+from painterjax.common.config import Config
 from painterjax.common.errors import InputError
-from painterjax.run import config_checks
+from painterjax.run import config_checks, metrics_log
 from painterjax.run import folder as run_folder
 
 RECIPE = "--config=configs/throughput.py"
 REFERENCE_SIZE = 64
+SYSTEMS = ("reference", "throughput_pytorch", "throughput", "throughput_fifth")
 METRICS = ("roc_auc", "recall_at_1")
+# Keys whose other values benchmarks.pytorch_throughput does not have.
+MIRRORED = (
+    "model.head", "model.dtype", "model.batch_norm", "loss.name", "loss.margin",
+    "optimizer.schedule", "augmentation.shift", "augmentation.scale", "augmentation.rotation",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -46,7 +56,7 @@ def main() -> None:
     args, flags = parser.parse_known_args()
     try:
         cli.check_json(args.json)
-        check_recipe(flags, image_size=throughput.IMAGE_SIZE)
+        check_mirrored(check_recipe(flags, image_size=throughput.IMAGE_SIZE))
         for seed in args.seeds:
             check_new(args.data / f"throughput-{seed}", args.data / f"throughput-fifth-{seed}")
     except InputError as error:
@@ -60,11 +70,21 @@ def main() -> None:
     print(json.dumps(mean(rows), indent=2))
 
 
-def check_recipe(flags: list[str], *, image_size: int) -> None:
-    """Raises InputError where throughput.py cannot be trained with these flags."""
+def check_recipe(flags: list[str], *, image_size: int) -> Config:
+    """Returns throughput.py with these flags; raises InputError where it cannot be trained."""
     config, _ = cli.config_and_options([RECIPE, *flags], doc="", required={})
     config_checks.check_keys(config)
     config_checks.check(config, image_size=image_size)
+    return config
+
+
+def check_mirrored(config: Config) -> None:
+    """Raises InputError where benchmarks.pytorch_throughput would train another recipe."""
+    shipped = throughput.get_config()
+    for key in MIRRORED:
+        value, own = (operator.attrgetter(key)(each) for each in (config, shipped))
+        if value != own:
+            raise InputError(f"{key} is {value!r}, but in PyTorch it is {own!r}: leave it so")
 
 
 def check_new(*workdirs: Path) -> None:
@@ -77,23 +97,19 @@ def check_new(*workdirs: Path) -> None:
 def compare(
     images: str, data: Path, flags: list[str], *, seed: int, minutes: float
 ) -> dict[str, Any]:
-    """Trains all three on one seed; returns minutes and figures of each, and the histogram's."""
+    """Trains all on one seed; returns minutes and figures of each, and the histogram's."""
     small = prepare(images, data, seed=seed, image_size=REFERENCE_SIZE)
     large = prepare(images, data, seed=seed, image_size=throughput.IMAGE_SIZE)
-    report = data / f"reference-{seed}.json"
-    run("benchmarks.pytorch_learning", "--store", str(small), "--minutes", str(minutes),
-        "--seed", str(seed), "--json", str(report))  # fmt: skip
-    reference = json.loads(report.read_text())
     epochs = throughput.get_config().num_epochs
+    of_reference = ("--recipe", "reference", "--minutes", str(minutes))
+    reference = train_in_pytorch(small, data / f"reference-{seed}.json", of_reference, seed=seed)
+    of_throughput = ("--recipe", "throughput", *flags)
+    report = data / f"throughput-pytorch-{seed}.json"
+    theirs = train_in_pytorch(large, report, of_throughput, seed=seed)
     ours = train(large, data / f"throughput-{seed}", flags, seed=seed, epochs=epochs)
     fifth = train(large, data / f"throughput-fifth-{seed}", flags, seed=seed, epochs=epochs // 5)
-    return {
-        "seed": seed,
-        "reference": {"minutes": reference["minutes"], **reference["test"]},
-        "reference_curve": reference["curve"],
-        "throughput": ours,
-        "throughput_fifth": fifth,
-    }
+    systems = dict(zip(SYSTEMS, (reference, theirs, ours, fifth), strict=True))
+    return {"seed": seed, **systems}
 
 
 def prepare(images: str, data: Path, *, seed: int, image_size: int) -> Path:
@@ -104,6 +120,17 @@ def prepare(images: str, data: Path, *, seed: int, image_size: int) -> Path:
             "--image-size", str(image_size), "--seed", str(seed),
             "--split-by", "holdout")  # fmt: skip
     return store
+
+
+def train_in_pytorch(
+    store: Path, report: Path, options: Sequence[str], *, seed: int
+) -> dict[str, Any]:
+    """Trains a recipe in PyTorch; returns the minutes of the whole command and what it reports."""
+    started_s = time.perf_counter()
+    run("benchmarks.pytorch_learning", "--store", str(store), "--seed", str(seed),
+        "--json", str(report), *options)  # fmt: skip
+    minutes = (time.perf_counter() - started_s) / 60
+    return {"minutes": minutes, **json.loads(report.read_text())}
 
 
 def train(
@@ -117,8 +144,23 @@ def train(
             JAX_COMPILATION_CACHE_DIR=cache)  # fmt: skip
     minutes = (time.perf_counter() - started_s) / 60
     evaluation = json.loads((workdir / "evaluation.json").read_text())
-    trained = json.loads((workdir / "config.json").read_text())["num_epochs"]
-    return {"minutes": minutes, "epochs": trained, **evaluation["test"]}
+    config = json.loads((workdir / "config.json").read_text())
+    return {
+        "minutes": minutes,
+        "minutes_of_training": minutes_of_steps(metrics_log.read_records(workdir)),
+        "epochs": config["num_epochs"],
+        "recipe_epochs": throughput.get_config().num_epochs,
+        "pixels_trained": config["augmentation"]["crop"],
+        "pixels_judged": throughput.IMAGE_SIZE,
+        **evaluation["test"],
+    }
+
+
+def minutes_of_steps(records: list[dict[str, Any]]) -> float:
+    """Returns how long the steps took, without compilation, validation and evaluation."""
+    steps = [record for record in records if record["split"] == "train"]
+    count_W = np.diff([0, *(record["step"] for record in steps)])
+    return sum(count_W * [record["step_ms"] for record in steps]) / 60_000
 
 
 def run(module: str, *arguments: str, **environment: str) -> None:
@@ -129,18 +171,22 @@ def run(module: str, *arguments: str, **environment: str) -> None:
 
 def mean(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Means over seeds, of each system and of the color histogram."""
-    systems = ("reference", "throughput", "throughput_fifth")
-    means = {
-        system: {
-            key: float(np.mean([row[system][key]["value"] for row in rows])) for key in METRICS
-        }
-        | {"minutes": float(np.mean([row[system]["minutes"] for row in rows]))}
-        for system in systems
-    }
-    means["color_histogram"] = {
-        key: float(np.mean([row["throughput"]["color_histogram"][key]["value"] for row in rows]))
-        for key in METRICS
-    }
+    histograms = [row["throughput"]["color_histogram"] for row in rows]
+    means = {system: _mean([row[system] for row in rows]) for system in SYSTEMS}
+    return {**means, "color_histogram": _mean(histograms)}
+
+
+def _mean(figures: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means of all numbers and of METRICS, also of the untrained network's."""
+    means: dict[str, Any] = {}
+    for key, first in figures[0].items():
+        values = [each[key] for each in figures]
+        if key == "untrained":
+            means[key] = _mean(values)
+        elif key in METRICS:
+            means[key] = float(np.mean([value["value"] for value in values]))
+        elif isinstance(first, int | float):
+            means[key] = float(np.mean(values))
     return means
 
 

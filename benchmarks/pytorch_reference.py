@@ -3,6 +3,7 @@
 What painterjax is tested against, and measured against.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,46 +18,62 @@ class StyleNet(nn.Module):
 
     def __init__(self, *, image_size: int, embedding_dim: int = 2048) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        channels = 3
-        for width, depth in zip(WIDTHS, DEPTHS, strict=True):
-            for _ in range(depth):
-                layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=False))
-                layers += [nn.BatchNorm2d(width), nn.ReLU()]
-                channels = width
-            layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers)
+        self.blocks = conv_blocks(WIDTHS, DEPTHS)
         side = image_size // 2 ** len(WIDTHS)
-        self.linear = nn.Linear(side * side * channels, embedding_dim)
+        self.linear = nn.Linear(side * side * WIDTHS[-1], embedding_dim)
         self.norm = nn.LayerNorm(embedding_dim)
 
     def forward(self, image_NxCxSxS: torch.Tensor) -> torch.Tensor:
         """Maps images in [-1, 1] to embeddings: N x 3 x S x S to N x D."""
-        feature_NxF = self.features(image_NxCxSxS).flatten(1)
-        return torch.relu(self.norm(self.linear(feature_NxF)))
+        x_NxCxSxS = image_NxCxSxS
+        for block in self.blocks:
+            x_NxCxSxS = nn.functional.max_pool2d(block(x_NxCxSxS), 2)
+        return torch.relu(self.norm(self.linear(x_NxCxSxS.flatten(1))))
 
     def load_painterjax(self, params: dict[str, Any], stats: dict[str, Any]) -> None:
         """Takes over a painterjax network's parameters and BatchNorm statistics."""
-        state = from_painterjax(params, stats)
-        missing, unexpected = self.load_state_dict(state, strict=False)
-        assert all(name.endswith("num_batches_tracked") for name in missing), missing
-        assert not unexpected, unexpected
+        load(self, from_painterjax(params, stats))
+
+
+def conv_blocks(widths: Sequence[int], depths: Sequence[int]) -> nn.ModuleList:
+    """Returns blocks of `depth` times convolution, BatchNorm and ReLU."""
+    blocks, channels = nn.ModuleList(), 3
+    for width, depth in zip(widths, depths, strict=True):
+        layers: list[nn.Module] = []
+        for _ in range(depth):
+            layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=False))
+            layers += [nn.BatchNorm2d(width), nn.ReLU()]
+            channels = width
+        blocks.append(nn.Sequential(*layers))
+    return blocks
+
+
+def load(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Gives a module all its arrays but BatchNorm's counters, which nothing reads."""
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    assert all(name.endswith("num_batches_tracked") for name in missing), missing
+    assert not unexpected, unexpected
+
+
+def blocks_from_painterjax(params: dict[str, Any], stats: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Returns the arrays of painterjax's blocks under the names and in the layouts of ours."""
+    arrays: dict[str, np.ndarray] = {}
+    for place, block in params["blocks"].items():
+        for i, conv in block["convs"].items():
+            norm, running = block["norms"][i], stats["blocks"][place]["norms"][i]
+            name = f"blocks.{place}.{{}}.{{}}".format
+            layer = 3 * int(i)
+            arrays[name(layer, "weight")] = np.transpose(conv["kernel"], (3, 2, 0, 1))
+            arrays[name(layer + 1, "weight")] = norm["scale"]
+            arrays[name(layer + 1, "bias")] = norm["bias"]
+            arrays[name(layer + 1, "running_mean")] = running["mean"]
+            arrays[name(layer + 1, "running_var")] = running["var"]
+    return arrays
 
 
 def from_painterjax(params: dict[str, Any], stats: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Returns painterjax's arrays under the names and in the layouts of this module."""
-    arrays: dict[str, np.ndarray] = {}
-    layer = 0
-    for block, block_stats in zip(params["blocks"].values(), stats["blocks"].values(), strict=True):
-        for i, conv in block["convs"].items():
-            norm, running = block["norms"][i], block_stats["norms"][i]
-            arrays[f"features.{layer}.weight"] = np.transpose(conv["kernel"], (3, 2, 0, 1))
-            arrays[f"features.{layer + 1}.weight"] = norm["scale"]
-            arrays[f"features.{layer + 1}.bias"] = norm["bias"]
-            arrays[f"features.{layer + 1}.running_mean"] = running["mean"]
-            arrays[f"features.{layer + 1}.running_var"] = running["var"]
-            layer += 3
-        layer += 1  # the pool
+    """Returns painterjax's arrays under the names and in the layouts of StyleNet."""
+    arrays = blocks_from_painterjax(params, stats)
     head, channels = params["head"], WIDTHS[-1]
     kernel_FxD = np.asarray(head["linear"]["kernel"])
     side = int((len(kernel_FxD) // channels) ** 0.5)
@@ -65,6 +82,11 @@ def from_painterjax(params: dict[str, Any], stats: dict[str, Any]) -> dict[str, 
     weight_DxF = kernel_HxWxCxD.transpose(3, 2, 0, 1).reshape(-1, len(kernel_FxD))
     arrays |= {"linear.weight": weight_DxF, "linear.bias": head["linear"]["bias"]}
     arrays |= {"norm.weight": head["norm"]["scale"], "norm.bias": head["norm"]["bias"]}
+    return tensors(arrays)
+
+
+def tensors(arrays: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Returns copies of arrays as tensors."""
     return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
 

@@ -80,9 +80,15 @@ def summary() -> Rows:
         columns = [(e["roc_auc"], e["recall_at_1"], e["color_histogram"]["roc_auc"]) for e in of]
         yield f"`{name}`", f"{what} paintings", *map(_mean, map(list, zip(*columns, strict=True)))
     mean = load("throughput-learning.json")["mean"]
-    for key, name in (("throughput", "`throughput`"), ("reference", "the reference, in PyTorch")):
-        of = mean[key]["roc_auc"], mean[key]["recall_at_1"], mean["color_histogram"]["roc_auc"]
-        yield name, "real paintings", *(f"{value:.3f}" for value in of)
+    for key, name in (
+        ("throughput", "`throughput`"),
+        ("throughput_pytorch", "`throughput`, in PyTorch"),
+        ("reference", "the reference, in PyTorch"),
+    ):
+        if key in mean:
+            of = (*(mean[key][metric] for metric in ("roc_auc", "recall_at_1")),
+                  mean["color_histogram"]["roc_auc"])  # fmt: skip
+            yield name, "real paintings", *(f"{value:.3f}" for value in of)
 
 
 def runs(pattern: str) -> Rows:
@@ -97,16 +103,37 @@ def runs(pattern: str) -> Rows:
 
 
 def learning() -> Rows:
-    names = {
-        "reference": "reference in PyTorch",
-        "throughput": "`throughput`",
-        "throughput_fifth": "`throughput`, a fifth of the epochs",
-        "color_histogram": "color histogram",
-    }
-    for key, name in names.items():
-        mean = load("throughput-learning.json")["mean"][key]
-        minutes = f"{mean['minutes']:.1f}" if "minutes" in mean else ""
-        yield name, minutes, f"{mean['roc_auc']:.3f}", f"{mean['recall_at_1']:.3f}"
+    """Each system with what differs: trainer, pixels, epochs, minutes, and its own floor."""
+    means = load("throughput-learning.json")["mean"]
+    for key, (name, trainer) in {
+        "reference": ("reference", "PyTorch"),
+        "throughput_pytorch": ("`throughput`", "PyTorch"),
+        "throughput": ("`throughput`", "painterjax"),
+        "throughput_fifth": ("`throughput`, a fifth of the epochs", "painterjax"),
+        "color_histogram": ("color histogram", ""),
+    }.items():
+        if key in means:
+            yield name, trainer, *_learned(means[key])
+
+
+def _learned(mean: dict[str, Any]) -> Iterator[str]:
+    """Cells of a system; empty ones for what a file of an older form does not say."""
+    floor = mean.get("untrained", {})
+    for form, of in (
+        ("{pixels_trained:.0f}, {pixels_judged:.0f}", mean),
+        ("{epochs:.1f} of {recipe_epochs:.0f}", mean),
+        ("{minutes:.1f}", mean),
+        ("{minutes_of_training:.1f}", mean),
+        ("{roc_auc:.3f}", mean),
+        ("{roc_auc:.3f}", floor),
+        ("{recall_at_1:.3f}", mean),
+        ("{recall_at_1:.3f}", floor),
+        ("{artists:.0f}", mean),
+    ):
+        try:
+            yield form.format_map(of)
+        except KeyError:
+            yield ""
 
 
 def reference() -> Rows:

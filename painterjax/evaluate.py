@@ -11,6 +11,9 @@ prints a table and writes the same figures to runs/quickstart/evaluation.json. T
 evaluates vectors of any origin: a .npy with one vector for each painting of the store, or of the
 split that --split names, in the order of paintings.csv; or a .npz that painterjax.embed wrote.
 
+Where all artists of a split are in train too, as those of validation are, its paintings are also
+queries against those of train.
+
 Intervals are by bootstrap over artists. With more than 256 artists, the intervals of all pairs
 resample groups of artists. With two artists there are no intervals.
 """

@@ -58,6 +58,17 @@ def interval(
     return {"value": metric(*values), "low": float(low), "high": float(high)}
 
 
+def as_text(figure: dict[str, Any]) -> str:
+    """Returns a figure with its interval.
+
+    >>> as_text({"value": 0.75, "low": 0.5, "high": 1.0})
+    '0.750 [0.500, 1.000]'
+    """
+    if figure["low"] is None:
+        return f"{figure['value']:.3f}"
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+
+
 def pair_intervals(pairs: Pairs, *, replicates: int, seed: int) -> dict[str, dict[str, Any]]:
     """Returns each metric of pairs with the ends of its interval, as `interval` does.
 

@@ -31,7 +31,12 @@ def by_group(comparison: Comparison, split: Split) -> dict[str, list[dict[str, A
         for row in counted:
             rows_by_name[name_of(split.paintings[row])].append(row)
         groups[kind] = [
-            {"name": name, "paintings": len(rows), **_metrics(comparison, rows)}
+            {
+                "name": name,
+                "paintings": len(rows),
+                "artists": len(np.unique(comparison.artist_N[rows])),
+                **_metrics(comparison, rows),
+            }
             for name, rows in sorted(rows_by_name.items())
             if name
         ]

@@ -54,14 +54,19 @@ def compare(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Comparison:
     Raises:
       InputError: a number is not finite.
     """
+    check_finite(emb_NxD)
+    ranked = retrieval.retrieval(emb_NxD, artist_N)
+    return Comparison(emb_NxD, artist_N, ranked, count_pairs(emb_NxD, artist_N))
+
+
+def check_finite(emb_NxD: np.ndarray) -> None:
+    """Raises InputError where a number is not finite."""
     bad_M = np.flatnonzero(~np.isfinite(emb_NxD).all(axis=1))
     if len(bad_M):
         raise InputError(
             f"{len(bad_M)} of {len(emb_NxD)} vectors, the first that of painting {bad_M[0]}, hold"
             " NaN or infinity: leave them out, or embed them anew"
         )
-    ranked = retrieval.retrieval(emb_NxD, artist_N)
-    return Comparison(emb_NxD, artist_N, ranked, count_pairs(emb_NxD, artist_N))
 
 
 def evaluate(comparison: Comparison, row_Tx3: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -110,7 +115,7 @@ def _measurements(
         "roc_auc": (triplets.roc_auc, *compared),
         "mean_of_two_accuracy": (triplets.mean_of_two_accuracy, *compared),
         **{
-            key: (_mean, artist_N[counted_N, None], (value_N[counted_N],))
+            key: (mean, artist_N[counted_N, None], (value_N[counted_N],))
             for key, value_N in ranked.items()
         },
     }
@@ -121,5 +126,6 @@ def _distances(emb_NxD: np.ndarray, first_T: np.ndarray, second_T: np.ndarray) -
     return np.linalg.norm(emb_NxD[first_T].astype(float) - emb_NxD[second_T], axis=1)
 
 
-def _mean(value_N: np.ndarray) -> float:
+def mean(value_N: np.ndarray) -> float:
+    """Returns the mean, summed in float64."""
     return float(value_N.mean(dtype=np.float64))

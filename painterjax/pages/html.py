@@ -66,7 +66,7 @@ def page(title: str, sections: dict[str, str]) -> str:
     return PAGE.format(title=escape(title), css=CSS.read_text(encoding="utf-8"), body=body)
 
 
-def metrics_table(judged: dict[str, Any]) -> str:
+def metrics_table(judged: dict[str, Any], split: Split) -> str:
     """Returns every metric beside its floors, and the published values."""
     columns = {"trained": judged, **{key: judged[key] for key in ("untrained", "color_histogram")}}
     rows = [
@@ -78,8 +78,8 @@ def metrics_table(judged: dict[str, Any]) -> str:
         intervals = "There are no intervals: the bootstrap needs more than two artists."
     published = ", ".join(f"{METRIC_NAMES[key]} {value:.3f}" for key, value in PUBLISHED.items())
     note = (
-        f"<p>{intervals} The reference solution published, for other paintings (Painter by"
-        f" Numbers): {published}.</p>"
+        f"<p>{len(split):,} paintings by {len(split.artists):,} artists. {intervals} The reference"
+        f" solution published, for other paintings (Painter by Numbers): {published}.</p>"
     )
     return table(["", *(column.replace("_", " ") for column in columns)], rows) + note
 
@@ -108,13 +108,18 @@ def groups_tables(judged: dict[str, list[dict[str, Any]]]) -> str:
     for kind, found in {**judged, "artist": chosen}.items():
         if found:
             metrics = [key for key in found[0] if key in METRIC_NAMES]
+            counts = ["paintings"] if kind == "artist" else ["paintings", "artists"]
             rows = [
-                [group["name"], str(group["paintings"]), *(f"{group[m]:.3f}" for m in metrics)]
+                [
+                    group["name"],
+                    *(str(group[count]) for count in counts),
+                    *(f"{group[metric]:.3f}" for metric in metrics),
+                ]
                 for group in found
             ]
             if kind == "artist" and is_cut:
                 rows.insert(BEST_AND_WORST, ["…", *[""] * (len(rows[0]) - 1)])
-            text += table([kind, "paintings", *(METRIC_NAMES[key] for key in metrics)], rows)
+            text += table([kind, *counts, *(METRIC_NAMES[key] for key in metrics)], rows)
     return text
 
 

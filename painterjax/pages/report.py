@@ -60,7 +60,7 @@ def _sections(
     train, test = store.splits["train"], store.splits["test"]
     pair_plots = _plots(figures, *(name for name in PAIR_PLOTS if name in figures))
     return {
-        "Metrics": html.metrics_table(judged),
+        "Metrics": html.metrics_table(judged, test),
         "Training": _plots(figures, *CURVES),
         "Paintings per artist": _plots(figures, "artists_train", "artists_test"),
         "Training triplets": html.tile_rows(train, tiles["trained_on"], layout="triplets"),
@@ -145,7 +145,8 @@ def read_evaluation(run: Run) -> dict[str, Any]:
         ) from error
     evaluation = run_folder.read_evaluation(run.path, run.origin[NETWORK])
     try:
-        _ = evaluation["test"]["pair_roc_auc"]["value"], evaluation["test"]["groups"]
+        test = evaluation["test"]
+        _ = test["pair_roc_auc"]["value"], test["groups"], test["artists"]
     except (KeyError, TypeError) as error:
         raise InputError(
             f"{run.path}/evaluation.json has no figures of test at step {run.step}: run"

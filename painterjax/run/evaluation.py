@@ -10,11 +10,11 @@ from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.data.store import Split, Store, verify
 from painterjax.distributed import processes
-from painterjax.metrics import breakdown, evaluator
+from painterjax.metrics import bootstrap, breakdown, evaluator
 from painterjax.metrics.calibration import Calibration, calibrate
 from painterjax.metrics.pairs import Pairs, at_threshold, best_threshold
 from painterjax.model.embedder import untrained
-from painterjax.run import embeddings, tensorboard
+from painterjax.run import embeddings, queries, tensorboard
 from painterjax.run import folder as run_folder
 from painterjax.run.embed import embed_paintings, split_embeddings
 from painterjax.run.load import NETWORK, Run
@@ -27,14 +27,17 @@ TRIPLETS = 10_000  # of vectors that come without a recipe
 def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     """Judges a run's best network, prints a table, and writes evaluation.json.
 
-    A split without two artists is left out, and a line says so. The test embeddings are also
-    written for TensorBoard's projector. All processes of a training call it and embed together;
-    then the writer alone judges, and the others get {}.
+    A split without two artists is left out, and a line says so. Where its artists are all in train,
+    its paintings are also queries against those of train, whose embeddings are a forward pass: a
+    third of an epoch. The test embeddings are also written for TensorBoard's projector. All
+    processes of a training call it and embed together; then the writer alone judges, and the others
+    get {}.
 
     Returns:
       `step` and `network_sha256`; `threshold` and `calibration`, found on validation; and for each
       split every metric's {value, low, high} beside the same of two floors, `color_histogram` and
-      `untrained`; how the threshold and the calibration do there; and figures by artist, style and
+      `untrained`; retrieval of its paintings from those of train where all its artists are there;
+      how the threshold and the calibration do there; and figures by artist, style and
       century. Figures of other splits are kept where they are of the same network.
 
     Raises:
@@ -42,7 +45,8 @@ def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     """
     verify(run.store.path)
     present = [name for name in JUDGED if len(run.store.splits[name])]
-    emb_by_split = {name: split_embeddings(run, name).emb_NxD for name in present}
+    database = ["train"] if any(queries.have_database(run.store, name) for name in splits) else []
+    emb_by_split = {name: split_embeddings(run, name).emb_NxD for name in present + database}
     untrained_by_split = _untrained(run, [name for name in present if name in splits])
     if not processes.is_writer():
         return {}
@@ -81,12 +85,17 @@ def judge(
     for name in (name for name in compared if name in wanted):
         row_Tx3 = row_Tx3_by_split[name]
         judged[name] = {
+            "paintings": len(store.splits[name]),
+            "artists": len(store.splits[name].artists),
             **evaluator.evaluate(compared[name], row_Tx3),
             **_floors(store.splits[name], row_Tx3, untrained_by_split.get(name)),
             **_at_calibration(compared[name].pairs, judged),
             "groups": breakdown.by_group(compared[name], store.splits[name]),
         }
         print(table(store, name, judged[name]))
+        if "train" in emb_by_split and queries.have_database(store, name):
+            judged[name]["queries"] = queries.judge(store, name, emb_by_split)
+            print(queries.table(name, judged[name]["queries"]))
     if not judged.keys() & set(wanted):
         raise InputError(f"{store.path} has nothing to judge in {' or '.join(wanted)}")
     return judged
@@ -181,11 +190,11 @@ def _vectors_by_file(
     emb_NxD: np.ndarray, row_by_file: dict[str, int], store: Store
 ) -> dict[str, np.ndarray]:
     found = {}
-    for name in JUDGED:
+    for name in ("train", *JUDGED):
         rows = [row_by_file.get(painting.file, -1) for painting in store.splits[name].paintings]
         if rows and min(rows) >= 0:
             found[name] = emb_NxD[rows]
-    if not found:
+    if not found.keys() & set(JUDGED):
         raise InputError(f"--embeddings has no split of {store.path} whole: embed it again")
     return found
 
@@ -209,7 +218,7 @@ def table(store: Store, name: str, figures: dict[str, Any]) -> str:
         f"  {'':22}" + "".join(f"{key:>24}" for key in columns),
     ]
     for metric in figures["color_histogram"]:
-        cells = [_with_interval(column[metric]) for column in columns.values()]
+        cells = [bootstrap.as_text(column[metric]) for column in columns.values()]
         lines.append(f"  {metric:22}" + "".join(f"{cell:>24}" for cell in cells))
     if figures["pair_roc_auc"]["low"] is None:
         lines.append(f"  no intervals: {len(split.artists)} artists")
@@ -222,9 +231,3 @@ def table(store: Store, name: str, figures: dict[str, Any]) -> str:
             f" probabilities are off by {error:.3f}"
         )
     return "\n".join(lines)
-
-
-def _with_interval(figure: dict[str, Any]) -> str:
-    if figure["low"] is None:
-        return f"{figure['value']:.3f}"
-    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"

@@ -191,4 +191,4 @@ def initial_proxies(config: Config, *, num_artists: int) -> Proxies:
     """Returns a random direction for each artist; it depends on `seed` alone."""
     key = jax.random.fold_in(jax.random.key(config.seed), num_artists)
     shape = (num_artists, config.model.embedding_dim)
-    return {"artist": jax.random.normal(key, shape) / math.sqrt(shape[1])}
+    return {"artist": jax.random.normal(key, shape, jnp.float32) / math.sqrt(shape[1])}

@@ -61,6 +61,7 @@ def test_metrics_of_a_group_match_loops_over_its_pairs(split, monkeypatch):
     assert [group["name"] for group in found["artist"]] == split.artists
     assert [group["name"] for group in found["style"]] == ["narrow", "wide"]
     assert [group["paintings"] for group in found["century"]] == [36]
+    assert [group["artists"] for group in found["style"]] == [6, 6]
     assert found["century"][0]["map_at_r"] == compared.retrieval["map_at_r"].mean(dtype=float)
     rows = {name: [6 * i + j for j in range(6)] for i, name in enumerate(split.artists)}
     rows |= {"narrow": range(0, 36, 3), "wide": [row for row in range(36) if row % 3]}

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from painterjax.model.build import split_network
+from configs import throughput
+from painterjax.model.build import build_network, split_network
 from painterjax.model.network import StyleNet
 
 # Rounding changes a sum of K terms by about sqrt(K) / 2^24 of it. The layers have 28,000 terms in
@@ -44,7 +45,10 @@ def _images(*, count: int, size: int, seed: int = 0) -> np.ndarray:
 
 def _plausible_stats(*, image_size: int) -> dict:
     """Statistics as after training: with the initial ones activations vanish."""
-    _, _, stats = split_network(_network(image_size=image_size))
+    return _plausible(split_network(_network(image_size=image_size))[2])
+
+
+def _plausible(stats: dict) -> dict:
     rng = np.random.default_rng(0)
     for norm in (norm for block in stats["blocks"].values() for norm in block["norms"].values()):
         shape = norm["mean"].shape
@@ -79,6 +83,25 @@ def test_embeddings_and_statistics_match_pytorch(image_size, branches, torch):
     for name, array in pytorch_reference.from_painterjax(params, new_stats).items():
         if "running" in name:
             assert _relative_error(array, their_state[name]) < RTOL, name
+
+
+@pytest.mark.parametrize("image_size", [64, 80])  # of training and of judging
+def test_embeddings_of_throughput_match_pytorch(image_size, torch):
+    from benchmarks import pytorch_reference, pytorch_throughput
+
+    config = throughput.get_config()
+    network, params, stats = build_network(config, image_size=64)
+    stats, proxies = _plausible(stats), {"artist": np.zeros((2, config.model.embedding_dim))}
+    theirs = pytorch_throughput.Classifier(config, 2).eval()
+    state = pytorch_throughput.from_painterjax(params, stats, proxies)
+    pytorch_reference.load(theirs, state)
+    image_NxSxSxC = _images(count=4, size=image_size)
+    with torch.no_grad():
+        image_NxCxSxS = torch.from_numpy(image_NxSxSxC).permute(0, 3, 1, 2)
+        their_emb_NxD = theirs.network(image_NxCxSxS).numpy()
+    emb_NxD, _ = _apply(network, params, stats, image_NxSxSxC, branches=None)
+    assert _relative_error(their_emb_NxD[0], their_emb_NxD[1]) > 10 * RTOL
+    assert _relative_error(emb_NxD, their_emb_NxD) < RTOL
 
 
 def test_initial_weights_are_distributed_as_in_pytorch(torch):

@@ -55,9 +55,10 @@ def test_its_metrics_are_those_of_the_evaluation(page, run):
         assert f"<td>{artist['name']}</td><td>{artist['paintings']}</td>" in page
 
 
-def test_an_interval_is_in_small_print():
+def test_an_interval_is_in_small_print(split):
     judged = {"pair_roc_auc": {"value": 0.75, "low": 0.5, "high": 1.0}}
-    table = html.metrics_table({**judged, "untrained": judged, "color_histogram": judged})
+    table = html.metrics_table({**judged, "untrained": judged, "color_histogram": judged}, split)
+    assert "36 paintings by 6 artists. In brackets" in table
     assert "<td>0.750 <small>[0.50, 1.00]</small></td>" in table
     assert "95 % intervals" in table
 
@@ -92,6 +93,12 @@ def test_an_ellipsis_stands_between_the_best_and_the_worst_artists():
     names = re.findall(r"<tr><td>(.*?)</td>", table)
     assert names == ["00", "01", "02", "03", "04", "…", "06", "07", "08", "09", "10"]
     assert "…" not in html.groups_tables({"artist": artists[:10], "style": []})
+
+
+def test_a_style_s_figures_stand_beside_its_number_of_artists():
+    style = {"name": "wide", "paintings": 9, "artists": 4, "map_at_r": 0.25}
+    table = html.groups_tables({"artist": [], "style": [style]})
+    assert "<tr><td>wide</td><td>9</td><td>4</td><td>0.250</td></tr>" in table
 
 
 def test_no_name_on_the_map_overlaps_another():

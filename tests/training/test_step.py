@@ -62,6 +62,32 @@ def _ten_pytorch_steps(config, split, dtype: str) -> tuple[list[float], dict[str
     return losses, network.state_dict()
 
 
+def _ten_classifier_steps(config, split, dtype: str) -> tuple[list[float], dict[str, Any]]:
+    """The same ten steps of configs/throughput.py by PyTorch: losses and the last state."""
+    import torch
+
+    from benchmarks import pytorch_reference, pytorch_throughput
+
+    training = trainer.build(config, split)
+    state, num_steps = training.state, training.plan.num_steps
+    classifier = pytorch_throughput.Classifier(config, len(split.artists))
+    first = pytorch_throughput.from_painterjax(state.params, state.stats, state.proxies)
+    pytorch_reference.load(classifier, first)
+    classifier.to(getattr(torch, dtype))
+    optimizer = pytorch_throughput.Optimizer(classifier, config.optimizer, num_steps=num_steps)
+    losses = []
+    for _ in range(STEPS):
+        batch = jax.tree.map(np.asarray, next(training.batches))
+        image_NxSxSxC = jax.jit(normalize)(split.image_NxSxSxC[batch["row"][0, :, 0]])
+        image_NxCxSxS = torch.from_numpy(np.array(image_NxSxSxC)).permute(0, 3, 1, 2)
+        artist_N = torch.from_numpy(batch["artist"][0, :, 0].astype(np.int64))
+        loss = classifier(image_NxCxSxS.to(getattr(torch, dtype)), artist_N)
+        optimizer.step(loss)
+        losses.append(loss.item())
+    training.batches.close()
+    return losses, classifier.state_dict()
+
+
 def _error(ours: Any, theirs: Any) -> float:
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
@@ -92,6 +118,23 @@ def test_ten_steps_match_pytorch(config, split, loss, torch):
     low = pytorch_reference.from_painterjax(low_state.params, low_state.stats)
     for name, array in low.items():
         assert _error(array, true_state[name]) < 3 * _error(their_low_state[name], true_state[name])
+
+
+def test_ten_steps_of_throughput_match_pytorch(config, split, torch):
+    """In float64, as in the test above: loss, gradients, AdamW, the cosine, and BatchNorm."""
+    from benchmarks import pytorch_throughput
+
+    recipe = throughput.get_config()
+    recipe.augmentation = config.augmentation
+    recipe.batch_size, recipe.num_epochs = 4, 2
+    recipe.model.widths, recipe.model.depths = (8, 16), (1, 2)
+    true_losses, true_state = _ten_classifier_steps(recipe, split, "float64")
+    losses, state = _ten_steps(recipe, split, "float64")
+    assert len(set(losses)) == STEPS
+    np.testing.assert_allclose(losses, true_losses, rtol=1e-6)
+    arrays = pytorch_throughput.from_painterjax(state.params, state.stats, state.proxies)
+    for name, array in arrays.items():
+        assert _error(array, true_state[name]) < 1e-6, name
 
 
 def _first_steps(config, split, count: int) -> tuple[list[dict[str, float]], int]:

@@ -1,0 +1,47 @@
+"""The paintings of a split as queries against those of train."""
+
+from typing import Any
+
+import numpy as np
+
+from painterjax.data.store import Store
+from painterjax.metrics import bootstrap, database, evaluator
+
+
+def have_database(store: Store, name: str) -> bool:
+    """Returns whether a split's paintings can be queries: train has all their artists."""
+    artists = set(store.splits[name].artists)
+    return bool(artists) and artists <= set(store.splits["train"].artists)
+
+
+def judge(store: Store, name: str, emb_by_split: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Returns metrics.database of a split against train, each {value, low, high}, and counts.
+
+    Raises:
+      InputError: a number of train's vectors is not finite.
+    """
+    split, train = store.splits[name], store.splits["train"]
+    evaluator.check_finite(emb_by_split["train"])
+    number = {artist: i for i, artist in enumerate(train.artists)}
+    artist_Q = np.array([number[artist] for artist in split.artists])[split.artist_N]
+    metrics = database.retrieve(emb_by_split[name], artist_Q, emb_by_split["train"], train.artist_N)
+    return {
+        "paintings": len(split),
+        "artists": len(split.artists),
+        "database_paintings": len(train),
+        "database_artists": len(train.artists),
+        **database.evaluate(metrics, artist_Q),
+    }
+
+
+def table(name: str, figures: dict[str, Any]) -> str:
+    """Returns the figures of `judge` as lines of text."""
+    lines = [
+        f"  {name} as queries: {figures['paintings']} paintings by {figures['artists']} artists,"
+        f" against {figures['database_paintings']} of train by {figures['database_artists']}",
+        f"  {'':22}{'mAP@k':>24}{'recall@k':>24}",
+    ]
+    for k in database.AT:
+        cells = [bootstrap.as_text(figures[f"{metric}_at_{k}"]) for metric in ("map", "recall")]
+        lines.append(f"  {f'k = {k}':22}" + "".join(f"{cell:>24}" for cell in cells))
+    return "\n".join(lines)
