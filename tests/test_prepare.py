@@ -51,6 +51,8 @@ def gallery(tmp_path) -> Path:
     for artist, painting in np.ndindex(4, 3):
         _save(folder / f"artist {artist}" / f"No. {painting}.png", artist=artist, painting=painting)
     shutil.copy(folder / "artist 0" / "No. 0.png", folder / "artist 1" / "copy.png")
+    with Image.open(folder / "artist 3" / "No. 1.png") as image:
+        image.save(folder / "artist 3" / "recompressed.jpg", quality=80)
     _save(folder / "lonely" / "only.png", artist=9, painting=0)
     (folder / "artist 2" / "empty.jpg").touch()
     (folder / "artist 2" / "page.jpg").write_text("<html>not found</html>")
@@ -66,18 +68,21 @@ def gallery(tmp_path) -> Path:
 def test_a_folder_becomes_a_store(gallery, tmp_path):
     made = _prepare("folder", "--input", gallery, "--output", tmp_path / "store")
     assert _rejected(made.path) == {
-        "artist 1/copy.png": "the same bytes as artist 0/No. 0.png",
+        "artist 0/No. 0.png": "the same bytes as artist 1/copy.png by another artist",
+        "artist 1/copy.png": "the same bytes as artist 0/No. 0.png by another artist",
         "artist 2/circle": "a link to a folder, which is not followed",
         "artist 2/dangling.jpg": "file is missing",
         "artist 2/empty.jpg": "empty file",
         "artist 2/page.jpg": "not an image that can be read",
+        "artist 3/recompressed.jpg": "nearly the same picture as artist 3/No. 1.png",
         "lonely/only.png": "the artist's only painting",
         "stray.png": "not in an artist's folder",
     }
     assert made.info["counts"] == {
-        "files": 19,
-        "rejected": 7,
-        "train": {"paintings": 9, "artists": 3},
+        "files": 20,
+        "rejected": 9,
+        "duplicates": {"groups": 2, "by_several_artists": 1, "dropped_whole": 1},
+        "train": {"paintings": 8, "artists": 3},
         "val": {"paintings": 0, "artists": 0},
         "test": {"paintings": 3, "artists": 1},
     }
@@ -196,6 +201,70 @@ def test_a_table_s_column_split_is_kept(gallery, tmp_path):
     table.write_text(catalog.csv_text([row[:3] for row in rows]), encoding="utf-8")
     with pytest.raises(InputError, match=r"list\.csv has the column.*: add split"):
         _prepare(*command, tmp_path / "store")
+
+
+COPY = {
+    "bytes.png": lambda image, path: image.save(path),
+    "comment.jpg": lambda image, path: image.save(path, quality=95, comment=b"a comment"),
+    "small.png": lambda image, path: image.resize((3 * SIZE, 3 * SIZE)).save(path),
+    "lossy.jpg": lambda image, path: image.save(path, quality=40),
+}
+
+
+@pytest.mark.usefixtures("no_workers")
+@pytest.mark.parametrize("keep", [None, "copied"])
+def test_a_picture_is_in_one_split_at_most(tmp_path, capsys, keep):
+    """Ten artists, and four copies of each of an artist's paintings, one of them by `copied`."""
+    rows, pictures = [("file", "artist", "keep")], tmp_path / "pictures"
+    for artist, number in np.ndindex(10, 4):
+        path = pictures / f"{artist}-{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        image = Image.fromarray(
+            synthetic.paint(seed=0, artist=artist, painting=number, size=4 * SIZE)
+        )
+        image.save(path)
+        rows.append((path.name, f"artist {artist}", ""))
+        for i, (ending, save) in enumerate(COPY.items()):
+            save(image, copy := path.with_name(f"{path.stem}-{ending}"))
+            is_other = number == 0 and i == artist % len(COPY)
+            name = "copied" if is_other else f"artist {artist}"
+            rows.append((copy.name, name, "yes" if is_other and keep else ""))
+    (tmp_path / "list.csv").write_text(catalog.csv_text(rows))
+    command = ["csv", "--input", tmp_path / "list.csv", "--images", pictures]
+    more = ["--val-fraction", "0.4", "--test-fraction", "0.3"]
+    made = _prepare(*command, "--output", tmp_path / "store", *more)
+    kept = [p for split in made.splits.values() for p in split.paintings]
+    assert all(len(split) for split in made.splits.values())
+    originals = [painting.file[:3] for painting in kept]
+    assert len(set(originals)) == len(originals) == (40 if keep else 30)
+    assert sum(painting.artist == "copied" for painting in kept) == (10 if keep else 0)
+    with open(made.path / "duplicates.csv", newline="") as file:
+        listed = list(csv.DictReader(file))
+    assert len(listed) == 200 and len({row["group"] for row in listed}) == 40
+    assert {row["file"] for row in listed if row["kept"] == "yes"} == {p.file for p in kept}
+    dropped = 0 if keep else 10
+    said = f"40 pictures in several files, 10 of them by several artists ({dropped} dropped)"
+    assert said in capsys.readouterr().out
+    store.verify(made.path)
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_another_choice_in_the_table_is_another_store(gallery, tmp_path):
+    table, images = tmp_path / "list.csv", ["--images", gallery]
+    command = ["csv", "--input", table, *images, "--output", tmp_path / "store"]
+    files = ["artist 0/No. 0.png", "artist 1/copy.png", "artist 0/No. 1.png", "artist 0/No. 2.png"]
+    lines = [f"{file},{file[:8]},\n" for file in files]
+    table.write_text("file,artist,keep\n" + "".join(lines))
+    assert len(_prepare(*command).splits["train"]) == 2
+    lines[0] = lines[0].replace(",\n", ",Yes\n")
+    table.write_text("file,artist,keep\n" + "".join(lines))
+    with pytest.raises(InputError, match=r"another store \(listing_sha256"):
+        _prepare(*command)
+    command[-1] = tmp_path / "other"
+    assert len(_prepare(*command).splits["train"]) == 3
+    table.write_text("file,artist,keep\n" + "".join(lines).replace("Yes", "no"))
+    with pytest.raises(InputError, match=r"list\.csv has 'no' in column keep: write yes or leave"):
+        _prepare(*command)
 
 
 def _synthetic(output: Path, *more: str) -> list[str]:
@@ -382,7 +451,7 @@ def test_a_folder_that_is_in_the_way_is_kept(tmp_path):
 
 
 @pytest.mark.usefixtures("no_workers")
-def test_work_goes_on_by_its_plan_also_that_of_an_earlier_version(undisturbed, tmp_path):
+def test_work_goes_on_by_its_plan_and_not_by_that_of_an_earlier_version(undisturbed, tmp_path):
     plan = {
         "source": "synthetic", "image_size": SIZE, "seed": 0, "test_fraction": 0.2,
         "val_fraction": 0.1,
@@ -390,6 +459,10 @@ def test_work_goes_on_by_its_plan_also_that_of_an_earlier_version(undisturbed, t
     }  # fmt: skip
     path = tmp_path / "store.partial" / "plan.json"
     path.parent.mkdir()
+    path.write_text(json.dumps(plan))  # Its results lack what tells duplicates.
+    with pytest.raises(InputError, match=r"\(duplicates was None, is 1\): repeat .* or delete it"):
+        prepare.main(_synthetic(tmp_path / "store"))
+    plan["duplicates"] = 1
     path.write_text(json.dumps({**plan, "image_size": 64}))
     with pytest.raises(InputError, match=r"\(image_size was 64, is 32\)"):
         prepare.main(_synthetic(tmp_path / "store"))
@@ -411,10 +484,11 @@ def test_shards_merge_into_the_bytes_of_one_run(gallery, tmp_path, count):
         prepare.main([*argv, "--shard", f"{number}/{count}"])
     partial = tmp_path / "store.partial"
     decoded = [len(path.read_text().splitlines()) for path in partial.glob("*/decoded.jsonl")]
-    assert len(decoded) == count and sum(decoded) == 17 and max(decoded) <= 17 // count + 1
+    assert len(decoded) == count and sum(decoded) == 18 and max(decoded) <= 18 // count + 1
     prepare.main(argv)
     assert _files(tmp_path / "store") == _files(tmp_path / "one")
-    assert "artist 1/copy.png" in _rejected(tmp_path / "store")  # In the second shard of three.
+    rejected = _rejected(tmp_path / "store")
+    assert {"artist 0/No. 0.png", "artist 1/copy.png"} <= rejected.keys()  # Of two shards of three.
     assert not partial.exists()
 
 

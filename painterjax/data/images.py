@@ -3,11 +3,13 @@
 import base64
 import contextlib
 import functools
+import hashlib
 import io
 import warnings
 from pathlib import Path
 from typing import Any
 
+import imagehash
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
@@ -24,6 +26,10 @@ MAX_PIXELS = 89_478_485
 MAX_BYTES = 2**30
 # A progressive JPEG has some 10 scans. Each takes 0.1 s to decode at 9,400 x 9,400 pixels.
 MAX_SCANS = 100
+HASH_SIDE = 16
+# Standard deviation in gray levels. JPEG moves pixels by as much, so a flatter image has a hash of
+# noise.
+MIN_CONTRAST = 2
 
 
 class ImageError(ValueError):
@@ -59,11 +65,17 @@ def decode(data: bytes, *, size: int) -> np.ndarray:
     Returns:
       uint8 array of shape (S, S, 3): sRGB by the file's color profile, turned upright by EXIF, the
       first frame of an animation, 16-bit and 32-bit integers scaled to 8 bits, transparency over
-      white.
+      white. CMYK without a profile becomes (1 - C)(1 - K) and so on, as in ImageMagick: which inks
+      they are is not known, and a guessed profile would be as arbitrary and depend on the system.
 
     Raises:
       ImageError: the file is empty, not an image, damaged, too small, too large or too slow.
     """
+    return to_square(open_image(data), size=size)
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Opens an image file without decoding its pixels; raises ImageError as `decode` does."""
     if not data:
         raise ImageError("empty file")
     with warnings.catch_warnings():
@@ -78,7 +90,7 @@ def decode(data: bytes, *, size: int) -> np.ndarray:
             raise FormatError("not an image that can be read") from error
         if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
             raise ImageError(f"more than {MAX_SCANS} scans")
-        return to_square(image, size=size)
+        return image
 
 
 def to_square(image: Image.Image, *, size: int) -> np.ndarray:
@@ -93,19 +105,39 @@ def to_square(image: Image.Image, *, size: int) -> np.ndarray:
     if width * height > MAX_PIXELS:
         raise ImageError(f"{width} x {height} pixels: more than {MAX_PIXELS}")
     try:
-        # A JPEG decodes faster at 1/2, 1/4 or 1/8 of its size; at least 2 x `size` is kept.
-        image.draft(None, (2 * size, 2 * size))
-        image.load()
-        profile, most = image.info.get("icc_profile"), _largest_integer(image)
-        with contextlib.suppress(Exception):  # Damaged metadata does not matter for the pixels.
-            image = ImageOps.exif_transpose(image)
-        # Profiles are slow, so they convert the small image.
-        image = ImageOps.fit(_resizable(image, most), (size, size), Image.Resampling.BICUBIC)
-        return np.asarray(_to_srgb(image, profile))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of Pillow, about harmless damage.
+            return _loaded_square(image, size)
     except MemoryError:
         raise  # Not the file's fault.
     except Exception as error:  # Pillow's readers raise almost any type on damaged data.
         raise ImageError(f"damaged image: {error}") from error
+
+
+def _loaded_square(image: Image.Image, size: int) -> np.ndarray:
+    # A JPEG decodes faster at 1/2, 1/4 or 1/8 of its size; at least 2 x `size` is kept.
+    image.draft(None, (2 * size, 2 * size))
+    image.load()
+    profile, most = image.info.get("icc_profile"), _largest_integer(image)
+    with contextlib.suppress(Exception):  # Damaged metadata does not matter for the pixels.
+        image = ImageOps.exif_transpose(image)
+    # Profiles are slow, so they convert the small image.
+    image = ImageOps.fit(_resizable(image, most), (size, size), Image.Resampling.BICUBIC)
+    return np.asarray(_to_srgb(image, profile))
+
+
+def fingerprint(image_SxSxC: np.ndarray) -> dict[str, str]:
+    """Returns the SHA-256 of a decoded image's pixels and, unless it is flat, its perceptual hash.
+
+    The hash (`imagehash.phash`) has 16 x 16 bits, in hexadecimal digits: which of the lowest
+    frequencies of the gray image's cosine transform are above their median.
+    """
+    found = {"pixels_sha256": hashlib.sha256(image_SxSxC.tobytes()).hexdigest()}
+    side = 4 * HASH_SIDE  # As imagehash would resize it.
+    gray = Image.fromarray(image_SxSxC).convert("L").resize((side, side), Image.Resampling.LANCZOS)
+    if np.asarray(gray).std() >= MIN_CONTRAST:
+        found["phash"] = str(imagehash.phash(gray, HASH_SIDE))
+    return found
 
 
 def thumbnail(image_SxSxC: np.ndarray, size: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Decoded images on disk, appended in order, so that interrupted work can be resumed.
 
-decoded.jsonl   one line for each painting: its file, and its SHA-256 or the reason for rejecting it
+decoded.jsonl   one line for each painting: its file, and its SHA-256 and size, and what tells
+                duplicates, or the reason for rejecting it
 records.bin     one record of fixed length for each decoded image: its pixels or its embedding
 """
 
@@ -10,7 +11,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -23,8 +24,9 @@ MAX_CHUNK = 8  # Images per task: handing over costs little, and the progress ba
 CHUNK_BYTES = 2**24  # Of a task's pixels; this bounds the memory.
 
 RESULTS, RECORDS = "decoded.jsonl", "records.bin"
-# A line of decoded.jsonl: "file", and "sha256" for a decoded image or "reason" for a rejected one.
-DecodeResult = dict[str, str]
+# A line of decoded.jsonl: "file", and "reason" for a rejected image; for a decoded one "sha256",
+# "area" in pixels, and what `describe` returns.
+DecodeResult = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +37,17 @@ class RecordFormat:
     convert: Callable[[np.ndarray], np.ndarray]  # image_BxSxSxC to B records, in order
     record_bytes: int
     chunk: int  # images that are decoded, and converted, at once
+    # image_SxSxC to more of its result; workers run it, so it must pickle.
+    describe: Callable[[np.ndarray], DecodeResult] | None = None
 
 
 def pixel_format(image_size: int) -> RecordFormat:
     """Stores the images themselves."""
     nbytes = 3 * image_size**2
     chunk = max(1, min(MAX_CHUNK, CHUNK_BYTES // nbytes))
-    return RecordFormat(image_size, lambda images: images, nbytes, chunk)
+    return RecordFormat(
+        image_size, lambda image_BxSxSxC: image_BxSxSxC, nbytes, chunk, images.fingerprint
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +79,7 @@ def decode_all(
     with open(folder / RESULTS, "ab") as lines, open(folder / RECORDS, "ab") as records:
         left, length = source.paintings[done:], stored.chunk
         chunks = [left[i : i + length] for i in range(0, len(left), length)]
-        decode = functools.partial(_decode_chunk, source.load, stored.image_size)
+        decode = functools.partial(_decode_chunk, source.load, stored.image_size, stored.describe)
         total = len(source.paintings)
         with Progress(label, total=total, unit="painting", done=done) as progress:
             for results in process_pool.ordered_map(decode, chunks, workers):
@@ -139,13 +145,17 @@ def _has_image(line: bytes) -> bool:
 
 
 def _decode_chunk(
-    load: sources.Loader, size: int, paintings: list[Painting]
+    load: sources.Loader,
+    size: int,
+    describe: Callable[[np.ndarray], DecodeResult] | None,
+    paintings: list[Painting],
 ) -> list[tuple[DecodeResult, np.ndarray | None]]:
     results = []
     for painting in paintings:
         try:
-            digest, image = load(painting, size)
-            results.append(({"file": painting.file, "sha256": digest}, image))
+            result, image = load(painting, size)
+            described = describe(image) if describe else {}
+            results.append(({"file": painting.file, **result, **described}, image))
         except images.ImageError as reason:
             results.append(({"file": painting.file, "reason": str(reason)}, None))
     return results

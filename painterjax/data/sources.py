@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +16,10 @@ from painterjax.data import catalog, images, synthetic
 from painterjax.data.catalog import Painting
 
 KNOWN = ("title", "style", "genre", "date")  # Columns that a table may have.
-# Maps (painting, size S) to (SHA-256 of the file, uint8 S x S x 3), or raises ImageError. Workers
-# run it, so it must pickle.
-Loader = Callable[[Painting, int], tuple[str, np.ndarray]]
+KEEP = "keep"  # The column of a table that says which of several duplicates to keep.
+# Maps (painting, size S) to the file's "sha256" and "area" in pixels, and uint8 S x S x 3, or
+# raises ImageError. Workers run it, so it must pickle.
+Loader = Callable[[Painting, int], tuple[dict[str, Any], np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Source:
     load: Loader
     directory: Path | None = None  # of the files; None for a source without files
     split_by_file: dict[str, str] | None = None  # the source's own split, where it is asked for
+    preferred: frozenset[Painting] = frozenset()  # what the table says to keep among duplicates
 
 
 def folder(directory: Path) -> Source:
@@ -60,13 +64,14 @@ def files_below(directory: Path) -> Source:
         else:
             artist = path.parts[0] if len(path.parts) > 1 else ""
             paintings.append(Painting(file, artist, title=path.stem))
-    return _of_files(paintings, rejected, directory)
+    return _of_files(catalog.with_one_name_each(paintings), rejected, directory)
 
 
 def csv_table(table: Path, directory: Path, *, own_split: bool = False) -> Source:
     """Lists a CSV file with the columns file and artist, and title, style, genre, date if known.
 
-    With `own_split` it also has the column split: train, val or test.
+    With `own_split` it also has the column split: train, val or test. "yes" in a column `keep`
+    names what is kept of several files of one picture.
     """
     if not directory.is_dir():
         raise InputError(f"--images {directory} is not a folder")
@@ -143,20 +148,22 @@ def _size(path: Path) -> int:
         return -1
 
 
-def load_file(directory: Path, painting: Painting, size: int) -> tuple[str, np.ndarray]:
+def load_file(directory: Path, painting: Painting, size: int) -> tuple[dict[str, Any], np.ndarray]:
     """Reads and decodes one image file under `directory`."""
     file = Path(painting.file)
     if file.is_absolute() or ".." in file.parts or "\0" in painting.file:
         raise images.ImageError("not the name of a file in the folder")
     data = images.read(directory / file)
-    return hashlib.sha256(data).hexdigest(), images.decode(data, size=size)
+    image = images.open_image(data)
+    result = {"sha256": hashlib.sha256(data).hexdigest(), "area": image.width * image.height}
+    return result, images.to_square(image, size=size)
 
 
-def load_synthetic(seed: int, painting: Painting, size: int) -> tuple[str, np.ndarray]:
+def load_synthetic(seed: int, painting: Painting, size: int) -> tuple[dict[str, Any], np.ndarray]:
     """Paints the synthetic painting that the file "painter-<artist>/<number>" names."""
     artist, number = painting.file.removeprefix("painter-").split("/")
     image = synthetic.paint(seed=seed, artist=int(artist), painting=int(number), size=size)
-    return hashlib.sha256(image.tobytes()).hexdigest(), image
+    return {"sha256": hashlib.sha256(image.tobytes()).hexdigest(), "area": size * size}, image
 
 
 def _visible_files(directory: Path) -> Iterator[Path]:
@@ -197,16 +204,25 @@ def _from_table(
         Painting(file, record["artist"].strip(), *(record.get(name) or "" for name in KNOWN))
         for file, record in zip(files, records, strict=True)
     ]
-    named = [painting for painting in paintings if painting.artist]
     nameless = [(p.file, "no artist in the table") for p in paintings if not p.artist]
-    return _of_files(named, nameless, directory)
+    named = [i for i, painting in enumerate(paintings) if painting.artist]
+    respelled = catalog.with_one_name_each([paintings[i] for i in named])
+    keeps = [_is_yes(table, records[i].get(KEEP) or "") for i in named]
+    preferred = frozenset(itertools.compress(respelled, keeps))
+    return dataclasses.replace(_of_files(respelled, nameless, directory), preferred=preferred)
+
+
+def _is_yes(table: Path, value: str) -> bool:
+    if (word := value.strip().lower()) not in ("", "yes"):
+        raise InputError(f"{table} has {value!r} in column {KEEP}: write yes or leave it empty")
+    return bool(word)
 
 
 def _of_files(
     paintings: list[Painting], rejected: list[tuple[str, str]], directory: Path
 ) -> Source:
     load = functools.partial(load_file, directory)
-    return Source(_by_file(catalog.with_one_name_each(paintings)), rejected, load, directory)
+    return Source(_by_file(paintings), rejected, load, directory)
 
 
 def _by_file(paintings: list[Painting]) -> list[Painting]:

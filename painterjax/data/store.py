@@ -3,6 +3,7 @@
     images.npy      uint8 N x S x S x 3, rows sorted by split, then artist
     paintings.csv   index, split, artist, file, title, ...
     rejected.csv    file, reason
+    duplicates.csv  group, file, artist, kind, kept
     dataset.json    format version, image size, seed, fractions, counts, SHA-256
 
 A store appears under its name when it is complete, and is refused where its files disagree.
@@ -20,11 +21,12 @@ import numpy as np
 
 from painterjax.common import checksums, files
 from painterjax.common.errors import InputError
-from painterjax.data import catalog
+from painterjax.data import catalog, duplicates
 
 STORE_VERSION = 1
 TEST_FRACTION, VAL_FRACTION = 0.2, 0.1  # of artists; of a training artist's paintings
 FILES = ("images.npy", "paintings.csv", "rejected.csv")
+DUPLICATES = "duplicates.csv"  # Stores of earlier versions lack it.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,7 @@ class StorePlan:
     sizes_sha256: str | None = None  # of the sizes of their files; without files there is none
     split_by: str | None = None  # prepare's --split-by; None is artist
     without_holdout: bool | None = None  # True where held-out artists are left out
+    duplicates: int = duplicates.VERSION  # how they are found
 
     def as_json(self) -> dict[str, Any]:
         """Returns the keys and their values, without those that are None."""
@@ -89,7 +92,7 @@ def write_images(path: Path, batches: Iterable[np.ndarray], *, rows: int, size: 
 
 def write_info(path: Path, info: dict[str, Any]) -> None:
     """Writes dataset.json: `info`, the format version and the SHA-256 of the store's files."""
-    digests = {name: checksums.sha256(path / name) for name in FILES}
+    digests = {name: checksums.sha256(path / name) for name in (*FILES, DUPLICATES)}
     info = {"format_version": STORE_VERSION, **info, "sha256": digests}
     files.write_json(path / "dataset.json", info)
 
@@ -116,7 +119,7 @@ def open_store(path: str | Path) -> Store:
 def verify(path: Path) -> None:
     """Reads every file of a store; raises InputError where one is not what prepare wrote."""
     info = _read_info(path)
-    for name in FILES:
+    for name in _files(info):
         if checksums.sha256(path / name) != info["sha256"][name]:
             raise _damaged(f"{path}/{name} is not what prepare wrote")
 
@@ -136,9 +139,13 @@ def _read_info(path: Path) -> dict[str, Any]:
         raise _damaged(f"{path}/dataset.json is damaged ({error!r})") from error
     if version != STORE_VERSION:
         raise _damaged(f"{path} has format version {version}, expected {STORE_VERSION}")
-    if missing := [name for name in FILES if not (path / name).is_file()]:
+    if missing := [name for name in _files(info) if not (path / name).is_file()]:
         raise _damaged(f"{path} lacks {', '.join(missing)}")
     return info
+
+
+def _files(info: dict[str, Any]) -> tuple[str, ...]:
+    return (*FILES, DUPLICATES) if DUPLICATES in info["sha256"] else FILES
 
 
 def _read_rows(path: Path, info: dict[str, Any]) -> list[catalog.Row]:

@@ -1,10 +1,11 @@
 """Builds a store from a source: decode once, reject, split by artist, write, rename."""
 
 import dataclasses
+import functools
 import hashlib
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ import numpy as np
 from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress
-from painterjax.data import catalog, records, shards, sources, splits, store, synthetic
+from painterjax.data import (
+    catalog,
+    duplicates,
+    records,
+    shards,
+    sources,
+    splits,
+    store,
+    synthetic,
+)  # fmt: skip
 from painterjax.data.records import DecodedImages, DecodeResult
 from painterjax.data.store import StorePlan
 
@@ -22,9 +32,12 @@ GATHER_BYTES = 2**26  # Of pixels that are sorted at once; this bounds the memor
 
 def listing_digests(source: sources.Source) -> dict[str, Any]:
     """Returns the SHA-256s of a StorePlan that tell whether a source has changed."""
-    values: dict[str, Any] = {"listing_sha256": source.paintings}
+    listing: list[Any] = [source.paintings]
+    if source.preferred:
+        listing.append(sorted(source.preferred, key=lambda p: (p.file, p.artist)))
     if source.split_by_file is not None:
-        values["listing_sha256"] = source.paintings, sorted(source.split_by_file.items())
+        listing.append(sorted(source.split_by_file.items()))
+    values: dict[str, Any] = {"listing_sha256": listing if len(listing) > 1 else source.paintings}
     # Times of change are left out: copies for several machines do not share them.
     if sizes := sources.sizes(source):
         values["sizes_sha256"] = sizes
@@ -138,55 +151,66 @@ class _Contents:
     rows: list[catalog.Row]
     place_N: np.ndarray  # of each row's image among all decoded ones
     rejected: list[tuple[str, str]]  # (file, reason), sorted
+    groups: list[duplicates.Group]
 
     def counts(self) -> dict[str, Any]:
         """Returns the counts of dataset.json."""
         rejected = len(self.rejected)
-        total = len(self.rows) + rejected
-        return {"files": total, "rejected": rejected, **catalog.count_rows(self.rows)}
+        return {
+            "files": len(self.rows) + rejected,
+            "rejected": rejected,
+            "duplicates": duplicates.count(self.groups),
+            **catalog.count_rows(self.rows),
+        }
 
 
 def _select(source: sources.Source, parts: list[DecodedImages], plan: StorePlan) -> _Contents:
     """Rejects duplicates and single paintings, and splits the rest."""
     results = [result for part in parts for result in part.results]
-    place, rejected = _first_of_each(source.paintings, results)
-    val_fraction, seed = plan.val_fraction, plan.seed
-    if source.split_by_file is None:
-        rows, single = splits.by_artist(
-            place, test_fraction=plan.test_fraction, val_fraction=val_fraction, seed=seed
-        )
-    else:
-        rows, single = splits.as_given(
-            place, source.split_by_file, val_fraction=val_fraction, seed=seed
-        )
-    rejected += source.rejected
+    pictures, rejected = _pictures(source, results)
+    groups = duplicates.find(pictures, functools.partial(records.gather, parts))
+    rejected += [*source.rejected, *duplicates.rejections(groups)]
+    dropped = {picture.place for group in groups for picture, _ in group.rejected()}
+    place = {
+        picture.painting: picture.place for picture in pictures if picture.place not in dropped
+    }
+    rows, single = _split(source, place, plan)
     rejected += [(painting.file, "the artist's only painting") for painting in single]
-    return _Contents(rows, np.array([place[row.painting] for row in rows]), sorted(rejected))
+    place_N = np.array([place[row.painting] for row in rows])
+    return _Contents(rows, place_N, sorted(rejected), groups)
 
 
-def _first_of_each(
-    paintings: list[catalog.Painting], results: list[DecodeResult]
-) -> tuple[dict[catalog.Painting, int], list[tuple[str, str]]]:
-    """Returns the place of each different image among the decoded ones, and the rejected files."""
-    place: dict[catalog.Painting, int] = {}
+def _split(
+    source: sources.Source, paintings: Iterable[catalog.Painting], plan: StorePlan
+) -> tuple[list[catalog.Row], list[catalog.Painting]]:
+    val_fraction, seed = plan.val_fraction, plan.seed
+    if source.split_by_file is not None:
+        given = source.split_by_file
+        return splits.as_given(paintings, given, val_fraction=val_fraction, seed=seed)
+    fraction = plan.test_fraction
+    return splits.by_artist(paintings, test_fraction=fraction, val_fraction=val_fraction, seed=seed)
+
+
+def _pictures(
+    source: sources.Source, results: list[DecodeResult]
+) -> tuple[list[duplicates.Picture], list[tuple[str, str]]]:
+    """Returns what was decoded, in order, and the files that could not be."""
+    pictures: list[duplicates.Picture] = []
     rejected: list[tuple[str, str]] = []
-    first_with: dict[str, catalog.Painting] = {}
-    num_images = 0
-    for painting, result in zip(paintings, results, strict=True):
+    for painting, result in zip(source.paintings, results, strict=True):
         if "reason" in result:
             rejected.append((painting.file, result["reason"]))
             continue
-        first = first_with.setdefault(result["sha256"], painting)
-        if first is painting:
-            place[painting] = num_images
-        else:
-            rejected.append((painting.file, f"the same bytes as {first.file}"))
-        num_images += 1
-    return place, rejected
+        found = {key: value for key, value in result.items() if key != "file"}
+        is_preferred = painting in source.preferred
+        is_test = (source.split_by_file or {}).get(painting.file) == "test"
+        picture = duplicates.Picture(painting, len(pictures), is_preferred, is_test, **found)
+        pictures.append(picture)
+    return pictures, rejected
 
 
 def _write(target: Path, contents: _Contents, parts: list[DecodedImages], plan: StorePlan) -> None:
-    """Writes a store's four files."""
+    """Writes a store's files."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     rows, size = contents.rows, plan.image_size
@@ -194,6 +218,8 @@ def _write(target: Path, contents: _Contents, parts: list[DecodedImages], plan: 
     rejected_csv = catalog.csv_text([("file", "reason"), *contents.rejected])
     files.write_text(target / "paintings.csv", catalog.to_csv(rows))
     files.write_text(target / "rejected.csv", rejected_csv)
+    duplicates_csv = catalog.csv_text(duplicates.table(contents.groups))
+    files.write_text(target / store.DUPLICATES, duplicates_csv)
     store.write_info(target, {**plan.as_json(), "counts": contents.counts()})
 
 
@@ -214,4 +240,9 @@ def _report(output: Path, counts: dict[str, Any]) -> None:
         print(f"  {split:5} {paintings:>7} paintings by {artists} artists")
     if counts["rejected"]:
         print(f"  {counts['rejected']} files rejected: see {output}/rejected.csv")
+    if (found := counts["duplicates"])["groups"]:
+        print(
+            f"  {found['groups']} pictures in several files, {found['by_several_artists']} of them"
+            f" by several artists ({found['dropped_whole']} dropped): see {output}/duplicates.csv"
+        )
     print(f"store: {output}")

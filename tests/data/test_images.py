@@ -189,3 +189,102 @@ def test_what_is_no_picture_is_refused_with_the_reason(kind):
     data, reason = BAD[kind]
     with pytest.raises(images.ImageError, match=reason):
         images.decode(data, size=64)
+
+
+def _icc(space: bytes, connection: bytes, **tags: bytes) -> bytes:
+    """A color profile of version 2 for printers, by the ICC's specification."""
+    at, table, body = 132 + 12 * len(tags), b"", b""
+    for name, data in tags.items():
+        table += name.encode() + struct.pack(">II", at + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    head = b"\0\0\0\0\x02\x40\0\0prtr" + space + connection + bytes(12) + b"acsp" + bytes(28)
+    white = _xyz(0.9642, 1, 0.8249)[8:]
+    rest = head + white + bytes(48) + struct.pack(">I", len(tags)) + table + body
+    return struct.pack(">I", 4 + len(rest)) + rest
+
+
+def _xyz(*values: float) -> bytes:
+    return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(65536 * value) for value in values))
+
+
+def _gamma(value: float) -> bytes:
+    return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(256 * value))
+
+
+def _inks() -> bytes:
+    """The table of a CMYK profile that lies in CIELAB between the 16 full overprints of inks."""
+    lab_16x3 = []
+    for c, m, y, k in np.ndindex(2, 2, 2, 2):
+        lab_3 = np.array([242 - 76 * c - 102 * m - 20 * y, 70 * m - 30 * c, 85 * y - 45 * c])
+        lab_16x3 += [*(lab_3 * (1 - k) + (0, 128, 128))]
+    table = bytes([4, 3, 2, 0]) + struct.pack(">9i", *(65536 * np.eye(3, dtype=int)).ravel())
+    return b"mft1\0\0\0\0" + table + bytes(range(256)) * 4 + bytes(lab_16x3) + bytes(range(256)) * 3
+
+
+def _one_color(mode: str, values, kind: str = "TIFF", **options) -> bytes:
+    return _saved(Image.new(mode, (SIDE, SIDE), values), kind, **options)
+
+
+ADOBE_RGB = _icc(
+    b"RGB ", b"XYZ ", wtpt=_xyz(0.9505, 1, 1.0891), rXYZ=_xyz(0.60974, 0.31111, 0.01947),
+    gXYZ=_xyz(0.20528, 0.62567, 0.06087), bXYZ=_xyz(0.14919, 0.06322, 0.74457),
+    rTRC=_gamma(2.2), gTRC=_gamma(2.2), bTRC=_gamma(2.2),
+)  # fmt: skip
+DARK_GRAY = _icc(b"GRAY", b"XYZ ", wtpt=_xyz(0.9642, 1, 0.8249), kTRC=_gamma(1.8))
+PRINTED = _icc(b"CMYK", b"Lab ", wtpt=_xyz(0.9642, 1, 0.8249), A2B0=_inks())
+PALETTE = Image.new("P", (SIDE, SIDE), 1)
+PALETTE.putpalette([0, 0, 0, 90, 140, 200])
+DEEP_GRAY = Image.fromarray(np.full((SIDE, SIDE), 40_000, np.uint16))
+# The color by ImageMagick 6.9.11:
+#   convert FILE -profile srgb.icc -background white -flatten \
+#     -format '%[fx:255*u.r] %[fx:255*u.g] %[fx:255*u.b]' info:
+# where srgb.icc is ImageCms.createProfile("sRGB"), with -colorspace sRGB in the place of -profile
+# for CMYK without one. ImageMagick takes CIELAB's white for D65; Pillow's TIFFs have D50, as ICC
+# has it, so LAB is by the formulas of CIELAB and IEC 61966-2-1 instead.
+REFERENCE = {
+    "RGB": (_one_color("RGB", (90, 140, 200)), (90, 140, 200)),
+    "RGB, profile": (
+        _one_color("RGB", (90, 140, 200), icc_profile=ADOBE_RGB),
+        (52.5, 141.3, 203.4),
+    ),
+    "RGBA": (_one_color("RGBA", (90, 140, 200, 100), "PNG"), (190.3, 209.9, 233.4)),
+    "RGBA, profile": (
+        _one_color("RGBA", (90, 140, 200, 100), "PNG", icc_profile=ADOBE_RGB),
+        (175.6, 210.4, 234.8),
+    ),
+    "L": (_one_color("L", 100), (100, 100, 100)),
+    "L, profile": (_one_color("L", 100, icc_profile=DARK_GRAY), (119.25, 119.25, 119.25)),
+    "LA": (_one_color("LA", (100, 50), "PNG"), (224.6, 224.6, 224.6)),
+    "P": (_saved(PALETTE, "PNG"), (90, 140, 200)),
+    "P, profile": (_saved(PALETTE, "PNG", icc_profile=ADOBE_RGB), (52.5, 141.3, 203.4)),
+    "CMYK": (_one_color("CMYK", (200, 100, 50, 30)), (48.5, 136.8, 180.9)),
+    "CMYK, dark": (_one_color("CMYK", (20, 220, 120, 130)), (115.2, 17.2, 66.2)),
+    "CMYK, JPEG": (
+        _one_color("CMYK", (20, 220, 120, 130), "JPEG", quality=100),
+        (115.2, 17.2, 66.2),
+    ),
+    "CMYK, profile": (
+        _one_color("CMYK", (200, 100, 50, 30), icc_profile=PRINTED),
+        (99.5, 124.8, 164.5),
+    ),
+    "CMYK, profile, JPEG": (
+        _one_color("CMYK", (200, 100, 50, 30), "JPEG", quality=100, icc_profile=PRINTED),
+        (99.5, 124.8, 164.5),
+    ),
+    "LAB": (_lab(60, 30, -40), (169.1, 126.6, 215.9)),
+    "I;16": (_saved(DEEP_GRAY, "TIFF"), (155.6, 155.6, 155.6)),
+    "I;16, profile": (
+        _saved(DEEP_GRAY, "TIFF", icc_profile=DARK_GRAY),
+        (171.7, 171.7, 171.7),
+    ),
+    "I": (_tiff_of_32_bits(2_600_000_000), (154.4, 154.4, 154.4)),
+    "16-bit RGB": (_png_of_16_bits((90, 140, 200)), (90, 140, 200)),
+}
+
+
+@pytest.mark.parametrize("mode", REFERENCE)
+def test_colors_are_those_of_a_reference(mode):
+    data, expected = REFERENCE[mode]
+    image_SxSxC = images.decode(data, size=32)
+    # Levels are rounded once by the profile and once over white, by half a level at most each.
+    np.testing.assert_allclose(image_SxSxC[16, 16], expected, atol=1)

@@ -80,6 +80,19 @@ def test_a_damaged_store_is_refused(whole_store, tmp_path, damage):
         store.open_store(copy)
 
 
+def test_a_store_of_an_earlier_version_lacks_the_duplicates(whole_store, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(whole_store, copy)
+    (copy / "duplicates.csv").unlink()
+    with pytest.raises(InputError, match=r"lacks duplicates\.csv"):
+        store.open_store(copy)
+    info = json.loads((copy / "dataset.json").read_text())
+    del info["sha256"]["duplicates.csv"], info["counts"]["duplicates"], info["duplicates"]
+    (copy / "dataset.json").write_text(json.dumps(info))
+    assert len(store.open_store(copy).splits["train"]) == 12
+    store.verify(copy)
+
+
 def test_verify_sees_one_changed_pixel(whole_store, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(whole_store, copy)
