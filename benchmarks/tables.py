@@ -211,6 +211,17 @@ def searching() -> Rows:
         yield name, "0.95", f"{found['recall']:.3f}", target, f"{found['ms']['median']:.0f} ms"
 
 
+def near_duplicates() -> Rows:
+    """The share of copies that are found, and the different paintings taken for one."""
+    figures = load("near-duplicates.json")
+    columns = [figures["distances"].index(distance) for distance in (10, 20, 30, 40, 50, 60)]
+    for name, copies in figures["found"].items():
+        yield name, *(f"{100 * copies['found'][column]:.1f} %" for column in columns)
+    of = figures["different_pairs"]
+    for key, name in (("within_distance", "by distance alone"), ("found", "found")):
+        yield f"pairs of originals {name}", *(f"{of[key][column]}" for column in columns)
+
+
 def scaling() -> Rows:
     for row in load("cpu-scaling.json")["rows"] + load("cpu-scaling-256.json")["rows"]:
         step, all_reduce_ms = row["step_ms"], row["all_reduce_ms"]["median"]
@@ -277,7 +288,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
         table.__name__: table
         for table in (
             summary, learning, reference, experiments, loading, stages, steps, large, searching,
-            scaling, estimate, guarantees,
+            near_duplicates, scaling, estimate, guarantees,
         )
     },
 }  # fmt: skip

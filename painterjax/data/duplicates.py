@@ -7,7 +7,7 @@ compression, a narrow border cut off. Two pictures are nearly the same where all
   most MAX_DISTANCE bits;
 * the correlation of their pixels is at least MIN_CORRELATION.
 
-`python -m benchmarks.near_duplicates` measured both limits; see docs/results.md.
+`python -m benchmarks.near_duplicates` measured both limits: see docs/results.md.
 """
 
 import collections

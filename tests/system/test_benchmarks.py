@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import scaling
+from painterjax.data import synthetic
 from painterjax.index import ivf
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +47,25 @@ def test_side_by_side_scripts_run(command, torch, tmp_path):
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "x.json").read_text())
     assert written["environment"].get("torch", torch.__version__) == torch.__version__
+
+
+@pytest.mark.slow
+def test_near_duplicates_are_counted(tmp_path):
+    for artist, number in np.ndindex(2, 3):
+        path = tmp_path / "paintings" / str(artist) / f"title-{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = synthetic.paint(seed=0, artist=artist, painting=number, size=128)
+        Image.fromarray(pixels).save(path)
+    command = [sys.executable, "-m", "benchmarks.near_duplicates", "--every", "2"]
+    command += ["--images", str(tmp_path / "paintings"), "--collections", "50"]
+    command += ["--json", str(tmp_path / "x.json")]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    figures = json.loads((tmp_path / "x.json").read_text())
+    within_limit = figures["distances"].index(figures["limit"]["distance"])
+    assert figures["found"]["JPEG, quality 50"]["found"][within_limit] == 1
+    assert figures["different_pairs"]["found"][within_limit] == 0
+    titles = {"files": 6, "titles": 2, "pairs": 6, "one_picture": 0}
+    assert figures["same_artist_and_title"] == titles
 
 
 @pytest.mark.slow
