@@ -36,7 +36,9 @@ def build_network(
         )
 
     # As one program: array by array it takes seconds to compile.
-    params, stats = compilation.jit(lambda: split_network(build())[1:])()
+    arrays = compilation.jit(lambda: split_network(build())[1:])()
+    # Raises where the memory is full. To read such arrays can wait forever (jax 0.10.2).
+    params, stats = jax.block_until_ready(arrays)
     return split_network(nnx.eval_shape(build))[0], params, stats
 
 
