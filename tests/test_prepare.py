@@ -58,6 +58,7 @@ def gallery(tmp_path) -> Path:
     (folder / "artist 2" / "page.jpg").write_text("<html>not found</html>")
     (folder / "artist 2" / "dangling.jpg").symlink_to(tmp_path / "nowhere.jpg")
     (folder / "artist 2" / "circle").symlink_to(folder)
+    (folder / "around").symlink_to(folder)
     (folder / "artist 2" / ".hidden").write_text("of a file manager")
     os.rename(folder / "artist 3" / "No. 0.png", folder / "artist 3" / "No. 0.jpg")
     _save(folder / "stray.png", artist=8, painting=0)
@@ -71,6 +72,7 @@ def test_a_folder_becomes_a_store(gallery, tmp_path):
         "artist 0/No. 0.png": "the same bytes as artist 1/copy.png by another artist",
         "artist 1/copy.png": "the same bytes as artist 0/No. 0.png by another artist",
         "artist 2/circle": "a link to a folder, which is not followed",
+        "around": "a link to a folder, which is not followed",
         "artist 2/dangling.jpg": "file is missing",
         "artist 2/empty.jpg": "empty file",
         "artist 2/page.jpg": "not an image that can be read",
@@ -79,8 +81,8 @@ def test_a_folder_becomes_a_store(gallery, tmp_path):
         "stray.png": "not in an artist's folder",
     }
     assert made.info["counts"] == {
-        "files": 20,
-        "rejected": 9,
+        "files": 21,
+        "rejected": 10,
         "duplicates": {"groups": 2, "by_several_artists": 1, "dropped_whole": 1},
         "train": {"paintings": 8, "artists": 3},
         "val": {"paintings": 0, "artists": 0},

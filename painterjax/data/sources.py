@@ -169,15 +169,16 @@ def load_synthetic(seed: int, painting: Painting, size: int) -> tuple[dict[str, 
 def _visible_files(directory: Path) -> Iterator[Path]:
     """Yields all files below `directory`, relative to it, and the links that are not followed.
 
-    An artist's folder may be a link. Links to folders below it are not followed: they could lead in
-    circles.
+    An artist's folder may be a link, but not one to a folder that holds `directory`. Links to
+    folders below it are not followed. They could lead in circles.
 
     Raises:
       OSError: a folder cannot be read; its paintings would be missing without a message.
     """
     for top in directory.iterdir():
         found = [top]
-        if top.is_dir():
+        # By such a circle each painting would be another artist's as well.
+        if top.is_dir() and not directory.resolve().is_relative_to(top.resolve()):
             found = [
                 Path(at, name)
                 for at, folders, names in os.walk(top, onerror=_raise)
