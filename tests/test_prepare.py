@@ -245,7 +245,7 @@ def test_a_picture_is_in_one_split_at_most(tmp_path, capsys, keep):
     assert len(listed) == 200 and len({row["group"] for row in listed}) == 40
     assert {row["file"] for row in listed if row["kept"] == "yes"} == {p.file for p in kept}
     dropped = 0 if keep else 10
-    said = f"40 pictures in several files, 10 of them by several artists ({dropped} dropped)"
+    said = f"pictures in several files: 40, by several artists: 10, dropped: {dropped}; see"
     assert said in capsys.readouterr().out
     store.verify(made.path)
 

@@ -242,7 +242,8 @@ def _report(output: Path, counts: dict[str, Any]) -> None:
         print(f"  {counts['rejected']} files rejected: see {output}/rejected.csv")
     if (found := counts["duplicates"])["groups"]:
         print(
-            f"  {found['groups']} pictures in several files, {found['by_several_artists']} of them"
-            f" by several artists ({found['dropped_whole']} dropped): see {output}/duplicates.csv"
+            f"  pictures in several files: {found['groups']}, by several artists:"
+            f" {found['by_several_artists']}, dropped: {found['dropped_whole']};"
+            f" see {output}/duplicates.csv"
         )
     print(f"store: {output}")
