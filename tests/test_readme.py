@@ -23,7 +23,7 @@ from painterjax.data import synthetic
 ROOT = Path(__file__).parents[1]
 TEXTS = {page.name: page.read_text(encoding="utf-8") for page in tables.PAGES}
 # What makes a command small: the last of two equal options wins.
-NETWORK = ["--config.model.widths=(8, 8, 8, 8, 8)", "--config.model.depths=(1, 1, 1, 1, 1)"]
+NETWORK = ["--config.model.widths=(8, 8)", "--config.model.depths=(1, 1)"]
 SMALL = {
     "prepare": ["--image-size", "32", "--workers", "1"],
     "train": [

@@ -63,7 +63,7 @@ def _relative_error(ours, theirs) -> float:
 
 
 @pytest.mark.parametrize("branches", [None, 1, 2])
-@pytest.mark.parametrize("image_size", [64, 256])
+@pytest.mark.parametrize("image_size", [64, pytest.param(256, marks=pytest.mark.slow)])
 def test_embeddings_and_statistics_match_pytorch(image_size, branches, torch):
     from benchmarks import pytorch_reference
 

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SMALL = [
     "--config.batch_size=8",
-    "--config.model.widths=(8, 8, 8, 8, 8)",
-    "--config.model.depths=(1, 1, 1, 1, 1)",
+    "--config.model.widths=(8, 8)",
+    "--config.model.depths=(1, 1)",
     "--config.eval.triplets=100",
     "--config.num_epochs=2",  # The last of two equal options wins.
 ]

@@ -93,7 +93,7 @@ def _error(ours: Any, theirs: Any) -> float:
     return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
 
 
-@pytest.mark.parametrize("loss", ["triplet", "contrastive"])
+@pytest.mark.parametrize("loss", ["triplet", pytest.param("contrastive", marks=pytest.mark.slow)])
 def test_ten_steps_match_pytorch(config, split, loss, torch):
     """In float64 both agree to rounding; in float32 our error is at most three times PyTorch's.
 
@@ -120,6 +120,7 @@ def test_ten_steps_match_pytorch(config, split, loss, torch):
         assert _error(array, true_state[name]) < 3 * _error(their_low_state[name], true_state[name])
 
 
+@pytest.mark.slow
 def test_ten_steps_of_throughput_match_pytorch(config, split, torch):
     """In float64, as in the test above: loss, gradients, AdamW, the cosine, and BatchNorm."""
     from benchmarks import pytorch_throughput
