@@ -4,15 +4,12 @@ python -m tests.helpers.embeddings_of_mesh STORE OUTPUT.npz [--distributed]
 """
 
 import dataclasses
-import sys
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from painterjax.data import store
-from painterjax.distributed import compilation, processes
 from painterjax.model.embedder import untrained
 from tests.helpers import steps_of_mesh
 
@@ -57,9 +54,4 @@ def all_cases(split: store.Split) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    compilation.keep_on_disk()
-    if "--distributed" in sys.argv:
-        processes.join()
-    cases = all_cases(store.open_store(sys.argv[1]).splits["train"])
-    np.savez(Path(sys.argv[2]), **cases)  # pyright: ignore[reportArgumentType]
-    processes.wait_for_all()
+    steps_of_mesh.write(all_cases)

@@ -5,6 +5,7 @@ python -m tests.helpers.steps_of_mesh STORE OUTPUT.npz [--distributed]
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,15 @@ def all_cases(split: store.Split) -> dict[str, np.ndarray]:
     }
 
 
-if __name__ == "__main__":
+def write(cases: Callable[[store.Split], dict[str, np.ndarray]]) -> None:
+    """Writes down the cases of a store's training split, as the command line says."""
     compilation.keep_on_disk()
     if "--distributed" in sys.argv:
         processes.join()
-    cases = all_cases(store.open_store(sys.argv[1]).splits["train"])
-    np.savez(Path(sys.argv[2]), **cases)  # pyright: ignore[reportArgumentType]
+    arrays = cases(store.open_store(sys.argv[1]).splits["train"])
+    np.savez(Path(sys.argv[2]), **arrays)  # pyright: ignore[reportArgumentType]
     processes.wait_for_all()
+
+
+if __name__ == "__main__":
+    write(all_cases)
