@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -16,7 +16,9 @@ from painterjax.common.errors import InputError
 AHEAD = 4  # Items submitted ahead per worker; this bounds the memory.
 
 
-def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator:
+def ordered_map(
+    function: Callable[[Any], Any], items: Iterable[Any], workers: int
+) -> Generator[Any, None, None]:
     """Yields function(item) for each item, in order, computed by `workers` processes.
 
     Raises:
@@ -28,10 +30,11 @@ def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: i
     context = multiprocessing.get_context("spawn")
     flight = collections.deque()
     others = multiprocessing.active_children()
-    # An exception that a signal raises inside the executor can deadlock it.
+    # An exception that a signal raises inside the executor can deadlock it. The executor ends
+    # outside, where a second signal and the time limit of a stop count.
     with (
-        signals.deferred(),
         concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool,
+        signals.deferred(),
     ):
         try:
             for item in items:
@@ -44,10 +47,10 @@ def ordered_map(function: Callable[[Any], Any], items: Iterable[Any], workers: i
             signals.raise_if_received()  # Some supervisors send SIGTERM to workers as well.
             raise InputError("a worker died, perhaps of memory: use fewer --workers") from error
         except MemoryError as error:
-            _end(pool, others)
+            _kill_workers(others)
             raise InputError("a worker ran out of memory: use fewer --workers") from error
         except BaseException:
-            _end(pool, others)
+            _kill_workers(others)
             raise
 
 
@@ -69,9 +72,8 @@ def _result(future: concurrent.futures.Future) -> Any:
     return future.result()
 
 
-def _end(pool: concurrent.futures.Executor, others: list[BaseProcess]) -> None:
+def _kill_workers(others: list[BaseProcess]) -> None:
     """Kills the workers but no other child: one that still imports takes seconds to end itself."""
-    pool.shutdown(wait=False, cancel_futures=True)
     for process in multiprocessing.active_children():
         if process not in others:
             process.kill()

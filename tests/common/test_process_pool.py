@@ -1,9 +1,12 @@
 """The map over worker processes: its order, and what happens when a process dies."""
 
 import functools
+import multiprocessing
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -23,6 +26,15 @@ def test_results_come_in_the_order_of_the_items():
 def test_a_worker_that_dies_or_has_no_memory_is_an_input_error(function, item):
     with pytest.raises(InputError, match="--workers"):
         list(process_pool.ordered_map(function, [item], workers=1))
+
+
+def test_a_map_that_is_left_early_leaves_neither_threads_nor_workers_behind():
+    threads = set(threading.enumerate())
+    results = process_pool.ordered_map(time.sleep, [0, 3600, 3600], workers=2)
+    next(results)
+    results.close()  # As at an exception, a stop included.
+    assert set(threading.enumerate()) <= threads
+    assert not multiprocessing.active_children()
 
 
 WAITING = """
