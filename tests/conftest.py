@@ -1,10 +1,12 @@
 """What all tests share: strict arrays, and where the real paintings are."""
 
 import dataclasses
+import fcntl
 import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,18 +90,36 @@ def no_workers(monkeypatch) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("tiny") / "store"
-    prepare.main([*tiny.STORE, "--output", str(path)])
-    return path
+    def make(path: Path) -> None:
+        prepare.main([*tiny.STORE, "--output", str(path)])
+
+    return _made_once(tmp_path_factory, "tiny-store", make)
 
 
 @pytest.fixture(scope="session")
 def run(tiny_store, tmp_path_factory) -> Path:
-    """An undisturbed run."""
-    path = tmp_path_factory.mktemp("runs") / "undisturbed"
-    done = tiny.train(tiny.argv(tiny_store, path))
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert f"run: {path}" in done.stdout
-    assert "never seen in training" in done.stdout
+    """An undisturbed run, this worker's own copy."""
+
+    def make(path: Path) -> None:
+        done = tiny.train(tiny.argv(tiny_store, path))
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert f"run: {path}" in done.stdout
+        assert "never seen in training" in done.stdout
+
+    own = tmp_path_factory.mktemp("runs") / "undisturbed"
+    shutil.copytree(_made_once(tmp_path_factory, "undisturbed", make), own)
+    return own
+
+
+def _made_once(
+    tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]
+) -> Path:
+    """A folder that the first of pytest-xdist's workers makes, and the others wait for."""
+    base = tmp_path_factory.getbasetemp()
+    path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            make(path)
     return path

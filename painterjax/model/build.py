@@ -8,7 +8,6 @@ from flax import nnx
 
 from painterjax.common.config import Config
 from painterjax.common.memory import full_memory_explained
-from painterjax.distributed import compilation
 from painterjax.model.augment import normalize
 from painterjax.model.network import StyleNet
 
@@ -24,22 +23,17 @@ def build_network(
     The weights depend on `seed` alone.
     """
 
-    def build() -> StyleNet:
-        return StyleNet(
-            image_size=image_size,
-            widths=config.model.widths,
-            depths=config.model.depths,
-            head=config.model.head,
-            embedding_dim=config.model.embedding_dim,
-            dtype=jnp.dtype(config.model.dtype),
-            rngs=nnx.Rngs(config.seed),
-        )
-
-    # As one program: array by array it takes seconds to compile.
-    arrays = compilation.jit(lambda: split_network(build())[1:])()
-    # Raises where the memory is full. To read such arrays can wait forever (jax 0.10.2).
-    params, stats = jax.block_until_ready(arrays)
-    return split_network(nnx.eval_shape(build))[0], params, stats
+    network = StyleNet(
+        image_size=image_size,
+        widths=config.model.widths,
+        depths=config.model.depths,
+        head=config.model.head,
+        embedding_dim=config.model.embedding_dim,
+        dtype=jnp.dtype(config.model.dtype),
+        rngs=nnx.Rngs(config.seed),
+    )
+    # Raises here where the memory is full.
+    return jax.block_until_ready(split_network(network))
 
 
 def split_network(network: StyleNet) -> tuple[nnx.GraphDef[StyleNet], PureDict, PureDict]:

@@ -157,19 +157,19 @@ def test_golden_step(config, split):
     config.augmentation = default.get_config().augmentation
     scalars, _ = _first_steps(config, split, 3)
     golden = {
-        "loss": 2.29897,
-        "accuracy": 0.5,
-        "positive_distance": 18.9438,
-        "negative_distance": 18.6449,
+        "loss": 1.50678,
+        "accuracy": 0.75,
+        "positive_distance": 18.8354,
+        "negative_distance": 19.3286,
         "active_fraction": 1.0,
-        "embedding_spread": 13.1828,
-        "embedding_norm": 32.3126,
-        "gradient_norm": 600.911,
+        "embedding_spread": 13.0606,
+        "embedding_norm": 32.2044,
+        "gradient_norm": 593.188,
         "learning_rate": 1e-4,
     }
     assert scalars[0] == pytest.approx(golden, rel=RTOL)
     # Adam turns the rounding of another machine into a percent within two steps.
-    assert [values["loss"] for values in scalars[1:]] == pytest.approx([1.787, 1.369], rel=2e-2)
+    assert [values["loss"] for values in scalars[1:]] == pytest.approx([2.357, 1.096], rel=2e-2)
 
 
 @pytest.fixture
@@ -190,15 +190,15 @@ def test_a_run_compiles_its_step_once(small, split, loss, residency):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["batch_all", "cosine_classifier"])
-def test_steps_in_one_dispatch_are_the_same_steps(small, split, loss):
+def test_steps_in_one_dispatch_are_the_same_steps(small, split):
     """Nine steps an epoch: two dispatches of four, and one that takes one step.
 
     In float64, as float32 errors grow to percents in ten steps.
     """
     config = small
     config.augmentation = default.get_config().augmentation
-    config.loss.name, config.batch_size, config.loss.paintings_per_artist = loss, 2, 2
+    config.loss.name, config.batch_size = "cosine_classifier", 2
+    config.loss.paintings_per_artist = 2
     config.model.dtype = "float64"
     runs = []
     with jax.enable_x64(True):
