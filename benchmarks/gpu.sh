@@ -61,10 +61,10 @@ done
 if [[ -n $paintings ]]; then
   part python -m painterjax.prepare folder --input "$paintings" --output "$results/store" \
     --image-size 256
-  part python -m painterjax.train --config configs/throughput.py --workdir "$results/run" \
+  part python -m painterjax.train --config configs/scratch.py --workdir "$results/run" \
     --config.data.store="$results/store" --config.augmentation.crop=224 \
     --config.model.dtype=bfloat16
-  part cp "$results/run/evaluation.json" "$results/gpu-throughput-224.json"
+  part cp "$results/run/evaluation.json" "$results/gpu-scratch-224.json"
 fi
 if [[ -e $results/failed.txt ]]; then
   echo "failed:"

@@ -1,16 +1,16 @@
-"""The reference recipe and configs/throughput.py, in PyTorch and here: who learns more, and sooner?
+"""The reference recipe and configs/scratch.py, in PyTorch and here: who learns more, and sooner?
 
     python -m benchmarks.learning --images paintings --data data --json FILE [--seeds 0 1 2]
         [--config.key=value ...]
 
 The test has the held-out artists. For each seed, which draws the validation, the tuples and the
 weights, one after the other on this machine: the reference in PyTorch for ten minutes of training,
-at 64 pixels; throughput.py in PyTorch and here, on the same images and from the same first weights;
-and throughput.py here with a fifth of the epochs. So the first and the second row tell recipes
+at 64 pixels; scratch.py in PyTorch and here, on the same images and from the same first weights;
+and scratch.py here with a fifth of the epochs. So the first and the second row tell recipes
 apart, the second and the third trainers. FILE gets what each reached on artists never seen in
-training: the reference with its last weights, throughput.py with those that were best on its
+training: the reference with its last weights, scratch.py with those that were best on its
 validation, on images of 80 pixels. Minutes are those of the whole command; each run of
-throughput.py begins without anything compiled. What follows --config is handed on to throughput.py.
+scratch.py begins without anything compiled. What follows --config is handed on to scratch.py.
 """
 
 import argparse
@@ -27,18 +27,18 @@ from typing import Any
 
 import numpy as np
 
-from configs import throughput
+from configs import scratch
 from painterjax.common import cli
 from painterjax.common.config import Config
 from painterjax.common.errors import InputError
 from painterjax.run import config_checks, metrics_log
 from painterjax.run import folder as run_folder
 
-RECIPE = "--config=configs/throughput.py"
+RECIPE = "--config=configs/scratch.py"
 REFERENCE_SIZE = 64
-SYSTEMS = ("reference", "throughput_pytorch", "throughput", "throughput_fifth")
+SYSTEMS = ("reference", "scratch_pytorch", "scratch", "scratch_fifth")
 METRICS = ("roc_auc", "recall_at_1")
-# Keys whose other values benchmarks.pytorch_throughput does not have.
+# Keys whose other values benchmarks.pytorch_scratch does not have.
 MIRRORED = (
     "model.head", "model.dtype", "model.batch_norm", "loss.name", "loss.margin",
     "optimizer.schedule", "augmentation.shift", "augmentation.scale", "augmentation.rotation",
@@ -56,9 +56,9 @@ def main() -> None:
     args, flags = parser.parse_known_args()
     try:
         cli.check_json(args.json)
-        check_mirrored(check_recipe(flags, image_size=throughput.IMAGE_SIZE))
+        check_mirrored(check_recipe(flags, image_size=scratch.IMAGE_SIZE))
         for seed in args.seeds:
-            check_new(args.data / f"throughput-{seed}", args.data / f"throughput-fifth-{seed}")
+            check_new(args.data / f"scratch-{seed}", args.data / f"scratch-fifth-{seed}")
     except InputError as error:
         parser.error(str(error))
     rows = []
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def check_recipe(flags: list[str], *, image_size: int) -> Config:
-    """Returns throughput.py with these flags; raises InputError where it cannot be trained."""
+    """Returns scratch.py with these flags; raises InputError where it cannot be trained."""
     config, _ = cli.config_and_options([RECIPE, *flags], doc="", required={})
     config_checks.check_keys(config)
     config_checks.check(config, image_size=image_size)
@@ -79,8 +79,8 @@ def check_recipe(flags: list[str], *, image_size: int) -> Config:
 
 
 def check_mirrored(config: Config) -> None:
-    """Raises InputError where benchmarks.pytorch_throughput would train another recipe."""
-    shipped = throughput.get_config()
+    """Raises InputError where benchmarks.pytorch_scratch would train another recipe."""
+    shipped = scratch.get_config()
     for key in MIRRORED:
         value, own = (operator.attrgetter(key)(each) for each in (config, shipped))
         if value != own:
@@ -99,15 +99,15 @@ def compare(
 ) -> dict[str, Any]:
     """Trains all on one seed; returns minutes and figures of each, and the histogram's."""
     small = prepare(images, data, seed=seed, image_size=REFERENCE_SIZE)
-    large = prepare(images, data, seed=seed, image_size=throughput.IMAGE_SIZE)
-    epochs = throughput.get_config().num_epochs
+    large = prepare(images, data, seed=seed, image_size=scratch.IMAGE_SIZE)
+    epochs = scratch.get_config().num_epochs
     of_reference = ("--recipe", "reference", "--minutes", str(minutes))
     reference = train_in_pytorch(small, data / f"reference-{seed}.json", of_reference, seed=seed)
-    of_throughput = ("--recipe", "throughput", *flags)
-    report = data / f"throughput-pytorch-{seed}.json"
-    theirs = train_in_pytorch(large, report, of_throughput, seed=seed)
-    ours = train(large, data / f"throughput-{seed}", flags, seed=seed, epochs=epochs)
-    fifth = train(large, data / f"throughput-fifth-{seed}", flags, seed=seed, epochs=epochs // 5)
+    of_scratch = ("--recipe", "scratch", *flags)
+    report = data / f"scratch-pytorch-{seed}.json"
+    theirs = train_in_pytorch(large, report, of_scratch, seed=seed)
+    ours = train(large, data / f"scratch-{seed}", flags, seed=seed, epochs=epochs)
+    fifth = train(large, data / f"scratch-fifth-{seed}", flags, seed=seed, epochs=epochs // 5)
     systems = dict(zip(SYSTEMS, (reference, theirs, ours, fifth), strict=True))
     return {"seed": seed, **systems}
 
@@ -136,7 +136,7 @@ def train_in_pytorch(
 def train(
     store: Path, workdir: Path, flags: list[str], *, seed: int, epochs: int
 ) -> dict[str, Any]:
-    """Trains throughput.py; returns the minutes of the whole command and its test figures."""
+    """Trains scratch.py; returns the minutes of the whole command and its test figures."""
     started_s = time.perf_counter()
     with tempfile.TemporaryDirectory() as cache:  # Else the next would begin with this one's.
         run("painterjax.train", RECIPE, "--workdir", str(workdir), f"--config.data.store={store}",
@@ -149,9 +149,9 @@ def train(
         "minutes": minutes,
         "minutes_of_training": minutes_of_steps(metrics_log.read_records(workdir)),
         "epochs": config["num_epochs"],
-        "recipe_epochs": throughput.get_config().num_epochs,
+        "recipe_epochs": scratch.get_config().num_epochs,
         "pixels_trained": config["augmentation"]["crop"],
-        "pixels_judged": throughput.IMAGE_SIZE,
+        "pixels_judged": scratch.IMAGE_SIZE,
         **evaluation["test"],
     }
 
@@ -171,7 +171,7 @@ def run(module: str, *arguments: str, **environment: str) -> None:
 
 def mean(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Means over seeds, of each system and of the color histogram."""
-    histograms = [row["throughput"]["color_histogram"] for row in rows]
+    histograms = [row["scratch"]["color_histogram"] for row in rows]
     means = {system: _mean([row[system] for row in rows]) for system in SYSTEMS}
     return {**means, "color_histogram": _mean(histograms)}
 

@@ -2,11 +2,11 @@
 
     python -m benchmarks.pytorch_learning --store data/paintings --recipe reference --minutes 10
         --seed 0 --json FILE
-    python -m benchmarks.pytorch_learning --store data/paintings-80 --recipe throughput
+    python -m benchmarks.pytorch_learning --store data/paintings-80 --recipe scratch
         --seed 0 --json FILE [--config.key=value ...]
 
 The published reference trains for some minutes, and is judged with its last weights; its learning
-rate stays what it is up to the recipe's first milestone, epoch 11. configs/throughput.py trains all
+rate stays what it is up to the recipe's first milestone, epoch 11. configs/scratch.py trains all
 its epochs, from painterjax's own first weights, and is judged with those of the epoch that was best
 on validation, as painterjax.train does it.
 
@@ -27,8 +27,8 @@ import torch
 from torch import nn
 from torch.nn.functional import affine_grid, grid_sample
 
-from benchmarks import pytorch_reference, pytorch_throughput
-from configs import default, throughput
+from benchmarks import pytorch_reference, pytorch_scratch
+from configs import default, scratch
 from painterjax.common import cli
 from painterjax.common.config import Config
 from painterjax.data import sampling
@@ -46,7 +46,7 @@ def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", required=True)
-    parser.add_argument("--recipe", choices=("reference", "throughput"), default="reference")
+    parser.add_argument("--recipe", choices=("reference", "scratch"), default="reference")
     parser.add_argument("--minutes", type=float, default=10.0, help="of the reference's training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, required=True)
@@ -58,9 +58,9 @@ def main() -> None:
         config = default.get_config()
         learned = learn_reference(store, config, minutes=args.minutes, seed=args.seed)
     else:
-        argv = ["--config=throughput", f"--config.seed={args.seed}", *flags]
+        argv = ["--config=scratch", f"--config.seed={args.seed}", *flags]
         config, _ = cli.config_and_options(argv, doc="", required={})
-        learned = learn_throughput(store, config)
+        learned = learn_scratch(store, config)
     args.json.write_text(json.dumps(learned, indent=2) + "\n")
 
 
@@ -157,18 +157,18 @@ def _reference_steps(
         step += 1
 
 
-def learn_throughput(store: Store, config: Config) -> dict[str, Any]:
-    """Trains configs/throughput.py; returns also the figures of validation by epoch."""
+def learn_scratch(store: Store, config: Config) -> dict[str, Any]:
+    """Trains configs/scratch.py; returns also the figures of validation by epoch."""
     train = store.splits["train"]
     _, params, stats = build_network(config, image_size=config.augmentation.crop)
     proxies = trainer.initial_proxies(config, num_artists=len(train.artists))
-    classifier = pytorch_throughput.Classifier(config, len(train.artists))
-    first = pytorch_throughput.from_painterjax(params, stats, proxies)
+    classifier = pytorch_scratch.Classifier(config, len(train.artists))
+    first = pytorch_scratch.from_painterjax(params, stats, proxies)
     pytorch_reference.load(classifier, first)
     classifier.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     trained, best, curve = Trained(classifier.network, config, store), {}, []
     num_steps = config.num_epochs * trained.steps_per_epoch
-    steps = _throughput_steps(classifier, _in_memory(train), train, config, num_steps)
+    steps = _scratch_steps(classifier, _in_memory(train), train, config, num_steps)
     for _ in range(config.num_epochs):
         for _ in range(trained.steps_per_epoch):
             trained.take(steps)
@@ -176,25 +176,25 @@ def learn_throughput(store: Store, config: Config) -> dict[str, Any]:
         if curve[-1][BEST_BY] == max(figures[BEST_BY] for figures in curve):
             best = copy.deepcopy(classifier.network.state_dict())
     classifier.network.load_state_dict(best)
-    recipe_epochs = throughput.get_config().num_epochs
+    recipe_epochs = scratch.get_config().num_epochs
     return {**trained.result(), "recipe_epochs": recipe_epochs, "val_curve": curve}
 
 
-def _throughput_steps(
-    classifier: pytorch_throughput.Classifier,
+def _scratch_steps(
+    classifier: pytorch_scratch.Classifier,
     images: torch.Tensor,
     train: Split,
     config: Config,
     num_steps: int,
 ) -> Iterator[torch.Tensor]:
     """Takes steps; yields the loss of each."""
-    optimizer = pytorch_throughput.Optimizer(classifier, config.optimizer, num_steps=num_steps)
+    optimizer = pytorch_scratch.Optimizer(classifier, config.optimizer, num_steps=num_steps)
     artists = sampling.artist_rows(train.artist_N)
     sample = trainer.objective(config, config.loss.name).sample
     for step in range(num_steps):
         row_PxK = sample(artists, batch_size=config.batch_size, seed=config.seed, index=step)
         row_N = row_PxK.reshape(-1)
-        image_NxCxSxS = pytorch_throughput.augment(images[row_N], config.augmentation)
+        image_NxCxSxS = pytorch_scratch.augment(images[row_N], config.augmentation)
         artist_N = torch.from_numpy(train.artist_N[row_N].astype(np.int64))
         loss = classifier(image_NxCxSxS, artist_N)
         optimizer.step(loss)

@@ -31,7 +31,7 @@ METRICS = {
     "map_at_r": "MAP@R",
 }
 # Of a step that XLA compiles for two CPU devices; and the side of the images it trains on.
-COLLECTIVES = {"painter_by_numbers": (72, 256), "throughput": (38, 64)}
+COLLECTIVES = {"painter_by_numbers": (72, 256), "scratch": (38, 64)}
 # By number of GPUs: bytes a second of each, one way, and seconds of latency.
 NETWORKS = {8: (450e9, 20e-6), 64: (50e9, 60e-6)}
 STEPS_MS = (10, 50, 200)
@@ -75,14 +75,13 @@ def _interval(figure: dict[str, float]) -> str:
 
 
 def summary() -> Rows:
-    for name, what in (("quickstart", "synthetic"), ("paintings", "real")):
-        of = judged(f"{name}*.json")
-        columns = [(e["roc_auc"], e["recall_at_1"], e["color_histogram"]["roc_auc"]) for e in of]
-        yield f"`{name}`", f"{what} paintings", *map(_mean, map(list, zip(*columns, strict=True)))
-    mean = load("throughput-learning.json")["mean"]
+    test = load("quickstart.json")["test"]
+    cells = (test["roc_auc"], test["recall_at_1"], test["color_histogram"]["roc_auc"])
+    yield "`quickstart`", "synthetic paintings", *(f"{cell['value']:.3f}" for cell in cells)
+    mean = load("learning.json")["mean"]
     for key, name in (
-        ("throughput", "`throughput`"),
-        ("throughput_pytorch", "`throughput`, in PyTorch"),
+        ("scratch", "`scratch`"),
+        ("scratch_pytorch", "`scratch`, in PyTorch"),
         ("reference", "the reference, in PyTorch"),
     ):
         if key in mean:
@@ -104,12 +103,12 @@ def runs(pattern: str) -> Rows:
 
 def learning() -> Rows:
     """Each system with what differs: trainer, pixels, epochs, minutes, and its own floor."""
-    means = load("throughput-learning.json")["mean"]
+    means = load("learning.json")["mean"]
     for key, (name, trainer) in {
         "reference": ("reference", "PyTorch"),
-        "throughput_pytorch": ("`throughput`", "PyTorch"),
-        "throughput": ("`throughput`", "painterjax"),
-        "throughput_fifth": ("`throughput`, a fifth of the epochs", "painterjax"),
+        "scratch_pytorch": ("`scratch`", "PyTorch"),
+        "scratch": ("`scratch`", "painterjax"),
+        "scratch_fifth": ("`scratch`, a fifth of the epochs", "painterjax"),
         "color_histogram": ("color histogram", ""),
     }.items():
         if key in means:
@@ -144,7 +143,7 @@ def reference() -> Rows:
 
 
 def experiments() -> Rows:
-    for line in load("throughput-experiments.jsonl"):
+    for line in load("experiments.jsonl"):
         figures = line["artists_never_seen"]
         yield f"`{line['name']}`", f"{figures['roc_auc']:.3f}", f"{figures['recall_at_1']:.3f}"
 
@@ -283,7 +282,6 @@ def guarantees() -> Rows:
 
 TABLES: dict[str, Callable[[], Rows]] = {
     "quickstart": lambda: runs("quickstart.json"),
-    "paintings": lambda: runs("paintings-seed-?.json"),
     **{
         table.__name__: table
         for table in (

@@ -2,8 +2,8 @@
 # Runs a command as N processes on this machine, one GPU each where there are GPUs (N = 1: all):
 #
 #     launch/local.sh N COMMAND...
-#     launch/local.sh 8 python -m painterjax.train --config configs/paintings.py \
-#       --workdir runs/paintings --distributed
+#     launch/local.sh 8 python -m painterjax.train --config configs/scratch.py \
+#       --workdir runs/scratch --distributed
 #
 # Each line of output begins with the number of its process, as in [3]. If one process fails, the
 # script ends the others and starts all again, up to RESTARTS times (an environment variable, by

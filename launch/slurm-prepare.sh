@@ -3,7 +3,7 @@
 # the clone's folder. All nodes must share the file systems of this folder and of the store:
 #
 #     launch/slurm-prepare.sh N ARGUMENTS-OF-PREPARE...
-#     launch/slurm-prepare.sh 16 folder --input paintings --output data/paintings --image-size 64
+#     launch/slurm-prepare.sh 16 folder --input paintings --output data/paintings-80 --image-size 80
 #
 # If a job fails, Slurm cancels the merge. Run the same command again: it does what is left.
 set -euo pipefail

@@ -2,7 +2,7 @@
 # Trains on a Slurm cluster, one process for each GPU; from the clone's folder, whose file system
 # all nodes share:
 #
-#     sbatch --nodes=2 launch/slurm.sh --config configs/paintings.py --workdir runs/paintings
+#     sbatch --nodes=2 launch/slurm.sh --config configs/scratch.py --workdir runs/scratch
 #
 # The options below are for nodes with 8 GPUs. Options before launch/slurm.sh override them.
 #SBATCH --job-name=painterjax

@@ -84,7 +84,8 @@ def train(config: Config, path: Path, init_from: Path | None = None) -> None:
         if source:
             training = initial.start_from(training, source)
         if processes.is_writer():
-            print(pipeline.placement(training.source), file=sys.stderr)
+            for line in pipeline.summary(training.source, wanted=config.batch_size):
+                print(f"train: {line}", file=sys.stderr)
             run_folder.begin(path, config, store.info, init_from=source and source.origin)
         keep_every = training.plan.steps_per_epoch * config.checkpoint_keep_every_epochs
         checkpoints = Checkpoints(path, steps=terms["checkpoints"], keep_every=keep_every)

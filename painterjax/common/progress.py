@@ -6,6 +6,8 @@ import time
 
 import tqdm
 
+from painterjax.common import signals
+
 PLAIN_LINE_EVERY_S = 10.0
 
 
@@ -41,7 +43,8 @@ class Progress:
             self._print_line()
 
     def advance(self, count: int = 1) -> None:
-        """Counts `count` more units as done."""
+        """Counts `count` more units as done; raises Stopped where a signal waits to be raised."""
+        signals.raise_unless_deferred()
         self.done += count
         if self._bar is not None:
             self._bar.update(count)

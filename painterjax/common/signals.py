@@ -1,8 +1,9 @@
 """Ctrl-C (SIGINT) and SIGTERM: a command ends soon, says so in one line, and loses nothing.
 
 The first signal sets one flag, and raises Stopped in the main thread. Within `deferred` it only
-sets the flag, for a loop that reads it where it can save. A watching thread ends the process at a
-second Ctrl-C, and where the main thread is in C++ for GRACE_S: what is on disk survives a kill.
+sets the flag, for a loop that reads it where it can save. Where Python would ignore the exception,
+the next step of any progress raises it. A watching thread ends the process at a second Ctrl-C, and
+where the main thread is in C++ for GRACE_S: what is on disk survives a kill.
 """
 
 import contextlib
@@ -18,6 +19,8 @@ from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 5.0  # A compiler may hold the main thread for longer.
+# Functions whose exceptions Python prints and ignores. The garbage collector calls JAX's anywhere.
+IGNORED_IN = ("__del__", "_xla_gc_callback")
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
@@ -46,6 +49,12 @@ def raise_if_received() -> None:
     """Raises Stopped where a signal was received."""
     if _State.number:
         raise Stopped(_State.number)
+
+
+def raise_unless_deferred() -> None:
+    """Raises Stopped where a signal was received and could not be raised at once."""
+    if not _State.is_deferred:
+        raise_if_received()
 
 
 def exit_at_signals() -> None:
@@ -99,11 +108,18 @@ def _exit(number: int) -> NoReturn:
     os._exit(128 + number)
 
 
-def _receive(number: int, _frame: FrameType | None) -> None:
+def _receive(number: int, frame: FrameType | None) -> None:
     if not _State.number:
         _State.number = number
-        if not _State.is_deferred:
-            raise Stopped(number)
+        if not _is_ignored(frame):
+            raise_unless_deferred()
+
+
+def _is_ignored(frame: FrameType | None) -> bool:
+    """Whether Python would ignore an exception that is raised here."""
+    while frame and frame.f_code.co_name not in IGNORED_IN:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _watch(reader: int) -> None:

@@ -193,14 +193,22 @@ def keep_on_device(residency: str, split: Split) -> bool:
     return residency == "device" or (residency == "auto" and needed <= RESIDENT_SHARE * free)
 
 
-def placement(source: BatchSource) -> str:
-    """Returns a line that says where a training's images are kept, and how much room there was."""
+def summary(source: BatchSource, *, wanted: int) -> list[str]:
+    """Returns lines that say where a training's images are kept, and why its batches are smaller.
+
+    Args:
+      source: of the training.
+      wanted: `batch_size`.
+    """
     needed, free = budget(source.split)
     place = "device" if source.resident else "host"
-    return (
-        f"train: {needed / 1e9:.2f} GB of images are kept on the {place}, by data.residency; the"
-        f" device had {free / 1e9:.2f} GB free"
-    )
+    lines = [
+        f"{needed / 1e9:.2f} GB of images are kept on the {place}, by data.residency; the device"
+        f" had {free / 1e9:.2f} GB free"
+    ]
+    if source.batch_size < wanted:
+        lines.append(f"batches of {source.batch_size}, not {wanted}: there are no more artists")
+    return lines
 
 
 def budget(split: Split) -> tuple[int, int]:

@@ -84,7 +84,7 @@ def artists_by_paintings(
     Raises:
       InputError: the split has fewer than P such artists.
     """
-    drawn = artists.several if paintings > 1 else np.arange(len(artists.count_A))
+    drawn = drawable(artists, paintings)
     if batch_size > len(drawn):
         has = "have two paintings" if paintings > 1 else "are in this split"
         raise InputError(f"batch_size {batch_size} artists, but only {len(drawn)} {has}: lower it")
@@ -93,6 +93,11 @@ def artists_by_paintings(
     count_P = artists.count_A[artist_P]
     place_PxK = _distinct(rng, np.maximum(count_P, paintings), paintings)
     return artists.first_A[artist_P, None] + place_PxK % count_P[:, None]
+
+
+def drawable(artists: ArtistRows, paintings: int) -> np.ndarray:
+    """Returns the artists of whom `artists_by_paintings` draws that many paintings."""
+    return artists.several if paintings > 1 else np.arange(len(artists.count_A))
 
 
 def _anchor_positive_negative(

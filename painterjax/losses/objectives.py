@@ -5,6 +5,7 @@ A new loss is a function of a Batch and a row of the table.
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +94,7 @@ class Objective:
       scalars: maps emb_BxTxD, artist_BxT, row_BxT and proxies to a dict of scalars; `loss` is
         minimized, the others are logged.
       has_proxies: whether it learns proxy_AxD, a point for each artist; else proxies are empty.
+      most_tuples: maps artists to the most tuples that a batch of them can have.
     """
 
     tuple_size: int
@@ -100,6 +102,7 @@ class Objective:
     sample: Callable[..., np.ndarray]
     scalars: Callable[[jax.Array, jax.Array, jax.Array, Proxies], Scalars]
     has_proxies: bool
+    most_tuples: Callable[[sampling.ArtistRows], int]
 
     def steps_per_epoch(self, paintings: int, batch_size: int) -> int:
         """Returns how many batches an epoch over `paintings` has; the last one is full as well."""
@@ -132,9 +135,17 @@ def build(
         return {**loss.scalars(batch, **taken), **logged}
 
     if loss.tuple_size is not None:
-        return Objective(loss.tuple_size, 1, loss.sample, scalars, loss.has_proxies)
-    sample = functools.partial(loss.sample, paintings=paintings_per_artist)
-    return Objective(paintings_per_artist, paintings_per_artist, sample, scalars, loss.has_proxies)
+        return Objective(
+            loss.tuple_size, 1, loss.sample, scalars, loss.has_proxies, lambda _: sys.maxsize
+        )
+    return Objective(
+        tuple_size=paintings_per_artist,
+        anchors=paintings_per_artist,
+        sample=functools.partial(loss.sample, paintings=paintings_per_artist),
+        scalars=scalars,
+        has_proxies=loss.has_proxies,
+        most_tuples=lambda artists: len(sampling.drawable(artists, paintings_per_artist)),
+    )
 
 
 def _of_all_triplets(batch: Batch) -> Scalars:

@@ -69,7 +69,7 @@ def measure(config: Config, split: Split, *, profile: str | None = None) -> Figu
         sampled, piped = _time_sampling(training), _time_pipeline(training)
         state, loop = _time_loop(training, state, profile)
         hold_ms = _time_checkpoint(training, state)
-    sizes = training.images_per_step, config.batch_size
+    sizes = training.images_per_step, training.source.batch_size
     return {
         "compile_s": compile_s,
         "cached_compile_s": cached_compile_s,
@@ -81,7 +81,7 @@ def measure(config: Config, split: Split, *, profile: str | None = None) -> Figu
         "checkpoint_hold_ms": hold_ms,
         "flop": _flop(config, training, split.image_NxSxSxC.shape[1], compiled, step["mean"]),
         "memory_bytes": _peak_memory(),
-        "batch_size": config.batch_size,
+        "batch_size": training.source.batch_size,
         "images_per_step": training.images_per_step,
         "image_size": config.augmentation.crop or split.image_NxSxSxC.shape[1],
         "dtype": config.model.dtype,

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from painterjax.common.config import Config
 from painterjax.common.errors import InputError
 from painterjax.common.memory import full_memory_explained
-from painterjax.data import pipeline
+from painterjax.data import pipeline, sampling
 from painterjax.data.store import Split
 from painterjax.distributed import compilation, sharding
 from painterjax.losses import objectives
@@ -108,13 +108,14 @@ def build(
     if resident is None:
         resident = pipeline.keep_on_device(config.data.residency, split)
     goal = objective(config, config.loss.name)
-    plan = _plan(config, goal.steps_per_epoch(len(split), config.batch_size), start)
+    mesh = sharding.of_all_devices()
+    batch_size = _batch_size(config, goal, split, devices=mesh.size)
+    plan = _plan(config, goal.steps_per_epoch(len(split), batch_size), start)
     learning_rate = schedule(config, plan)
     optimizer = adam(learning_rate, weight_decay=config.optimizer.weight_decay)
     image_size = config.augmentation.crop or split.image_NxSxSxC.shape[1]
     graphdef, params, stats = build_network(config, image_size=image_size)
     proxies = initial_proxies(config, num_artists=len(split.artists)) if goal.has_proxies else {}
-    mesh = sharding.of_all_devices()
     recipe = Recipe(
         network=graphdef,
         objective=goal,
@@ -131,9 +132,7 @@ def build(
     if jax.process_count() > 1:  # Processors of other kinds may round in other ways.
         state = multihost_utils.broadcast_one_to_all(state)
     key = jax.random.key(config.seed)
-    source = pipeline.BatchSource(
-        split, goal.sample, config.batch_size, config.seed, resident, plan, mesh
-    )
+    source = pipeline.BatchSource(split, goal.sample, batch_size, config.seed, resident, plan, mesh)
     return Training(
         mesh=mesh,
         step=_jitted_step(recipe),
@@ -144,7 +143,7 @@ def build(
         source=source,
         batches=pipeline.batches(source),
         plan=plan,
-        images_per_step=config.batch_size * goal.tuple_size,
+        images_per_step=batch_size * goal.tuple_size,
     )
 
 
@@ -161,6 +160,17 @@ def compiled(training: Training) -> Training:
     """Returns a training whose step is compiled before the first batch is there."""
     lowered = training.step.lower(*training.arguments(training.state, training.source.shapes(), 1))
     return dataclasses.replace(training, step=lowered.compile())
+
+
+def _batch_size(config: Config, goal: objectives.Objective, split: Split, *, devices: int) -> int:
+    """The tuples in a batch: `batch_size`, or as many artists as there are."""
+    most = max(2, goal.most_tuples(sampling.artist_rows(split.artist_N)))
+    if most < config.batch_size and most % devices:
+        raise InputError(
+            f"batch_size is {config.batch_size}, but training has only {most} artists, which"
+            f" {devices} devices cannot share: set it to {most // devices * devices}"
+        )
+    return min(config.batch_size, most)
 
 
 def _plan(config: Config, steps_per_epoch: int, start: int) -> pipeline.DispatchPlan:

@@ -69,3 +69,31 @@ def test_a_signal_raises_at_once_or_at_the_end_of_what_is_deferred(handled, monk
         signal.raise_signal(number)
         reached = signals.received() == number
     assert reached
+
+
+IGNORED = """
+import gc, os, signal
+from painterjax.common import cli, progress
+
+def _xla_gc_callback(*_):
+    gc.callbacks.remove(_xla_gc_callback)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def main(argv):
+    gc.callbacks.append(_xla_gc_callback)
+    with progress.Progress("count", total=2, unit="number") as counted:
+        gc.collect()
+        counted.advance(2)
+
+cli.run(main, "count")
+"""
+
+
+def test_a_signal_that_python_would_ignore_ends_the_command_at_its_next_step():
+    done = subprocess.run(
+        [sys.executable, "-c", IGNORED], cwd=tiny.ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert "ignored" not in done.stderr
+    assert "2 of 2" not in done.stderr
+    assert done.stderr.endswith("painterjax.count: terminated; run it again to continue\n")

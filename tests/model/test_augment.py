@@ -110,9 +110,9 @@ def test_colors_fill_their_ranges():
     np.testing.assert_allclose(mean_N, np.full(2000, images[0].mean()), rtol=0, atol=4e-5)
 
 
-def test_throughput_s_augmentation_in_pytorch_has_the_same_ranges(torch):
+def test_scratch_s_augmentation_in_pytorch_has_the_same_ranges(torch):
     """Crops and flips are the same 36; contrast and color change within the same limits."""
-    from benchmarks import pytorch_throughput
+    from benchmarks import pytorch_scratch
 
     image_1xSxSxC = np.random.default_rng(0).integers(0, 256, (1, 10, 10, 3), dtype=np.uint8)
     image_NxSxSxC = np.repeat(image_1xSxSxC, 1000, axis=0)
@@ -124,7 +124,7 @@ def test_throughput_s_augmentation_in_pytorch_has_the_same_ranges(torch):
         key = jax.random.key(0)
         ours = np.asarray(jax.jit(augment.augment, static_argnums=2)(image_NxSxSxC, key, settings))
         torch.manual_seed(0)
-        theirs = pytorch_throughput.augment(torch.from_numpy(image_NxSxSxC), settings)
+        theirs = pytorch_scratch.augment(torch.from_numpy(image_NxSxSxC), settings)
         drawn.append((ours, theirs.permute(0, 2, 3, 1).numpy()))
     # A pixel is a multiple of 2 / 255, right to some 1 / 2^24.
     ours, theirs = ({x.round(4).tobytes() for x in images} for images in drawn[0])

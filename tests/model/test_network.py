@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs import throughput
+from configs import scratch
 from painterjax.model.build import build_network, split_network
 from painterjax.model.network import StyleNet
 
@@ -86,14 +86,14 @@ def test_embeddings_and_statistics_match_pytorch(image_size, branches, torch):
 
 
 @pytest.mark.parametrize("image_size", [64, 80])  # of training and of judging
-def test_embeddings_of_throughput_match_pytorch(image_size, torch):
-    from benchmarks import pytorch_reference, pytorch_throughput
+def test_embeddings_of_scratch_match_pytorch(image_size, torch):
+    from benchmarks import pytorch_reference, pytorch_scratch
 
-    config = throughput.get_config()
+    config = scratch.get_config()
     network, params, stats = build_network(config, image_size=64)
     stats, proxies = _plausible(stats), {"artist": np.zeros((2, config.model.embedding_dim))}
-    theirs = pytorch_throughput.Classifier(config, 2).eval()
-    state = pytorch_throughput.from_painterjax(params, stats, proxies)
+    theirs = pytorch_scratch.Classifier(config, 2).eval()
+    state = pytorch_scratch.from_painterjax(params, stats, proxies)
     pytorch_reference.load(theirs, state)
     image_NxSxSxC = _images(count=4, size=image_size)
     with torch.no_grad():

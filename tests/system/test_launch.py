@@ -254,7 +254,7 @@ def test_slurm_prepares_in_shares_and_merges_them(cluster):
 def test_slurm_s_training_goes_back_into_the_queue(cluster, parse_train, status, earlier, requeued):
     environment = {"SRUN_STATUS": status, "SLURM_RESTART_COUNT": earlier, "SLURM_JOB_ID": 5}
     done = subprocess.run(
-        [LAUNCH / "slurm.sh", "--config", "configs/paintings.py", "--workdir", "runs/x"],
+        [LAUNCH / "slurm.sh", "--config", "configs/scratch.py", "--workdir", "runs/x"],
         env={**os.environ, **{key: str(value) for key, value in environment.items()}}, check=False,
     )  # fmt: skip
     srun, *requests = _log(cluster)
@@ -352,7 +352,7 @@ def test_pods_of_a_training_find_each_other(parse_train):
     index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
     assert env["JAX_PROCESS_ID"]["valueFrom"]["fieldRef"]["fieldPath"] == index
     assert container["command"][0] == "python"
-    assert parse_train(container["command"][1:]) == Path("/work/runs/paintings")
+    assert parse_train(container["command"][1:]) == Path("/work/runs/scratch")
 
 
 def test_kubernetes_prepares_in_shares_and_merges_them(cluster):

@@ -1,4 +1,4 @@
-"""The comparison of recipes: the reference in PyTorch, throughput.py, and its experiments."""
+"""The comparison of recipes: the reference in PyTorch, scratch.py, and its experiments."""
 
 import json
 import re
@@ -72,7 +72,7 @@ def test_all_systems_are_judged_on_the_same_artists(compared):
         assert result["mean"][name]["epochs"] == system["epochs"]
     assert 0.01 < row["reference"]["minutes_of_training"] < 1  # A step more than was asked for.
     assert {systems[name]["epochs"] for name in learning.SYSTEMS[1:]} == {2}
-    # Both trainers of throughput.py start from the same network, which rounds otherwise.
+    # Both trainers of scratch.py start from the same network, which rounds otherwise.
     theirs, ours = (row[name]["untrained"] for name in learning.SYSTEMS[1:3])
     assert theirs["map_at_r"]["value"] == pytest.approx(ours["map_at_r"]["value"], rel=1e-3)
     assert theirs["recall_at_10"]["value"] == pytest.approx(ours["recall_at_10"]["value"], abs=0.05)
@@ -80,7 +80,7 @@ def test_all_systems_are_judged_on_the_same_artists(compared):
 
 def test_the_table_says_what_differs(compared, monkeypatch):
     monkeypatch.setattr(tables, "RESULTS", compared)
-    (compared / "throughput-learning.json").write_bytes((compared / "learning.json").read_bytes())
+    (compared / "learning.json").write_bytes((compared / "learning.json").read_bytes())
     reference, theirs, ours, fifth, histogram = tables.learning()
     assert (reference[1], theirs[1], ours[1]) == ("PyTorch", "PyTorch", "painterjax")
     assert (reference[2], theirs[2]) == ("64, 64", "64, 80")
@@ -102,7 +102,7 @@ def test_no_training_begins_with_what_another_compiled(tmp_path, monkeypatch):
         (workdir / "evaluation.json").write_text('{"test": {}}')
 
     monkeypatch.setattr(subprocess, "run", train)
-    for name in ("throughput", "throughput-fifth"):
+    for name in ("scratch", "scratch-fifth"):
         trained = learning.train(tmp_path / "store", tmp_path / name, [], seed=0, epochs=1)
         assert (trained["epochs"], trained["minutes_of_training"]) == (1, 0.1)
 
@@ -121,13 +121,13 @@ class Sized(NamedTuple):
         ("--config.batch_sice=8", "unknown key .*batch_sice"),
         ("--config.batch_size=0", "batch_size is 0"),
         ("--json=none/x.json", "--json is 'none/x.json': its folder does not exist"),
-        ("--data={}/runs", "runs/throughput(-1)? exists: remove it, or name another --data"),
+        ("--data={}/runs", "runs/(scratch-1|short) exists: remove it, or name another --data"),
     ],
 )
 def test_what_cannot_end_well_is_refused_before_anything_starts(
     script, mistake, reason, tmp_path, monkeypatch, capsys
 ):
-    for name in ("throughput", "throughput-1"):
+    for name in ("short", "scratch-1"):
         (tmp_path / "runs" / name).mkdir(parents=True)
     monkeypatch.setattr(experiments, "open_store", lambda _: Sized(80))
     argv = [f"--data={tmp_path}", f"--json={tmp_path}/x.json", mistake.format(tmp_path)]
@@ -157,7 +157,7 @@ def test_experiments_take_the_store_that_they_are_for(tmp_path, monkeypatch, cap
     assert refusal.endswith("--store has images of 80 pixels: whole needs 64")
     monkeypatch.setattr(experiments, "open_store", lambda _: Sized(256))
     refusal = _refusal(experiments, argv, monkeypatch, capsys)
-    assert refusal.endswith("--store has images of 256 pixels: throughput needs 80")
+    assert refusal.endswith("--store has images of 256 pixels: short needs 80")
     monkeypatch.setattr(experiments, "open_store", lambda _: Sized(80, {}))
     refusal = _refusal(experiments, argv, monkeypatch, capsys)
     assert refusal.endswith("--store none was not prepared --without-holdout: do that")
@@ -172,7 +172,7 @@ def test_experiments_take_the_store_that_they_are_for(tmp_path, monkeypatch, cap
 
 
 def test_what_was_tried_is_what_the_command_tries():
-    lines = (ROOT / "docs" / "results" / "throughput-experiments.jsonl").read_text().splitlines()
+    lines = (ROOT / "docs" / "results" / "experiments.jsonl").read_text().splitlines()
     assert lines
     for line in map(json.loads, lines):
         assert line["changed"] == json.loads(json.dumps(experiments.EXPERIMENTS[line["name"]]))

@@ -636,5 +636,5 @@ def test_the_store_of_quickstart_is_painted_where_it_is_missing(tmp_path, monkey
         train.main(["--config", "quickstart", "--workdir", "runs/quickstart"])
     assert capsys.readouterr().err.count("no store at data/synthetic: painting it") == 1
     assert len(store.open_store(opened[0]).splits["train"]) == 36
-    train.main(["--config", "paintings", "--workdir", "runs/paintings"])
+    train.main(["--config", "scratch", "--workdir", "runs/scratch"])
     assert not Path(opened[-1]).exists()

@@ -1,12 +1,16 @@
 """The training step: ten steps against PyTorch's, one golden step, one compilation."""
 
+import types
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from configs import default, quickstart, throughput
+from configs import default, quickstart, scratch
+from painterjax.common.errors import InputError
+from painterjax.data import pipeline
+from painterjax.distributed import sharding
 from painterjax.losses import objectives
 from painterjax.model.augment import normalize
 from painterjax.training import trainer
@@ -63,18 +67,18 @@ def _ten_pytorch_steps(config, split, dtype: str) -> tuple[list[float], dict[str
 
 
 def _ten_classifier_steps(config, split, dtype: str) -> tuple[list[float], dict[str, Any]]:
-    """The same ten steps of configs/throughput.py by PyTorch: losses and the last state."""
+    """The same ten steps of configs/scratch.py by PyTorch: losses and the last state."""
     import torch
 
-    from benchmarks import pytorch_reference, pytorch_throughput
+    from benchmarks import pytorch_reference, pytorch_scratch
 
     training = trainer.build(config, split)
     state, num_steps = training.state, training.plan.num_steps
-    classifier = pytorch_throughput.Classifier(config, len(split.artists))
-    first = pytorch_throughput.from_painterjax(state.params, state.stats, state.proxies)
+    classifier = pytorch_scratch.Classifier(config, len(split.artists))
+    first = pytorch_scratch.from_painterjax(state.params, state.stats, state.proxies)
     pytorch_reference.load(classifier, first)
     classifier.to(getattr(torch, dtype))
-    optimizer = pytorch_throughput.Optimizer(classifier, config.optimizer, num_steps=num_steps)
+    optimizer = pytorch_scratch.Optimizer(classifier, config.optimizer, num_steps=num_steps)
     losses = []
     for _ in range(STEPS):
         batch = jax.tree.map(np.asarray, next(training.batches))
@@ -121,11 +125,11 @@ def test_ten_steps_match_pytorch(config, split, loss, torch):
 
 
 @pytest.mark.slow
-def test_ten_steps_of_throughput_match_pytorch(config, split, torch):
+def test_ten_steps_of_scratch_match_pytorch(config, split, torch):
     """In float64, as in the test above: loss, gradients, AdamW, the cosine, and BatchNorm."""
-    from benchmarks import pytorch_throughput
+    from benchmarks import pytorch_scratch
 
-    recipe = throughput.get_config()
+    recipe = scratch.get_config()
     recipe.augmentation = config.augmentation
     recipe.batch_size, recipe.num_epochs = 4, 2
     recipe.model.widths, recipe.model.depths = (8, 16), (1, 2)
@@ -133,7 +137,7 @@ def test_ten_steps_of_throughput_match_pytorch(config, split, torch):
     losses, state = _ten_steps(recipe, split, "float64")
     assert len(set(losses)) == STEPS
     np.testing.assert_allclose(losses, true_losses, rtol=1e-6)
-    arrays = pytorch_throughput.from_painterjax(state.params, state.stats, state.proxies)
+    arrays = pytorch_scratch.from_painterjax(state.params, state.stats, state.proxies)
     for name, array in arrays.items():
         assert _error(array, true_state[name]) < 1e-6, name
 
@@ -210,7 +214,7 @@ def test_steps_in_one_dispatch_are_the_same_steps(small, split):
         assert together == pytest.approx(alone, rel=1e-6)
 
 
-@pytest.mark.parametrize("recipe", [quickstart, throughput])
+@pytest.mark.parametrize("recipe", [quickstart, scratch])
 def test_no_recipe_collapses_in_its_first_steps(recipe, split):
     """Batch-hard at a high learning rate collapses in fewer steps."""
     config = recipe.get_config()
@@ -218,6 +222,20 @@ def test_no_recipe_collapses_in_its_first_steps(recipe, split):
     config.augmentation.crop = min(config.augmentation.crop, 24)
     scalars, _ = _first_steps(config, split, 20)
     assert [values for values in scalars if objectives.collapse_warning(values)] == []
+
+
+def test_a_batch_has_at_most_as_many_artists_as_there_are(small, split, monkeypatch):
+    config = small
+    config.loss.name, config.batch_size = "batch_all", 64
+    training = trainer.build(config, split)
+    training.batches.close()
+    assert (training.source.batch_size, training.images_per_step) == (6, 24)
+    assert training.plan.steps_per_epoch == 2  # of 36 paintings
+    (_, line) = pipeline.summary(training.source, wanted=64)
+    assert line == "batches of 6, not 64: there are no more artists"
+    monkeypatch.setattr(sharding, "of_all_devices", lambda: types.SimpleNamespace(size=4))
+    with pytest.raises(InputError, match="only 6 artists, which 4 devices cannot share: set it"):
+        trainer.build(config, split)
 
 
 def test_both_residencies_give_the_same_numbers(small, split):

@@ -1,4 +1,4 @@
-"""configs/throughput.py in PyTorch: its network, loss, optimizer, augmentation and training step.
+"""configs/scratch.py in PyTorch: its network, loss, optimizer, augmentation and training step.
 
 What the recipe is told apart from its trainer with: tests show that it takes painterjax's steps.
 """
