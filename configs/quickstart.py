@@ -3,7 +3,7 @@
     python -m painterjax.prepare synthetic --output data/synthetic --image-size 64
     python -m painterjax.train --config configs/quickstart.py --workdir runs/quickstart
 
-Hardware: two CPU cores. Minutes: 2. Score: 0.93 ROC AUC on painters never seen.
+Hardware: two CPU cores. Minutes: 2.5. Score: 0.93 ROC AUC on painters never seen.
 """
 
 from typing import Any

@@ -152,9 +152,7 @@ def config_and_options(
         print(doc)
         sys.exit(0)
     values, command = flags.FlagValues(), ["painterjax", *_with_recipe_paths(argv)]
-    # Recipes import their base as `configs.default`; a folder of that name at hand comes first.
-    if (parent := str(recipe_folder().parent)) not in sys.path:
-        sys.path.append(parent)
+    _make_bases_importable(shipped=command[1:] != argv)
     config_flags.DEFINE_config_file(
         "config", help_string="recipe", flag_values=values, sys_argv=command
     )
@@ -182,6 +180,19 @@ def config_and_options(
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
     return config, given
+
+
+def _make_bases_importable(*, shipped: bool) -> None:
+    """Lets recipes import their base as `configs.default`.
+
+    A shipped recipe gets the shipped base; another one that of a folder `configs` at hand, if it
+    has one.
+    """
+    parent = str(recipe_folder().parent)
+    if shipped:
+        sys.path.insert(0, parent)
+    elif parent not in sys.path:
+        sys.path.append(parent)
 
 
 def _with_recipe_paths(argv: list[str]) -> list[str]:

@@ -65,7 +65,9 @@ def exit_at_signals() -> None:
 
 
 def started_module() -> str:
-    """Returns the module that `python -m` runs, as in painterjax.train, or ""."""
+    """Returns the module that `python -m` is about to run, as in painterjax.train, or ""."""
+    if sys.argv[0] != "-m":  # What Python puts there until it has found the module.
+        return ""
     words = itertools.pairwise(sys.orig_argv)
     return next((name for flag, name in words if flag == "-m"), "")
 

@@ -35,7 +35,7 @@ REASONS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class DecodedFile:
     """A decoded file."""
 
     painting: Painting
@@ -47,7 +47,7 @@ class Picture:
     pixels_sha256: str
     phash: str = ""  # "" for a flat picture
 
-    def kind(self, other: "Picture") -> str:
+    def kind(self, other: "DecodedFile") -> str:
         """Returns in what the two are equal: a key of REASONS."""
         if self.sha256 == other.sha256:
             return "bytes"
@@ -58,7 +58,7 @@ class Picture:
 class Group:
     """Two or more files of one picture; each is a duplicate of the first."""
 
-    pictures: list[Picture]
+    pictures: list[DecodedFile]
 
     @property
     def artists(self) -> set[str]:
@@ -66,12 +66,12 @@ class Group:
         return {picture.painting.artist for picture in self.pictures}
 
     @property
-    def kept(self) -> Picture | None:
+    def kept(self) -> DecodedFile | None:
         """The first if it is certain who painted it, by the table or because all agree."""
         named = {p.painting.artist for p in self.pictures if p.is_preferred} or self.artists
         return self.pictures[0] if len(named) == 1 else None
 
-    def rejected(self) -> list[tuple[Picture, Picture]]:
+    def rejected(self) -> list[tuple[DecodedFile, DecodedFile]]:
         """Returns each picture that is not kept, and that for which it is not."""
         if self.kept:
             return [(picture, self.kept) for picture in self.pictures[1:]]
@@ -82,7 +82,9 @@ class Group:
         ]
 
 
-def find(pictures: Sequence[Picture], pixels: Callable[[np.ndarray], np.ndarray]) -> list[Group]:
+def find(
+    pictures: Sequence[DecodedFile], pixels: Callable[[np.ndarray], np.ndarray]
+) -> list[Group]:
     """Groups duplicates; a picture is in one group at most.
 
     The first of a group is the one to keep: one that the table prefers, then one that the source's
@@ -94,7 +96,7 @@ def find(pictures: Sequence[Picture], pixels: Callable[[np.ndarray], np.ndarray]
       pixels: maps places to the images there, uint8 N x S x S x 3.
     """
     ordered = sorted(pictures, key=_order)
-    equal: dict[str, list[Picture]] = collections.defaultdict(list)
+    equal: dict[str, list[DecodedFile]] = collections.defaultdict(list)
     for picture in ordered:
         equal[picture.pixels_sha256].append(picture)
     hashed = [same[0] for same in equal.values() if same[0].phash]
@@ -134,15 +136,15 @@ def count(groups: Sequence[Group]) -> dict[str, int]:
     }
 
 
-def _order(picture: Picture) -> tuple:
+def _order(picture: DecodedFile) -> tuple:
     painting = picture.painting
     ranked = not picture.is_preferred, not picture.is_test, -picture.area
     return *ranked, painting.file, painting.artist, picture.place
 
 
 def _near(
-    pictures: Sequence[Picture], pixels: Callable[[np.ndarray], np.ndarray]
-) -> Iterator[tuple[Picture, Picture]]:
+    pictures: Sequence[DecodedFile], pixels: Callable[[np.ndarray], np.ndarray]
+) -> Iterator[tuple[DecodedFile, DecodedFile]]:
     """Yields each picture that is nearly the same as an earlier one, after that one.
 
     That one is the first of those that are not themselves nearly the same as an earlier one.

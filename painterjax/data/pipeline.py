@@ -24,7 +24,7 @@ RESIDENCIES = ("auto", "device", "host")
 RESIDENT_SHARE = 0.5
 HOST_THREADS = 4
 
-Batch = dict[str, jax.Array]
+PlacedBatch = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +142,7 @@ class BatchSource:
         own = sharding.own_part(self.mesh, row_LxN.shape[1])
         return {**batch, "image": self.split.image_NxSxSxC[row_LxN[:, own]]}
 
-    def place(self, batch: dict[str, np.ndarray]) -> Batch:
+    def place(self, batch: dict[str, np.ndarray]) -> PlacedBatch:
         """Copies row numbers and artists to every device, and each image to one of them."""
         return {
             key: jax.make_array_from_process_local_data(self._shardings[key], array)
@@ -150,7 +150,7 @@ class BatchSource:
         }
 
 
-def batches(source: BatchSource) -> grain.DatasetIterator[Batch]:
+def batches(source: BatchSource) -> grain.DatasetIterator[PlacedBatch]:
     """Returns an iterator over the batches of the plan's dispatches, prefetched to the device.
 
     An element is a dict of row_LxBxT, artist_LxBxT and, where the images are not resident,

@@ -193,9 +193,9 @@ def _split(
 
 def _pictures(
     source: sources.Source, results: list[DecodeResult]
-) -> tuple[list[duplicates.Picture], list[tuple[str, str]]]:
+) -> tuple[list[duplicates.DecodedFile], list[tuple[str, str]]]:
     """Returns what was decoded, in order, and the files that could not be."""
-    pictures: list[duplicates.Picture] = []
+    pictures: list[duplicates.DecodedFile] = []
     rejected: list[tuple[str, str]] = []
     for painting, result in zip(source.paintings, results, strict=True):
         if "reason" in result:
@@ -204,7 +204,7 @@ def _pictures(
         found = {key: value for key, value in result.items() if key != "file"}
         is_preferred = painting in source.preferred
         is_test = (source.split_by_file or {}).get(painting.file) == "test"
-        picture = duplicates.Picture(painting, len(pictures), is_preferred, is_test, **found)
+        picture = duplicates.DecodedFile(painting, len(pictures), is_preferred, is_test, **found)
         pictures.append(picture)
     return pictures, rejected
 

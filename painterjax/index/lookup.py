@@ -52,24 +52,26 @@ class Neighbor:
 def own_index(run: Run) -> Index:
     """Returns the index of a run's whole store in RUN/index, which is built if it is missing."""
     folder, building = run.path / "index", run.path / "index.partial"
-    index = Index(folder)
-    if len(index) and _is_of_store(index, run):
+    if _is_of_store(index := Index(folder), run):
         return index
     work = building / run.origin[NETWORK]
     work.mkdir(parents=True, exist_ok=True)
     with files.claimed(building):
-        shutil.rmtree(building / "index", ignore_errors=True)
-        for name in (name for name in catalog.SPLITS if len(run.store.splits[name])):
-            embedded = kept_embeddings(run, name) or compute_embeddings(run, name, work=work)
-            Index(building / "index").add(embedded)
-        shutil.rmtree(folder, ignore_errors=True)  # of another network
-        (building / "index").rename(folder)
-    shutil.rmtree(building, ignore_errors=True)
+        if not _is_of_store(Index(folder), run):  # Another process may have built it meanwhile.
+            shutil.rmtree(building / "index", ignore_errors=True)
+            for name in (name for name in catalog.SPLITS if len(run.store.splits[name])):
+                embedded = kept_embeddings(run, name) or compute_embeddings(run, name, work=work)
+                Index(building / "index").add(embedded)
+            shutil.rmtree(folder, ignore_errors=True)  # of another network
+            (building / "index").rename(folder)
+        shutil.rmtree(building)
     return Index(folder)
 
 
 def _is_of_store(index: Index, run: Run) -> bool:
     """Whether an index has every painting of a run's store by its row, and no other."""
+    if not len(index):
+        return False
     dataset = run_folder.read_dataset(run.path)
     known = flatten(dataset)  # A damaged file lacks keys: then opening the store is refused.
     counts = {name: known.get(f"counts.{name}.paintings", 0) for name in catalog.SPLITS}

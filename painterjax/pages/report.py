@@ -31,7 +31,7 @@ def write_report(run: Run) -> None:
     Raises:
       InputError: the run's best step was not evaluated on test.
     """
-    store, evaluation = run.store, read_evaluation(run)
+    store, evaluation = run.store, evaluation_of_test(run)
     emb_NxD = split_embeddings(run, "test").emb_NxD
     figures = _figures(run, emb_NxD, evaluation)
     tiles = _tiles(store, emb_NxD)
@@ -134,7 +134,7 @@ def _plots(figures: dict[str, Figure], *names: str) -> str:
     return f'<div class="plots">{"".join(plots.svg(figures[name]) for name in names)}</div>\n'
 
 
-def read_evaluation(run: Run) -> dict[str, Any]:
+def evaluation_of_test(run: Run) -> dict[str, Any]:
     """Returns the run's evaluation.json; raises InputError if it does not judge test."""
     try:
         evaluator.fixed_triplets(run.store.splits["test"], count=1)

@@ -28,10 +28,14 @@ MAX_TRIPLETS = 10**7
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What a value must be, in words and as a test."""
+    """What a value must be, in words and as a test; and whether a run may go on with another one.
+
+    `may_become` takes the value before and the value now.
+    """
 
     words: str
     accepts: Callable[[Any], bool]
+    may_become: Callable[[Any, Any], bool] = lambda was, now: was == now
 
 
 def _whole(least: int, most: int = MAX_INT) -> Rule:
@@ -60,6 +64,15 @@ def _number(words: str, accepts: Callable[[float], bool]) -> Rule:
     return Rule(f"a finite number {words}", lambda value: is_finite(value) and accepts(value))
 
 
+def _changeable(rule: Rule) -> Rule:
+    """For what does not change the mathematics."""
+    return dataclasses.replace(rule, may_become=lambda was, now: True)
+
+
+def _growing(rule: Rule) -> Rule:
+    return dataclasses.replace(rule, may_become=lambda was, now: now >= was)
+
+
 POSITIVE = _number("above 0", lambda value: value > 0)
 NOT_NEGATIVE = _number("of at least 0", lambda value: value >= 0)
 
@@ -67,13 +80,13 @@ NOT_NEGATIVE = _number("of at least 0", lambda value: value >= 0)
 RULES = {
     "seed": _whole(0),
     "batch_size": _whole(1, MAX_BATCH),
-    "num_epochs": _whole(1, MAX_EPOCHS),
-    "steps_per_dispatch": _whole(1),
-    "log_every_steps": _whole(1),
-    "checkpoint_every_steps": _whole(1),
-    "checkpoint_keep_every_epochs": _whole(0, MAX_EPOCHS),
-    "data.store": Rule("the name of a folder", lambda value: isinstance(value, str)),
-    "data.residency": _one_of(pipeline.RESIDENCIES),
+    "num_epochs": _growing(_whole(1, MAX_EPOCHS)),
+    "steps_per_dispatch": _changeable(_whole(1)),
+    "log_every_steps": _changeable(_whole(1)),
+    "checkpoint_every_steps": _changeable(_whole(1)),
+    "checkpoint_keep_every_epochs": _changeable(_whole(0, MAX_EPOCHS)),
+    "data.store": _changeable(Rule("the name of a folder", lambda value: isinstance(value, str))),
+    "data.residency": _changeable(_one_of(pipeline.RESIDENCIES)),
     "model.widths": _several(_whole(1, MAX_WIDTH)),
     "model.depths": _several(_whole(1, MAX_DEPTH)),
     "model.head": _one_of(HEADS),
@@ -98,8 +111,8 @@ RULES = {
     "augmentation.contrast": NOT_NEGATIVE,
     "augmentation.brightness": NOT_NEGATIVE,
     "augmentation.tint": NOT_NEGATIVE,
-    "eval.batch_size": _whole(1, MAX_BATCH),
-    "eval.triplets": _whole(1, MAX_TRIPLETS),
+    "eval.batch_size": _changeable(_whole(1, MAX_BATCH)),
+    "eval.triplets": _changeable(_whole(1, MAX_TRIPLETS)),
 }
 
 
@@ -134,9 +147,10 @@ def check_devices(config: Config, devices: int) -> None:
 def _check_sizes(config: Config, image_size: int) -> None:
     widths, depths, crop = config.model.widths, config.model.depths, config.augmentation.crop
     least, most = config.augmentation.scale
+    head = HEADS[config.model.head]
     if len(widths) != len(depths) or not widths:
         raise InputError(f"model.widths is {widths}, model.depths {depths}: give each block both")
-    pools = len(widths) - (config.model.head != "dense")  # Each halves the side of an image.
+    pools = len(widths) - 1 + head.pools  # Each halves the side of an image.
     if image_size % 2**pools:
         raise InputError(
             f"model.widths is {widths}: its {pools} pools need images with a side divisible by"
@@ -147,10 +161,10 @@ def _check_sizes(config: Config, image_size: int) -> None:
             f"augmentation.crop is {crop}: must be divisible by {2**pools} and at most the store's"
             f" {image_size}"
         )
-    if config.model.head == "dense" and crop not in (0, image_size):
+    if not head.any_size and crop not in (0, image_size):
         raise InputError(
-            f"augmentation.crop is {crop}, but model.head dense takes only whole images: set it to"
-            " 0, or use --config.model.head=statistics"
+            f"augmentation.crop is {crop}, but model.head {config.model.head} takes only whole"
+            " images: set it to 0, or use --config.model.head=statistics"
         )
     if least > most:
         raise InputError(f"augmentation.scale is {(least, most)}: the larger must be the second")

@@ -144,7 +144,7 @@ def _partial_folder(run: Run, output: Path):
     files.begin_work(partial, {NETWORK: run.origin[NETWORK]})
     with files.claimed(partial):
         yield partial
-    shutil.rmtree(partial)
+        shutil.rmtree(partial)
 
 
 def _embed_resumably(
@@ -232,6 +232,5 @@ def _write_rejected(output: Path, rejected: dict[str, str]) -> None:
     table = output.with_name(output.name + ".rejected.csv")
     table.unlink(missing_ok=True)
     if rejected:
-        text = catalog.csv_text([("file", "reason"), *sorted(rejected.items())])
-        table.write_text(text, encoding="utf-8", newline="\n")
+        files.write_text(table, catalog.csv_text([("file", "reason"), *sorted(rejected.items())]))
         print(f"  {len(rejected)} files rejected: see {table}")

@@ -50,55 +50,100 @@ def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     untrained_by_split = _untrained(run, [name for name in present if name in splits])
     if not processes.is_writer():
         return {}
-    judged = judge(run.store, emb_by_split, splits, run.config.eval.triplets, untrained_by_split)
+    compared = _compare(run.store, emb_by_split, untrained_by_split, run.config.eval.triplets)
+    calibrated = _calibrate(compared)
+    judged = _judge(run.store, compared, splits, calibrated, emb_by_split)
+    _print_tables(run.store, judged)
     if "test" in judged:
         tensorboard.write_projector(run.path, run.store.splits["test"], emb_by_split["test"])
     network = {"step": run.step, NETWORK: run.origin[NETWORK]}
     before = run_folder.read_evaluation(run.path, network[NETWORK])
-    evaluation = {**before, **network, **judged}
+    evaluation = {**before, **network, **calibrated, **judged}
     files.write_json(run.path / "evaluation.json", evaluation)
     return evaluation
 
 
 def evaluate_file(path: Path, store: Store, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     """Judges vectors of any origin as `evaluate` does a run; nothing is written."""
-    return judge(store, _read_vectors(path, store, splits), splits, TRIPLETS, {})
+    emb_by_split = _read_vectors(path, store, splits)
+    compared = _compare(store, emb_by_split, {}, TRIPLETS)
+    calibrated = _calibrate(compared)
+    judged = _judge(store, compared, splits, calibrated, emb_by_split)
+    _print_tables(store, judged)
+    return {**calibrated, **judged}
 
 
-def judge(
+@dataclasses.dataclass(frozen=True)
+class ComparedSplit:
+    """The embeddings of a split, compared with each other; its fixed triplets; and a floor.
+
+    `untrained_NxD` has the embeddings of the untrained network, where there is one.
+    """
+
+    comparison: evaluator.Comparison
+    row_Tx3: np.ndarray
+    untrained_NxD: np.ndarray | None
+
+
+def _compare(
     store: Store,
     emb_by_split: dict[str, np.ndarray],
-    wanted: tuple[str, ...],
-    triplets: int,
     untrained_by_split: dict[str, np.ndarray],
-) -> dict[str, Any]:
-    """Calibrates on validation, judges the wanted splits, and prints a table of each.
-
-    `untrained_by_split` has the vectors of that floor, or nothing.
-    """
-    row_Tx3_by_split = _fixed_triplets(store, emb_by_split, triplets)
-    compared = {
-        name: evaluator.compare(emb_by_split[name], store.splits[name].artist_N)
-        for name in row_Tx3_by_split
+    triplets: int,
+) -> dict[str, ComparedSplit]:
+    """Compares the paintings of each split that can be judged; a line says why another cannot."""
+    return {
+        name: ComparedSplit(
+            evaluator.compare(emb_by_split[name], store.splits[name].artist_N),
+            row_Tx3,
+            untrained_by_split.get(name),
+        )
+        for name, row_Tx3 in _fixed_triplets(store, emb_by_split, triplets).items()
     }
-    judged: dict[str, Any] = _calibrated(compared["val"].pairs) if "val" in compared else {}
+
+
+def _calibrate(compared: dict[str, ComparedSplit]) -> dict[str, Any]:
+    """The threshold and the calibration of validation's pairs, or nothing."""
+    if "val" not in compared:
+        return {}
+    pairs = compared["val"].comparison.pairs
+    return {
+        "threshold": best_threshold(pairs),
+        "calibration": dataclasses.asdict(calibrate(pairs)),
+    }
+
+
+def _judge(
+    store: Store,
+    compared: dict[str, ComparedSplit],
+    wanted: tuple[str, ...],
+    calibrated: dict[str, Any],
+    emb_by_split: dict[str, np.ndarray],
+) -> dict[str, dict[str, Any]]:
+    """The figures of each wanted split; raises InputError where none can be judged."""
+    judged = {}
     for name in (name for name in compared if name in wanted):
-        row_Tx3 = row_Tx3_by_split[name]
+        split, of = store.splits[name], compared[name]
         judged[name] = {
-            "paintings": len(store.splits[name]),
-            "artists": len(store.splits[name].artists),
-            **evaluator.evaluate(compared[name], row_Tx3),
-            **_floors(store.splits[name], row_Tx3, untrained_by_split.get(name)),
-            **_at_calibration(compared[name].pairs, judged),
-            "groups": breakdown.by_group(compared[name], store.splits[name]),
+            "paintings": len(split),
+            "artists": len(split.artists),
+            **evaluator.evaluate(of.comparison, of.row_Tx3),
+            **_floors(split, of.row_Tx3, of.untrained_NxD),
+            **_at_calibration(of.comparison.pairs, calibrated),
+            "groups": breakdown.by_group(of.comparison, split),
         }
-        print(table(store, name, judged[name]))
         if "train" in emb_by_split and queries.have_database(store, name):
             judged[name]["queries"] = queries.judge(store, name, emb_by_split)
-            print(queries.table(name, judged[name]["queries"]))
-    if not judged.keys() & set(wanted):
+    if not judged:
         raise InputError(f"{store.path} has nothing to judge in {' or '.join(wanted)}")
     return judged
+
+
+def _print_tables(store: Store, judged: dict[str, dict[str, Any]]) -> None:
+    for name, figures in judged.items():
+        print(table(store, name, figures))
+        if "queries" in figures:
+            print(queries.table(name, figures["queries"]))
 
 
 def _untrained(run: Run, names: list[str]) -> dict[str, np.ndarray]:
@@ -123,12 +168,6 @@ def _fixed_triplets(
     return found
 
 
-def _calibrated(pairs: Pairs) -> dict[str, Any]:
-    """The threshold and the calibration of validation's pairs."""
-    calibration = dataclasses.asdict(calibrate(pairs))
-    return {"threshold": best_threshold(pairs), "calibration": calibration}
-
-
 def _floors(split: Split, row_Tx3: np.ndarray, untrained_NxD: np.ndarray | None) -> dict[str, Any]:
     """Every metric of what a trained network must beat."""
     emb_by_floor = {} if untrained_NxD is None else {"untrained": untrained_NxD}
@@ -139,13 +178,13 @@ def _floors(split: Split, row_Tx3: np.ndarray, untrained_NxD: np.ndarray | None)
     }
 
 
-def _at_calibration(pairs: Pairs, judged: dict[str, Any]) -> dict[str, Any]:
+def _at_calibration(pairs: Pairs, calibrated: dict[str, Any]) -> dict[str, Any]:
     """How validation's threshold and calibration do on these pairs."""
-    if "calibration" not in judged:
+    if not calibrated:
         return {}
     return {
-        "at_threshold": at_threshold(pairs, judged["threshold"]),
-        "calibration_error": Calibration(**judged["calibration"]).error(pairs),
+        "at_threshold": at_threshold(pairs, calibrated["threshold"]),
+        "calibration_error": Calibration(**calibrated["calibration"]).error(pairs),
     }
 
 

@@ -63,7 +63,7 @@ def export(run: Run, output: Path) -> None:
         (folder / WEIGHTS).write_bytes(safetensors.numpy.save(weights))
         files.write_json(folder / MANIFEST, manifest)
         folder.rename(output)
-    shutil.rmtree(partial)
+        shutil.rmtree(partial)
 
 
 def stablehlo(embedder: Embedder) -> jax.export.Exported:

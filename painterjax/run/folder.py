@@ -16,25 +16,21 @@ from painterjax.common import files
 from painterjax.common.config import Config, as_config, as_json, changes
 from painterjax.common.errors import InputError
 from painterjax.data import store
+from painterjax.run.config_checks import RULES
 
-# Keys of a recipe that may change on the way: none changes the mathematics.
-CHANGEABLE = (
-    "data.residency", "data.store", "steps_per_dispatch", "log_every_steps",
-    "checkpoint_every_steps", "checkpoint_keep_every_epochs", "eval.batch_size", "eval.triplets",
-)  # fmt: skip
 PACKAGES = ("painterjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def check_same(run: Path, name: str, asked: dict[str, Any]) -> None:
     """Raises InputError where a run was begun with another "config" or "dataset" than asked for.
 
-    A config may differ in the keys of CHANGEABLE, and have more epochs.
+    A config may differ where the rules of its keys allow it.
     """
     path = run / f"{name}.json"
     if not path.exists():
         return
     found = changes(_read_json(path), as_json(asked))
-    if changed := {key: pair for key, pair in found.items() if not _may_change(key, *pair)}:
+    if changed := {key: pair for key, pair in found.items() if not _may_become(key, *pair)}:
         differences = ", ".join(f"{key} was {was}, is {now}" for key, (was, now) in changed.items())
         raise InputError(
             f"{run} was begun with another {name} ({differences}):"
@@ -42,9 +38,12 @@ def check_same(run: Path, name: str, asked: dict[str, Any]) -> None:
         )
 
 
-def _may_change(key: str, was: Any, now: Any) -> bool:
-    is_longer = key == "num_epochs" and isinstance(was, int) and now > was
-    return key in CHANGEABLE or is_longer
+def _may_become(key: str, was: Any, now: Any) -> bool:
+    """A key of the config by its rule; one of another version, or of a dataset, has none."""
+    try:
+        return key in RULES and RULES[key].may_become(was, now)
+    except TypeError:  # A run's file may hold anything.
+        return False
 
 
 def check_folder(run: Path) -> None:

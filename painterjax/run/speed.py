@@ -105,7 +105,7 @@ def forward_flop(config: Config, *, image_size: int) -> tuple[int, int]:
     return sum(flop) + 2 * features * config.model.embedding_dim, flop[0]
 
 
-def _compile(training: trainer.Training, batch: pipeline.Batch) -> tuple[float, float, Any]:
+def _compile(training: trainer.Training, batch: pipeline.PlacedBatch) -> tuple[float, float, Any]:
     """Seconds to trace and compile the step, without and with a filled cache; and what came out."""
     step: Any = training.step
     arguments = training.arguments(training.state, batch, len(training.plan.steps(0)))
@@ -123,7 +123,7 @@ def _time_compilation(step: Any, arguments: tuple[Any, ...]) -> tuple[float, Any
 
 
 def _time_step(
-    training: trainer.Training, batch: pipeline.Batch
+    training: trainer.Training, batch: pipeline.PlacedBatch
 ) -> tuple[TrainState, dict[str, float], float]:
     """The step on a batch that is there already; and how long Python takes to order it."""
     count, state = len(training.plan.steps(0)), training.state

@@ -16,7 +16,7 @@ from painterjax.model.embedder import Embedder
 from painterjax.run import exported
 from painterjax.run.load import load_run
 
-Painting = str | Path | Image.Image | np.ndarray
+PaintingLike = str | Path | Image.Image | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class StyleEmbedder:
         """The side S of the images that the network takes."""
         return self.embedder.image_size
 
-    def embed(self, paintings: Iterable[Painting] | np.ndarray) -> np.ndarray:
+    def embed(self, paintings: Iterable[PaintingLike] | np.ndarray) -> np.ndarray:
         """Embeds paintings: float32 N x D; similar styles have a small Euclidean distance.
 
         Args:
@@ -92,7 +92,7 @@ def load(path: Path) -> StyleEmbedder:
     return StyleEmbedder(path, run.embedder, run.calibration)
 
 
-def _decode(painting: Painting, size: int) -> np.ndarray:
+def _decode(painting: PaintingLike, size: int) -> np.ndarray:
     try:
         if isinstance(painting, Image.Image):
             return images.to_square(painting.copy(), size=size)

@@ -20,6 +20,7 @@ from painterjax.common.config import Config
 from painterjax.data import images, sampling
 from painterjax.data.store import Split
 from painterjax.distributed import compilation
+from painterjax.losses.objectives import LOSSES
 from painterjax.model.augment import Augmentation, augment
 from painterjax.training import trainer
 
@@ -63,11 +64,10 @@ def tuples(config: Config, training: trainer.Training) -> tuple[str, np.ndarray]
 
 def _examples(loss: str, row_BxT: np.ndarray) -> tuple[str, np.ndarray]:
     """The title of the sheet, and the first rows; a batch of artists is shown as triplets."""
-    if loss == "contrastive":
-        return "pair", row_BxT[:TUPLES]
-    if row_BxT.shape[1] == 1:
-        return "painting", row_BxT[:TUPLES]
-    if loss != "triplet":
+    size = row_BxT.shape[1]
+    if size == 1 or (not LOSSES[loss].in_batch and size == 2):
+        return ("painting", "pair")[size - 1], row_BxT[:TUPLES]
+    if LOSSES[loss].in_batch:
         negative_B = np.roll(row_BxT[:, 0], -1)  # by the next artist
         row_BxT = np.stack([row_BxT[:, 0], row_BxT[:, 1], negative_B], axis=1)
     return "anchor_positive_negative", row_BxT[:TUPLES]

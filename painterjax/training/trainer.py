@@ -51,12 +51,12 @@ class Training:
     key: jax.Array
     image_NxSxSxC: jax.Array | None
     source: pipeline.BatchSource
-    batches: grain.DatasetIterator[pipeline.Batch]
+    batches: grain.DatasetIterator[pipeline.PlacedBatch]
     plan: pipeline.DispatchPlan
     images_per_step: int
 
     def run(
-        self, state: TrainState, batch: pipeline.Batch, count: int
+        self, state: TrainState, batch: pipeline.PlacedBatch, count: int
     ) -> tuple[TrainState, Scalars]:
         """Takes `count` steps: the last state and the scalars of each; `state` is donated."""
         return self.step(*self.arguments(state, batch, count))
@@ -166,9 +166,11 @@ def _batch_size(config: Config, goal: objectives.Objective, split: Split, *, dev
     """The tuples in a batch: `batch_size`, or as many artists as there are."""
     most = max(2, goal.most_tuples(sampling.artist_rows(split.artist_N)))
     if most < config.batch_size and most % devices:
+        fitting = most // devices * devices
+        remedy = f"set it to {fitting}" if fitting > 1 else f"show JAX at most {most} devices"
         raise InputError(
             f"batch_size is {config.batch_size}, but training has only {most} artists, which"
-            f" {devices} devices cannot share: set it to {most // devices * devices}"
+            f" {devices} devices cannot share: {remedy}"
         )
     return min(config.batch_size, most)
 

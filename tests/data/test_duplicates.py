@@ -10,7 +10,7 @@ from PIL import Image
 
 from painterjax.data import duplicates, images, synthetic
 from painterjax.data.catalog import Painting
-from painterjax.data.duplicates import Picture
+from painterjax.data.duplicates import DecodedFile
 from tests.helpers.corpus import saved
 
 SIZE = 64
@@ -28,7 +28,7 @@ def _find(*files: tuple[str, str, bytes], preferred=(), tested=()) -> list[dupli
         square = images.decode(data, size=SIZE)
         width, height = Image.open(io.BytesIO(data)).size
         pictures.append(
-            Picture(
+            DecodedFile(
                 Painting(name, artist), place, name in preferred, name in tested,
                 hashlib.sha256(data).hexdigest(), width * height, **images.fingerprint(square),
             )
