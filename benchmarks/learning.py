@@ -6,7 +6,7 @@
 The test has the held-out artists. For each seed, which draws the validation, the tuples and the
 weights, one after the other on this machine: the reference in PyTorch for ten minutes of training,
 at 64 pixels; scratch.py in PyTorch and here, on the same images and from the same first weights;
-and scratch.py here with a fifth of the epochs. So the first and the second row tell recipes
+and scratch.py here with 4 of its 24 epochs. So the first and the second row tell recipes
 apart, the second and the third trainers. FILE gets what each reached on artists never seen in
 training: the reference with its last weights, scratch.py with those that were best on its
 validation, on images of 80 pixels. Minutes are those of the whole command; each run of

@@ -108,7 +108,7 @@ def learning() -> Rows:
         "reference": ("reference", "PyTorch"),
         "scratch_pytorch": ("`scratch`", "PyTorch"),
         "scratch": ("`scratch`", "painterjax"),
-        "scratch_fifth": ("`scratch`, a fifth of the epochs", "painterjax"),
+        "scratch_fifth": ("`scratch`, fewer epochs", "painterjax"),
         "color_histogram": ("color histogram", ""),
     }.items():
         if key in means:

@@ -22,23 +22,25 @@ STEPS = 10
 RTOL = 1e-3
 
 
-def _ten_steps(config, split, dtype: str) -> tuple[list[float], TrainState]:
-    """Losses of ten steps and the last state, all computed in `dtype`."""
+def _steps(
+    config, split, dtype: str, count: int = STEPS
+) -> tuple[list[dict[str, float]], TrainState]:
+    """The scalars of the first steps and the last state, all computed in `dtype`."""
     config.model.dtype = dtype
     with jax.enable_x64(dtype == "float64"):
         training = trainer.build(config, split)
         # Fresh networks are float32, so that both precisions start from the same weights.
         state = jax.tree.map(lambda x: x.astype(dtype) if x.ndim else x, training.state)
-        losses = []
-        for _ in range(STEPS):
+        found = []
+        for _ in range(count):
             state, scalars = training.run(state, next(training.batches), 1)
-            losses.append(float(scalars["loss"][0]))
+            found.append({key: float(value[0]) for key, value in scalars.items()})
         training.batches.close()
-        return losses, jax.tree.map(np.asarray, state)
+        return found, jax.tree.map(np.asarray, state)
 
 
-def _ten_pytorch_steps(config, split, dtype: str) -> tuple[list[float], dict[str, Any]]:
-    """The same ten steps by PyTorch: losses and the last state."""
+def _pytorch_steps(config, split) -> tuple[list[float], dict[str, Any]]:
+    """Ten steps by PyTorch in float64: losses and the last state."""
     import torch
 
     from benchmarks import pytorch_reference
@@ -46,7 +48,7 @@ def _ten_pytorch_steps(config, split, dtype: str) -> tuple[list[float], dict[str
     training = trainer.build(config, split)
     network = pytorch_reference.StyleNet(image_size=32)
     network.load_painterjax(training.state.params, training.state.stats)
-    network.to(getattr(torch, dtype))
+    network.to(torch.float64)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.optimizer.learning_rate)
     pairs = config.loss.name == "contrastive"
     losses = []
@@ -55,7 +57,7 @@ def _ten_pytorch_steps(config, split, dtype: str) -> tuple[list[float], dict[str
         # By painterjax, so that both start from the same bits.
         image_BxTxSxSxC = jax.jit(normalize)(split.image_NxSxSxC[batch["row"][0]])
         image_TxBxCxSxS = torch.from_numpy(np.array(image_BxTxSxSxC)).permute(1, 0, 4, 2, 3)
-        branches = list(image_TxBxCxSxS.to(getattr(torch, dtype)))
+        branches = list(image_TxBxCxSxS.to(torch.float64))
         different_B = torch.from_numpy(batch["artist"][0, :, 0] != batch["artist"][0, :, 1])
         losses.append(
             pytorch_reference.train_step(
@@ -66,8 +68,8 @@ def _ten_pytorch_steps(config, split, dtype: str) -> tuple[list[float], dict[str
     return losses, network.state_dict()
 
 
-def _ten_classifier_steps(config, split, dtype: str) -> tuple[list[float], dict[str, Any]]:
-    """The same ten steps of configs/scratch.py by PyTorch: losses and the last state."""
+def _classifier_steps(config, split) -> tuple[list[float], dict[str, Any]]:
+    """Ten steps of configs/scratch.py by PyTorch in float64: losses and the last state."""
     import torch
 
     from benchmarks import pytorch_reference, pytorch_scratch
@@ -77,7 +79,7 @@ def _ten_classifier_steps(config, split, dtype: str) -> tuple[list[float], dict[
     classifier = pytorch_scratch.Classifier(config, len(split.artists))
     first = pytorch_scratch.from_painterjax(state.params, state.stats, state.proxies)
     pytorch_reference.load(classifier, first)
-    classifier.to(getattr(torch, dtype))
+    classifier.to(torch.float64)
     optimizer = pytorch_scratch.Optimizer(classifier, config.optimizer, num_steps=num_steps)
     losses = []
     for _ in range(STEPS):
@@ -85,7 +87,7 @@ def _ten_classifier_steps(config, split, dtype: str) -> tuple[list[float], dict[
         image_NxSxSxC = jax.jit(normalize)(split.image_NxSxSxC[batch["row"][0, :, 0]])
         image_NxCxSxS = torch.from_numpy(np.array(image_NxSxSxC)).permute(0, 3, 1, 2)
         artist_N = torch.from_numpy(batch["artist"][0, :, 0].astype(np.int64))
-        loss = classifier(image_NxCxSxS.to(getattr(torch, dtype)), artist_N)
+        loss = classifier(image_NxCxSxS.to(torch.float64), artist_N)
         optimizer.step(loss)
         losses.append(loss.item())
     training.batches.close()
@@ -99,7 +101,7 @@ def _error(ours: Any, theirs: Any) -> float:
 
 @pytest.mark.parametrize("loss", ["triplet", pytest.param("contrastive", marks=pytest.mark.slow)])
 def test_ten_steps_match_pytorch(config, split, loss, torch):
-    """In float64 both agree to rounding; in float32 our error is at most three times PyTorch's.
+    """In float64; in float32 the first step's loss and gradient are right.
 
     Adam divides each gradient by its own size, so that a rounding error in a gradient near 0 turns
     into a whole step: ten steps in float32 lie percents apart in any two orders of summation,
@@ -108,20 +110,16 @@ def test_ten_steps_match_pytorch(config, split, loss, torch):
     from benchmarks import pytorch_reference
 
     config.loss.name = loss
-    true_losses, true_state = _ten_pytorch_steps(config, split, "float64")
-    losses, state = _ten_steps(config, split, "float64")
+    true_losses, true_state = _pytorch_steps(config, split)
+    steps, state = _steps(config, split, "float64")
+    losses = [scalars["loss"] for scalars in steps]
     assert len(set(losses)) == STEPS
     np.testing.assert_allclose(losses, true_losses, rtol=1e-6)
     for name, array in pytorch_reference.from_painterjax(state.params, state.stats).items():
         assert _error(array, true_state[name]) < 1e-6, name
-
-    low_losses, low_state = _ten_steps(config, split, "float32")
-    their_low_losses, their_low_state = _ten_pytorch_steps(config, split, "float32")
-    assert low_losses[0] == pytest.approx(true_losses[0], rel=RTOL)
-    assert _error(low_losses, true_losses) < 3 * _error(their_low_losses, true_losses)
-    low = pytorch_reference.from_painterjax(low_state.params, low_state.stats)
-    for name, array in low.items():
-        assert _error(array, true_state[name]) < 3 * _error(their_low_state[name], true_state[name])
+    (first,), _ = _steps(config, split, "float32", count=1)
+    for key in ("loss", "gradient_norm"):
+        assert first[key] == pytest.approx(steps[0][key], rel=RTOL)
 
 
 @pytest.mark.slow
@@ -133,8 +131,9 @@ def test_ten_steps_of_scratch_match_pytorch(config, split, torch):
     recipe.augmentation = config.augmentation
     recipe.batch_size, recipe.num_epochs = 4, 2
     recipe.model.widths, recipe.model.depths = (8, 16), (1, 2)
-    true_losses, true_state = _ten_classifier_steps(recipe, split, "float64")
-    losses, state = _ten_steps(recipe, split, "float64")
+    true_losses, true_state = _classifier_steps(recipe, split)
+    steps, state = _steps(recipe, split, "float64")
+    losses = [scalars["loss"] for scalars in steps]
     assert len(set(losses)) == STEPS
     np.testing.assert_allclose(losses, true_losses, rtol=1e-6)
     arrays = pytorch_scratch.from_painterjax(state.params, state.stats, state.proxies)
