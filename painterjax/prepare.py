@@ -137,6 +137,8 @@ def main(argv: list[str]) -> None:
     args = _parse(argv)
     split_keys = _split_keys(args)  # Refuses flags before anything is listed.
     source = SOURCES[args.source].list(args)
+    if args.without_holdout or args.split_by == "holdout":
+        splits.check_names(source)
     if args.without_holdout:
         source = splits.without_holdout(source)
     plan = StorePlan(

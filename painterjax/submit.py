@@ -12,8 +12,8 @@ the same order. The images of DIR are embedded first, into OUTPUT.npz; images em
 earlier call are not embedded again. A pair with a missing or broken image gets 0.5, and
 OUTPUT.missing.csv lists these images with the reasons.
 
-Images that training has used, by their names and pixels, are refused: their scores say nothing of
-new paintings. Train on a store that `prepare kaggle --split-by kaggle` made, or give
+Images that training has used, that of --init-from too, are refused under any name: their scores say
+nothing of new paintings. Train on a store that `prepare kaggle --split-by kaggle` made, or give
 --allow-trained-on; then OUTPUT.trained_on.csv lists these images.
 """
 

@@ -65,28 +65,27 @@ def train(config: Config, path: Path, init_from: Path | None = None) -> None:
     Args:
       config: the recipe.
       path: the run folder.
-      init_from: a run whose weights to start from where `path` has no checkpoint yet.
+      init_from: the run whose weights to start from; not needed once `path` has a checkpoint.
 
     Raises:
-      InputError: the config, the store or the run folder does not fit, or another process has
-        another config or store; nothing was changed.
+      InputError: the config, the store, the run folder or `init_from` does not fit, or another
+        process has others; nothing was changed.
       DivergedError: a loss or gradient is not finite; earlier checkpoints are kept.
       Stopped: a process received a signal; the checkpoint of the last step is written.
     """
     with contextlib.ExitStack() as stack, full_memory_explained():
-        (store, validator), terms = processes.agree(lambda: _open(config, path, stack))
+        (store, validator), terms = processes.agree(lambda: _open(config, path, stack, init_from))
         start = max(terms["checkpoints"], default=0)
         training = trainer.build(
             config, store.splits["train"], resident=terms["resident"], start=start
         )
         stack.callback(training.batches.close)
         source = load_run(init_from) if init_from and not start else None
-        if source:
-            training = initial.start_from(training, source)
+        training = initial.start_from(training, source, path) if source else training
         if processes.is_writer():
             for line in pipeline.summary(training.source, wanted=config.batch_size):
                 print(f"train: {line}", file=sys.stderr)
-            run_folder.begin(path, config, store.info, init_from=source and source.origin)
+            run_folder.begin(path, config, store.info, init_from=source and initial.origin(source))
         keep_every = training.plan.steps_per_epoch * config.checkpoint_keep_every_epochs
         checkpoints = Checkpoints(path, steps=terms["checkpoints"], keep_every=keep_every)
         stack.enter_context(contextlib.closing(checkpoints))
@@ -99,7 +98,7 @@ def train(config: Config, path: Path, init_from: Path | None = None) -> None:
 
 
 def _open(
-    config: Config, path: Path, stack: contextlib.ExitStack
+    config: Config, path: Path, stack: contextlib.ExitStack, init_from: Path | None
 ) -> tuple[tuple[Store, Validator], processes.Terms]:
     """Checks all that can be refused, and claims the run folder, before anything is written."""
     config_checks.check_keys(config)
@@ -108,7 +107,8 @@ def _open(
     config_checks.check_devices(config, jax.device_count())
     validator = validation.prepare(config, store)
     resident = pipeline.keep_on_device(config.data.residency, store.splits["train"])
-    terms = {"config": config.to_dict(), "dataset": store.info}
+    weights = initial.checkpoints_sha256(init_from)
+    terms = {"config": config.to_dict(), "dataset": store.info, "init_from": weights}
     if not processes.is_writer():
         verify(store.path)
         return (store, validator), terms
@@ -119,6 +119,7 @@ def _open(
     verify(store.path)
     stack.enter_context(run_folder.claimed(path))
     steps = checkpoint.find_whole(path, clean=True)
+    initial.check(path, init_from, has_checkpoint=bool(steps))
     return (store, validator), {**terms, "resident": resident, "checkpoints": steps}
 
 

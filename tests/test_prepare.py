@@ -162,7 +162,9 @@ def test_by_kaggle_s_split_no_image_of_test_is_trained_on(tmp_path):
     assert titles == {"train": {"True"}, "val": {"True"}, "test": {"False"}}
     sizes = {name: len(split) for name, split in made.splits.items()}
     assert sizes == {"train": 5 * 9 + 1, "val": 5, "test": 5 * 3 + 3 + 1}
-    assert [evaluation.artists_of(made, name) for name in catalog.SPLITS] == [
+    trained_on = made.splits["train"].artists
+    said = [evaluation.artists_of(made.splits[name], trained_on) for name in catalog.SPLITS]
+    assert said == [
         "6 artists seen in training", "5 artists seen in training",
         "7 artists, 6 of them seen in training",
     ]  # fmt: skip
@@ -174,6 +176,25 @@ def test_by_kaggle_s_split_no_image_of_test_is_trained_on(tmp_path):
     (tmp_path / "input" / "train_info.csv").write_text("\n".join(lines))
     with pytest.raises(InputError, match=r"train_info\.csv lists no image of test/: put all_data"):
         _prepare(*command, tmp_path / "other", "--split-by", "kaggle")
+
+
+HASHED = "5b39c876740bfc1cfaf544721c43cac3"
+
+
+@pytest.mark.parametrize("flags", [["--without-holdout"], ["--split-by", "holdout"]])
+@pytest.mark.parametrize(
+    ("source", "header"), [("kaggle", "artist,filename"), ("csv", "artist,file")]
+)
+def test_who_is_held_out_is_not_told_by_hashed_names(source, header, flags, tmp_path):
+    """As in train_info.csv of Painter by Numbers, or a table that was made of it."""
+    table = tmp_path / "input" / "train_info.csv"
+    table.parent.mkdir()
+    table.write_text(f"{header}\n{HASHED},1.jpg\n{HASHED},2.jpg\nClaude Monet,3.jpg\n")
+    given = {"kaggle": [table.parent], "csv": [table, "--images", table.parent]}[source]
+    with pytest.raises(InputError, match=f"1 of 2 .*{HASHED}.*put all_data_info.csv") as refusal:
+        _prepare(source, "--input", *given, "--output", tmp_path / "store", *flags)
+    assert "\n" not in str(refusal.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["input"]
 
 
 @pytest.mark.usefixtures("no_workers")
@@ -188,7 +209,8 @@ def test_a_table_s_column_split_is_kept(gallery, tmp_path):
     command = ["csv", "--input", table, "--images", gallery, "--split-by", "column", "--output"]
     made = _prepare(*command, tmp_path / "store")
     assert _split_by_title(made) == {title: split for _, _, title, split in rows[1:]}
-    assert evaluation.artists_of(made, "test") == "2 artists, 1 of them seen in training"
+    said = evaluation.artists_of(made.splits["test"], made.splits["train"].artists)
+    assert said == "2 artists, 1 of them seen in training"
     for split, refusal in (
         ("dev", r"list\.csv has artist 0/No\. 0\.png in the split 'dev': must be train or val or"),
         ("train", r"another store \(listing_sha256"),

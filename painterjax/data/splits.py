@@ -9,15 +9,18 @@ on these.
 import collections
 import dataclasses
 import hashlib
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 
+from painterjax.common.errors import InputError
 from painterjax.data.catalog import SPLITS, Painting, Row
 from painterjax.data.sources import Source
 
 HOLDOUT = "painterjax holdout"  # Another text would hold out other artists.
 HOLDOUT_ONE_IN = 5  # artists
 HELD_OUT = "its artist is held out"
+HASHED_NAME = re.compile("[0-9a-f]{32}")  # As train_info.csv of Painter by Numbers has them.
 
 
 def is_held_out(artist: str) -> bool:
@@ -29,10 +32,29 @@ def is_held_out(artist: str) -> bool:
     >>> [is_held_out(name) for name in ("Claude Monet", "claude-monet", "Paul Cézanne")]
     [True, True, False]
     """
-    folded = unicodedata.normalize("NFC", artist).casefold()
-    letters = "".join(filter(str.isalnum, unicodedata.normalize("NFKD", folded)))
-    digest = hashlib.sha256(f"{HOLDOUT}\x00{letters}".encode()).digest()
+    digest = hashlib.sha256(f"{HOLDOUT}\x00{letters_of(artist)}".encode()).digest()
     return int.from_bytes(digest) % HOLDOUT_ONE_IN == 0
+
+
+def letters_of(artist: str) -> str:
+    """Returns the letters and digits of a name, which are the same in every spelling.
+
+    >>> letters_of("Paul Cézanne") == letters_of("paul-cezanne")
+    True
+    """
+    folded = unicodedata.normalize("NFC", artist).casefold()
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", folded)))
+
+
+def check_names(source: Source) -> None:
+    """Raises InputError where names are hashes, which cannot tell whether an artist is held out."""
+    artists = {painting.artist for painting in source.paintings}
+    if hashed := sorted(filter(HASHED_NAME.fullmatch, artists)):
+        raise InputError(
+            f"{len(hashed)} of {len(artists)} artists' names are hashes, such as {hashed[0]}, so it"
+            " is not known who is held out: use the artists' own names (for kaggle put"
+            " all_data_info.csv beside train_info.csv)"
+        )
 
 
 def without_holdout(source: Source) -> Source:

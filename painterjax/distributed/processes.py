@@ -132,7 +132,7 @@ def _first_refusal(posts: list[dict[str, Any]]) -> str:
             pairs = [f"{key} is {its}, not {was}" for key, (was, its) in changed.items()]
             return (
                 f"process {place} and process 0 differ ({', '.join(pairs)}):"
-                " give all processes the same recipe and store"
+                " give all processes the same recipe, store and --init-from"
             )
     return ""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from painterjax.common import files
 from painterjax.common.errors import InputError
-from painterjax.data import catalog, images
+from painterjax.data import catalog, images, splits
 from painterjax.index import lookup
 from painterjax.index.index import Index, IndexedPainting
 from painterjax.pages import tsne
@@ -38,7 +38,7 @@ class Gallery:
 
     @functools.cached_property
     def _training_artists(self) -> frozenset[str]:
-        return frozenset(self.run.store.splits["train"].artists)
+        return frozenset(map(splits.letters_of, self.run.artists_trained_on))
 
     def summary(self) -> dict[str, Any]:
         """Returns the counts of paintings, and the values to filter by."""
@@ -53,7 +53,7 @@ class Gallery:
             "name": self.run.path.resolve().name,
             "image_size": store.image_size,
             "paintings": len(paintings),
-            "test_artists": artists_of(store, "test"),
+            "test_artists": artists_of(store.splits["test"], self.run.artists_trained_on),
             **{name: sorted(set(column) - {""}) for name, column in columns.items()},
         }
 
@@ -87,9 +87,9 @@ class Gallery:
         return {key: [self._describe(each) for each in some] for key, some in answer.items()}
 
     def label(self, entry: IndexedPainting) -> dict[str, Any]:
-        """Returns what is known of a painting, and as `seen` whether its artist is in train."""
+        """Returns what is known of a painting, and as `seen` whether training saw its artist."""
         known = dataclasses.asdict(entry.painting)
-        seen = entry.painting.artist in self._training_artists
+        seen = splits.letters_of(entry.painting.artist) in self._training_artists
         return {"id": entry.id, "split": entry.origin["split"], "seen": seen, **known}
 
     def compare(self, first: lookup.Query, second: lookup.Query) -> dict[str, Any]:

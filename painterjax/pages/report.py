@@ -44,7 +44,8 @@ def write_report(run: Run) -> None:
     for name, figure in {**figures, **sheets}.items():
         with files.replacing(folder / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=160)
-    title = f"{run.path.resolve().name}: results on {artists_of(store, 'test')}"
+    artists = artists_of(store.splits["test"], run.artists_trained_on)
+    title = f"{run.path.resolve().name}: results on {artists}"
     sections = _sections(store, evaluation["test"], emb_NxD, figures, tiles)
     files.write_text(run.path / "report.html", html.page(title, sections))
 

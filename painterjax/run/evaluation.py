@@ -1,6 +1,7 @@
 """How a run fares on validation and test, and the file that keeps it."""
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from painterjax.common import files
 from painterjax.common.errors import InputError
+from painterjax.data.splits import HASHED_NAME, letters_of
 from painterjax.data.store import Split, Store, verify
 from painterjax.distributed import processes
 from painterjax.metrics import bootstrap, breakdown, evaluator
@@ -44,6 +46,7 @@ def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
       InputError: the store has changed, or no split can be judged.
     """
     verify(run.store.path)
+    trained_on = run.artists_trained_on
     present = [name for name in JUDGED if len(run.store.splits[name])]
     database = ["train"] if any(queries.have_database(run.store, name) for name in splits) else []
     emb_by_split = {name: split_embeddings(run, name).emb_NxD for name in present + database}
@@ -53,7 +56,7 @@ def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     compared = _compare(run.store, emb_by_split, untrained_by_split, run.config.eval.triplets)
     calibrated = _calibrate(compared)
     judged = _judge(run.store, compared, splits, calibrated, emb_by_split)
-    _print_tables(run.store, judged)
+    _print_tables(run.store, judged, trained_on)
     if "test" in judged:
         tensorboard.write_projector(run.path, run.store.splits["test"], emb_by_split["test"])
     network = {"step": run.step, NETWORK: run.origin[NETWORK]}
@@ -69,7 +72,7 @@ def evaluate_file(path: Path, store: Store, *, splits: tuple[str, ...] = JUDGED)
     compared = _compare(store, emb_by_split, {}, TRIPLETS)
     calibrated = _calibrate(compared)
     judged = _judge(store, compared, splits, calibrated, emb_by_split)
-    _print_tables(store, judged)
+    _print_tables(store, judged, store.splits["train"].artists)
     return {**calibrated, **judged}
 
 
@@ -139,15 +142,17 @@ def _judge(
     return judged
 
 
-def _print_tables(store: Store, judged: dict[str, dict[str, Any]]) -> None:
+def _print_tables(
+    store: Store, judged: dict[str, dict[str, Any]], trained_on: Collection[str]
+) -> None:
     for name, figures in judged.items():
-        print(table(store, name, figures))
+        print(table(store.splits[name], figures, trained_on))
         if "queries" in figures:
             print(queries.table(name, figures["queries"]))
 
 
 def _untrained(run: Run, names: list[str]) -> dict[str, np.ndarray]:
-    """The embeddings of splits by the network that training started from."""
+    """The embeddings of splits by an untrained network."""
     floor = untrained(run.config, image_size=run.store.image_size)
     return {
         name: embed_paintings(floor, run.store.splits[name], f"embed {name}, untrained")
@@ -238,22 +243,24 @@ def _vectors_by_file(
     return found
 
 
-def artists_of(store: Store, name: str) -> str:
-    """Returns how many artists a split has, and how many of them are in train as well."""
-    artists, train = store.splits[name].artists, set(store.splits["train"].artists)
-    seen = len(train.intersection(artists))
+def artists_of(split: Split, trained_on: Collection[str]) -> str:
+    """Returns how many artists a split has, and how many of them, in any spelling, training saw."""
+    artists, known = split.artists, set(map(letters_of, trained_on))
+    seen = sum(letters_of(artist) in known for artist in artists)
+    kinds = {bool(HASHED_NAME.fullmatch(name)) for name in (*known, *artists)}
+    if seen < len(artists) and len(kinds) > 1:
+        return f"{len(artists)} artists, {seen} or more seen in training (some names are hashes)"
     if seen in (0, len(artists)):
         return f"{len(artists)} artists {'seen' if seen else 'never seen'} in training"
     return f"{len(artists)} artists, {seen} of them seen in training"
 
 
-def table(store: Store, name: str, figures: dict[str, Any]) -> str:
+def table(split: Split, figures: dict[str, Any], trained_on: Collection[str]) -> str:
     """Returns a split's figures as lines of text, one column per embedding."""
-    split = store.splits[name]
     first = "trained" if "untrained" in figures else "vectors"
     columns = {first: figures, **{key: figures[key] for key in FLOORS if key in figures}}
     lines = [
-        f"{name}: {len(split)} paintings by {artists_of(store, name)}",
+        f"{split.name}: {len(split)} paintings by {artists_of(split, trained_on)}",
         f"  {'':22}" + "".join(f"{key:>24}" for key in columns),
     ]
     for metric in figures["color_histogram"]:

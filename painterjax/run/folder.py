@@ -52,6 +52,7 @@ def check_folder(run: Path) -> None:
         return
     # What a start that was killed at once leaves, and what systems put anywhere.
     known = {run / "lock", run / "lost+found", *run.glob("config.json.*.tmp"), *run.glob(".*")}
+    known |= {*run.glob("init_from.json*")}
     others = {path.name for path in run.iterdir()} - {path.name for path in known}
     if others:
         raise InputError(
@@ -80,7 +81,7 @@ def claimed(run: Path) -> Iterator[None]:
 def begin(
     run: Path, config: Config, dataset: dict[str, Any], *, init_from: dict[str, Any] | None = None
 ) -> None:
-    """Writes config.json, dataset.json, environment.json and, if there is one, init_from.json.
+    """Writes init_from.json, if there is one, and config.json, dataset.json, environment.json.
 
     Where the run has them, they stay as they are unless the config has changed, which is said.
 
@@ -102,8 +103,9 @@ def begin(
     for key, (was, now) in changed.items():
         print(f"train: goes on with {key} {now} instead of {was}", file=sys.stderr)
     begun = {**environment(), "directory": str(Path.cwd())}
-    papers = {"config": config.to_dict(), "dataset": dataset, "environment": begun}
-    papers |= {"init_from": init_from} if init_from else {}
+    # In this order: what has a config.json has an init_from.json, or began without.
+    papers = {"init_from": init_from} if init_from else {}
+    papers |= {"config": config.to_dict(), "dataset": dataset, "environment": begun}
     for name, paper in papers.items():
         if changed or not (run / f"{name}.json").exists():
             files.write_json(run / f"{name}.json", paper)

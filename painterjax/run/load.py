@@ -21,6 +21,8 @@ from painterjax.model.embedder import Embedder, untrained
 from painterjax.run import config_checks
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import Checkpoints
+from painterjax.run.lineage import Lineage
+from painterjax.run.lineage import read as read_lineage
 
 NETWORK = "network_sha256"  # The key of an origin that vectors of one network have in common.
 
@@ -53,6 +55,24 @@ class Run:
     def store(self) -> Store:
         """The store that the run was trained on; raises InputError where it is gone or changed."""
         return run_folder.open_store_of(self.path)
+
+    @functools.cached_property
+    def lineage(self) -> Lineage:
+        """Where its first weights come from; raises InputError where that is not known."""
+        return read_lineage(self.path)
+
+    @property
+    def artists_trained_on(self) -> set[str]:
+        """The artists of train, and those that its first weights were trained on."""
+        return {*self.store.splits["train"].artists, *self.lineage.artists}
+
+    def stores_trained_on(self) -> list[Store]:
+        """Opens its store and those that its first weights were trained on.
+
+        Raises:
+          InputError: one is gone or changed.
+        """
+        return [self.store, *self.lineage.open_stores(self.store)]
 
     def needed_calibration(self) -> Calibration:
         """Returns the calibration; raises InputError where there is none."""

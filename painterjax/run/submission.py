@@ -95,13 +95,13 @@ def check_images(names: set[str], directory: Path) -> None:
 def trained_on(
     run: Run, names: set[str], directory: Path, *, workers: int, allowed: bool
 ) -> list[str]:
-    """Returns the images that training has used, and says how many.
+    """Returns the images that training has used, also that of --init-from, and says how many.
 
     Raises:
-      InputError: there are some, or the store is gone, and that is not `allowed`.
+      InputError: there are some, or a store is gone, and that is not `allowed`.
     """
     try:
-        store = run.store
+        stores = run.stores_trained_on()
     except InputError as error:
         if not allowed:
             raise InputError(f"{error}; or score without it, by --allow-trained-on") from error
@@ -109,12 +109,14 @@ def trained_on(
         return []
     source = sources.files_below(directory)
     named = [painting for painting in source.paintings if Path(painting.file).name in names]
-    used = images_used(store, source, named, workers=workers)
+    found = (images_used(store, source, named, workers=workers) for store in stores)
+    used = sorted(set().union(*found))
     if used and not allowed:
         raise InputError(
             f"{run.path} was trained on {len(used)} of the {len(names)} images of --pairs, such as"
-            f" {used[0]}: train on a store without them (prepare kaggle --split-by kaggle), or"
-            " score them all the same with --allow-trained-on"
+            f" {used[0]}: train on a store without them (prepare kaggle --split-by kaggle), and"
+            " --init-from no run that was trained on them, or score them all the same with"
+            " --allow-trained-on"
         )
     print(f"trained_on: {len(used)} of {len(names)} images")
     return used

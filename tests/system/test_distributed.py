@@ -247,6 +247,22 @@ def test_processes_with_different_recipes_end_alike(tiny_store, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_processes_start_from_the_same_weights(undisturbed, tiny_store, tmp_path):
+    other, run = tmp_path / "other", tmp_path / "run"
+    shutil.copytree(undisturbed, other)
+    (newest,) = (other / "checkpoints").glob("72")
+    shutil.rmtree(newest)
+    words = ["painterjax.train", *tiny.argv(tiny_store, run, *ARGV), "--init-from"]
+    for status, said in end(start([[*words, str(undisturbed)], [*words, str(other)]], devices=1)):
+        assert status == 2, said
+        assert "process 1 and process 0 differ (init_from is " in said
+        assert "give all processes the same recipe, store and --init-from" in said
+    assert not run.exists()
+    words = [*words, str(undisturbed)]
+    assert_good(end(start([words, words], devices=1)))
+    assert json.loads((run / "init_from.json").read_text())["run"] == str(undisturbed)
+
+
 def test_a_process_that_waits_for_the_others_in_vain_fails():
     program = "from painterjax.distributed import processes as p; p.JOIN_S = 1; p.join()"
     address = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{_free_port()}", "JAX_NUM_PROCESSES": "2"}
