@@ -33,7 +33,7 @@ PER_ARTIST = 100
 CENTURIES = ("1401-1500", "1501-1600", "1601-1700", "1701-1800", "1801-1900", "1901-2000")
 QUERIES, FILTERED_QUERIES = 256, 32
 NEIGHBORS = 10
-ORIGIN = {"run": "runs/random", "step": 0, "network_sha256": "", "images": "nowhere"}
+ORIGIN = {"run": "runs/random", "step": 0, "network_sha256": ""}
 
 
 def main() -> None:
@@ -87,7 +87,8 @@ class Collection:
             Painting(f"{start + i}.jpg", f"artist {artist}", date=years[self.century_A[artist]])
             for i, artist in enumerate(artist_M.tolist())
         ]
-        return Vectors(self.around(artist_M, start), paintings, ORIGIN)
+        origin = {**ORIGIN, "images": f"nowhere/{start}"}
+        return Vectors(self.around(artist_M, start), paintings, origin)
 
 
 def added(folder: Path, collection: Collection) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import operator
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,8 @@ class Index:
           How many were appended.
 
         Raises:
-          InputError: the vectors are of another network than those in the index.
+          InputError: the vectors are of another network than those in the index, or paintings of
+            the same folder in the index were changed or removed since.
           OSError: the disk is full.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +123,10 @@ class Index:
             self._read()  # Another process may have added some since.
             before = self.facts
             self._check(vectors, before)
-            row_M = self._new_rows(vectors)
+            is_new_N, is_found_I = self._matches(vectors)
+            if before:
+                self._check_found(vectors, is_found_I)
+            row_M = np.flatnonzero(is_new_N)
             if not len(row_M):
                 return 0
             extended, more = ivf.extend(self._faiss, vectors.emb_NxD[row_M], before)
@@ -147,11 +151,11 @@ class Index:
                 " choose another --index"
             )
 
-    def _new_rows(self, vectors: Vectors) -> np.ndarray:
-        """The rows of the paintings that are not in the index."""
-        is_new_N = np.ones(len(vectors.paintings), bool)
+    def _matches(self, vectors: Vectors) -> tuple[np.ndarray, np.ndarray]:
+        """Whether each painting is new, and whether each of the index is among them."""
+        is_new_N, is_found_I = np.ones(len(vectors.paintings), bool), np.zeros(len(self), bool)
         if not len(self):
-            return np.flatnonzero(is_new_N)
+            return is_new_N, is_found_I
         block = max(1, ivf.BLOCK_BYTES // (4 * self._faiss.d))
         with self._connect() as database:  # Every painting with each one here of the same name.
             pairs = database.execute(
@@ -166,7 +170,19 @@ class Index:
                 distance_M = np.linalg.norm(new_MxD - old_MxD, axis=1)
                 is_same_M = distance_M <= SAME_IMAGE * np.linalg.norm(new_MxD, axis=1)
                 is_new_N[row_M[is_same_M]] = False
-        return np.flatnonzero(is_new_N)
+                is_found_I[number_M[is_same_M]] = True
+        return is_new_N, is_found_I
+
+    def _check_found(self, vectors: Vectors, is_found_I: np.ndarray) -> None:
+        """Refuses a folder's vectors if the index has others of it, of pictures that are gone."""
+        folder = vectors.origin.get("images")
+        of_folder = "(select id from sources where json_extract(origin, '$.images') = ?)"
+        of_folder_I = self._numbers(f"source in {of_folder}", [folder])
+        if len(number_M := np.flatnonzero(of_folder_I & ~is_found_I)):
+            raise InputError(
+                f"{len(number_M)} paintings of {folder} in {self.folder} were changed or removed,"
+                f" such as {self.entry(int(number_M[0])).painting.file}: choose another --index"
+            )
 
     def _write_vectors(self, vectors: Any, name: str) -> None:
         for leftover in self.folder.glob("vectors-*.tmp"):  # of processes that were killed
@@ -253,11 +269,14 @@ class Index:
 
     def find(self, **wanted: str) -> np.ndarray:
         """Returns whether each painting has the wanted values of columns, or of `century`."""
-        conditions = " and ".join(f"{column} = ?" for column in wanted)
+        return self._numbers(" and ".join(f"{column} = ?" for column in wanted), wanted.values())
+
+    def _numbers(self, condition: str, values: Iterable[str | None]) -> np.ndarray:
+        """Whether each painting fits a condition of SQL."""
         with self._connect() as database:  # One text is the fastest way to millions of numbers.
             (numbers,) = database.execute(
-                f"select group_concat(id) from paintings where {conditions} and id < ?",
-                [*wanted.values(), len(self)],
+                f"select group_concat(id) from paintings where {condition} and id < ?",
+                [*values, len(self)],
             ).fetchone()
         found_N = np.zeros(len(self), bool)
         found_N[np.fromstring(numbers or "", np.int64, sep=",")] = True

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shutil
 import sqlite3
 
 import numpy as np
@@ -23,7 +24,7 @@ def _vectors(seed: int, count: int, **origin) -> Vectors:
         Painting(f"{seed}/{i}.jpg", f"artist {i % 5}", style=f"style {i % 2}", date=str(1700 + i))
         for i in range(count)
     ]
-    return Vectors(emb_NxD, paintings, {**ORIGIN, "images": "pictures", **origin})
+    return Vectors(emb_NxD, paintings, {**ORIGIN, "images": f"pictures/{seed}", **origin})
 
 
 def test_it_grows_and_finds_what_loops_find(tmp_path):
@@ -83,13 +84,35 @@ def test_only_new_paintings_are_added(tmp_path):
     assert Index(tmp_path).add(first) == 0
     again_NxD = grown.emb_NxD.copy()
     again_NxD[:10] = first.emb_NxD * np.float32(1 + 1e-6)  # as other hardware may round
-    again_NxD[3] = -first.emb_NxD[3]  # another picture under the same name
-    assert Index(tmp_path).add(dataclasses.replace(grown, emb_NxD=again_NxD)) == 5
+    assert Index(tmp_path).add(dataclasses.replace(grown, emb_NxD=again_NxD)) == 4
+    again_NxD[3] = -first.emb_NxD[3]  # another picture under the same name in another folder
+    elsewhere = {**grown.origin, "images": "elsewhere"}
+    assert Index(tmp_path).add(dataclasses.replace(grown, emb_NxD=again_NxD, origin=elsewhere)) == 1
     index = Index(tmp_path)
     added = index.entries(range(10, 15))
-    assert [entry.painting.file for entry in added] == [f"0/{i}.jpg" for i in (3, *range(10, 14))]
-    assert [entry.position for entry in added] == [3, *range(10, 14)]
-    np.testing.assert_array_equal(index.embedding(10), again_NxD[3])
+    assert [entry.painting.file for entry in added] == [f"0/{i}.jpg" for i in (*range(10, 14), 3)]
+    assert [entry.position for entry in added] == [*range(10, 14), 3]
+    np.testing.assert_array_equal(index.embedding(14), again_NxD[3])
+
+
+def test_a_folder_whose_pictures_were_replaced_or_removed_needs_another_index(tmp_path):
+    for name in ("changed", "gone", "both"):
+        vectors = _vectors(0, 3)
+        Index(tmp_path / name).add(_vectors(1, 3))
+        Index(tmp_path / name).add(vectors)
+        if name != "gone":
+            vectors.emb_NxD[0] *= -1
+        if name != "changed":
+            vectors = dataclasses.replace(
+                vectors, emb_NxD=vectors.emb_NxD[:2], paintings=vectors.paintings[:2]
+            )
+        count, file = {"changed": (1, 0), "gone": (1, 2), "both": (2, 0)}[name]
+        refusal = rf"{count} paintings of pictures/0 in .*{name} .*0/{file}\.jpg: .* --index"
+        with pytest.raises(InputError, match=refusal):
+            Index(tmp_path / name).add(vectors)
+        assert len(Index(tmp_path / name)) == 6
+        assert Index(tmp_path / "anew").add(vectors) in (2, 3)
+        shutil.rmtree(tmp_path / "anew")
 
 
 def test_vectors_of_a_second_process_are_kept(tmp_path):
