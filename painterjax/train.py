@@ -23,7 +23,7 @@ import jax
 from painterjax.common import cli, signals
 from painterjax.common.config import Config
 from painterjax.common.memory import full_memory_explained
-from painterjax.data import pipeline, store_builder
+from painterjax.data import images, pipeline, store_builder
 from painterjax.data.store import Store, open_store, verify
 from painterjax.distributed import compilation, processes
 from painterjax.run import checkpoint, config_checks, evaluation, initial
@@ -116,6 +116,8 @@ def _open(
     run_folder.check_folder(path)
     run_folder.check_same(path, "config", config.to_dict())
     run_folder.check_same(path, "dataset", store.info)
+    if not (path / "config.json").exists():  # A run that was begun may go on with its store.
+        images.check_decoding(store.path, images.decoding_of(store.info))
     verify(store.path)
     stack.enter_context(run_folder.claimed(path))
     steps = checkpoint.find_whole(path, clean=True)

@@ -484,11 +484,15 @@ def test_work_goes_on_by_its_plan_and_not_by_that_of_an_earlier_version(undistur
     path = tmp_path / "store.partial" / "plan.json"
     path.parent.mkdir()
     path.write_text(json.dumps(plan))  # Its results lack what tells duplicates.
-    with pytest.raises(InputError, match=r"\(duplicates was None, is 1\): repeat .* or delete it"):
+    refusal = r"\(duplicates was None, is 1, decoding was None, is 2\): repeat .* or delete it"
+    with pytest.raises(InputError, match=refusal):
         prepare.main(_synthetic(tmp_path / "store"))
-    plan["duplicates"] = 1
+    plan |= {"duplicates": 1, "decoding": 2}
     path.write_text(json.dumps({**plan, "image_size": 64}))
     with pytest.raises(InputError, match=r"\(image_size was 64, is 32\)"):
+        prepare.main(_synthetic(tmp_path / "store"))
+    path.write_text(json.dumps({**plan, "decoding": 1}))  # Its pixels may be others.
+    with pytest.raises(InputError, match=r"\(decoding was 1, is 2\)"):
         prepare.main(_synthetic(tmp_path / "store"))
     path.write_text(json.dumps(plan))
     prepare.main(_synthetic(tmp_path / "store"))
@@ -496,6 +500,9 @@ def test_work_goes_on_by_its_plan_and_not_by_that_of_an_earlier_version(undistur
     info = json.loads(undisturbed["dataset.json"])
     assert [*info] == ["format_version", *plan, "counts", "sha256"]
     assert {key: info[key] for key in plan} == plan
+    (tmp_path / "store" / "dataset.json").write_text(json.dumps({**info, "decoding": 1}))
+    with pytest.raises(InputError, match=r"another store \(decoding is 1, asked for 2\)"):
+        prepare.main(_synthetic(tmp_path / "store"))
 
 
 @pytest.mark.usefixtures("no_workers")

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import imagehash
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
+from painterjax.common.errors import InputError
+
 # What museums and web collections use. Other formats are refused: some of Pillow's readers start
 # other programs (EPS starts Ghostscript).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM", "AVIF")
 # Another number for other pixels of the same file, so that vectors of both are not mixed.
-DECODING = 1
+# 2: gray TIFFs of more than 8 bits may have white as 0; signed integers are refused.
+DECODING = 2
 MIN_SIDE = 32
 MAX_SIZE = 4096  # of a decoded square
 # Pillow's own limit, about 9,459 x 9,459 pixels: a quarter of a gigabyte once decoded.
@@ -38,6 +42,20 @@ class ImageError(ValueError):
 
 class FormatError(ImageError):
     """The file is not an image, or its format is not one of FORMATS."""
+
+
+def decoding_of(info: Mapping[str, Any]) -> int:
+    """Returns DECODING as a store or an export recorded it; those of earlier versions have 1."""
+    return info.get("decoding", 1)
+
+
+def check_decoding(what: Path, decoding: int) -> None:
+    """Raises InputError where a store or a network is of pixels that new images would not get."""
+    if decoding != DECODING:
+        raise InputError(
+            f"{what} is of decoding {decoding}, this version decodes images as {DECODING}: prepare"
+            " the store again, and train on that"
+        )
 
 
 def read(path: Path) -> bytes:
@@ -64,9 +82,10 @@ def decode(data: bytes, *, size: int) -> np.ndarray:
 
     Returns:
       uint8 array of shape (S, S, 3): sRGB by the file's color profile, turned upright by EXIF, the
-      first frame of an animation, 16-bit and 32-bit integers scaled to 8 bits, transparency over
-      white. CMYK without a profile becomes (1 - C)(1 - K) and so on, as in ImageMagick: which inks
-      they are is not known, and a guessed profile would be as arbitrary and depend on the system.
+      first frame of an animation, 16-bit and 32-bit unsigned integers scaled to 8 bits,
+      transparency over white. CMYK without a profile becomes (1 - C)(1 - K) and so on, as in
+      ImageMagick: which inks they are is not known, and a guessed profile would be as arbitrary and
+      depend on the system.
 
     Raises:
       ImageError: the file is empty, not an image, damaged, too small, too large or too slow.
@@ -118,11 +137,16 @@ def _loaded_square(image: Image.Image, size: int) -> np.ndarray:
     # A JPEG decodes faster at 1/2, 1/4 or 1/8 of its size; at least 2 x `size` is kept.
     image.draft(None, (2 * size, 2 * size))
     image.load()
-    profile, most = image.info.get("icc_profile"), _largest_integer(image)
-    with contextlib.suppress(Exception):  # Damaged metadata does not matter for the pixels.
+    profile, (black, white) = image.info.get("icc_profile"), _black_and_white(image)
+    try:
         image = ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise  # Not the file's fault.
+    except Exception:
+        pass  # Damaged metadata does not matter for the pixels.
+    image = _resizable(image, black, white)
     # Profiles are slow, so they convert the small image.
-    image = ImageOps.fit(_resizable(image, most), (size, size), Image.Resampling.BICUBIC)
+    image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(_to_srgb(image, profile))
 
 
@@ -170,19 +194,30 @@ def jpeg_url(image_HxWxC: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg(image_HxWxC)).decode()
 
 
-def _largest_integer(image: Image.Image) -> int:
-    """White, where pixels are integers of more than 8 bits; only TIFF has some of 32."""
-    bits = getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, (16,))
-    return 2 ** bits[0] - 1
+def _black_and_white(image: Image.Image) -> tuple[int, int]:
+    """The values of black and white where pixels are integers of more than 8 bits.
+
+    Only TIFF has other ones than 0 and 2^16 - 1.
+    """
+    tags = getattr(image, "tag_v2", {})
+    if 2 in tags.get(ExifTags.Base.SampleFormat, ()):
+        raise ValueError("signed pixels have no agreed black and white")
+    most = 2 ** tags.get(ExifTags.Base.BitsPerSample, (16,))[0] - 1
+    white_is_zero = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
+    return (most, 0) if white_is_zero else (0, most)
 
 
-def _resizable(image: Image.Image, most: int) -> Image.Image:
-    """The image with 8 bits a channel and without a palette; `most` is _largest_integer."""
+def _resizable(image: Image.Image, black: int, white: int) -> Image.Image:
+    """The image with 8 bits a channel and without a palette; integers by _black_and_white."""
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed white")
     if image.mode == "I" or image.mode.startswith("I;16"):
-        value_HxW = np.asarray(image).astype(np.int64) & most  # Pillow reads 32 bits as signed.
-        return Image.fromarray(np.rint(255 / most * value_HxW).astype(np.uint8))
+        # Pillow reads 32 bits as signed.
+        value_HxW = np.asarray(image).astype(np.uint32).astype(np.int64)
+        if value_HxW.max() > max(black, white):
+            raise ValueError(f"pixels beyond {max(black, white)}: their white is unknown")
+        level_HxW = np.rint(255 / (white - black) * (value_HxW - black))
+        return Image.fromarray(level_HxW.astype(np.uint8))
     if image.has_transparency_data:
         return image.convert("LA" if image.mode in ("L", "LA") else "RGBA")
     return image.convert({"1": "L", "P": "RGB"}.get(image.mode, image.mode))

@@ -22,6 +22,7 @@ import numpy as np
 from painterjax.common import checksums, files
 from painterjax.common.errors import InputError
 from painterjax.data import catalog, duplicates
+from painterjax.data.images import DECODING
 
 STORE_VERSION = 1
 TEST_FRACTION, VAL_FRACTION = 0.2, 0.1  # of artists; of a training artist's paintings
@@ -43,6 +44,7 @@ class StorePlan:
     split_by: str | None = None  # prepare's --split-by; None is artist
     without_holdout: bool | None = None  # True where held-out artists are left out
     duplicates: int = duplicates.VERSION  # how they are found
+    decoding: int = DECODING  # which pixels a file has
 
     def as_json(self) -> dict[str, Any]:
         """Returns the keys and their values, without those that are None."""

@@ -85,6 +85,7 @@ def parse_query(text: str, index: Index, run: Run) -> Query:
     """Returns the query for an image file, or for a painting's number or file name in the index."""
     path = Path(text)
     if path.is_file():
+        run.check_decoding()
         try:
             image_SxSxC = images.decode(images.read(path), size=run.embedder.image_size)
         except images.ImageError as error:

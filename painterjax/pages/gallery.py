@@ -64,7 +64,13 @@ class Gallery:
         return Picture(self.index.embedding(number), entry, split.image_NxSxSxC[entry.position])
 
     def picture_from_upload(self, data: bytes) -> Picture:
-        """Decodes and embeds an image file; raises images.ImageError if it is not an image."""
+        """Decodes and embeds an image file.
+
+        Raises:
+          images.ImageError: it is not an image.
+          InputError: the run's store was decoded in another way.
+        """
+        self.run.check_decoding()
         image_SxSxC = images.decode(data, size=self.run.embedder.image_size)
         return Picture(self.run.embedder.embed(image_SxSxC[None])[0], None, image_SxSxC)
 

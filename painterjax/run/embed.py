@@ -106,8 +106,10 @@ def embed_folder(
       What `output` holds then, and the reason for each file that has no vector.
 
     Raises:
-      InputError: there is no image, or `output` is of another network or of something else.
+      InputError: there is no image, `output` is of another network or of something else, or the
+        run's store was decoded in another way.
     """
+    run.check_decoding()
     if output.resolve().is_relative_to(directory.resolve()):
         raise InputError(f"{output} lies in --images {directory}: put it elsewhere")
     source = sources.files_below(directory)

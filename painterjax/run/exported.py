@@ -14,6 +14,7 @@ import safetensors.numpy
 from painterjax.common import files
 from painterjax.common.config import as_config
 from painterjax.common.errors import InputError
+from painterjax.data import images
 from painterjax.distributed import compilation, sharding
 from painterjax.metrics.calibration import Calibration
 from painterjax.model.build import array_name, arrays_by_name, embed_step
@@ -80,8 +81,8 @@ def stablehlo(embedder: Embedder) -> jax.export.Exported:
     return lower(jax.ShapeDtypeStruct(shape, jnp.uint8))
 
 
-def load(folder: Path) -> tuple[Embedder, Calibration | None]:
-    """Builds the network of an exported folder from its weights; returns it and the calibration.
+def load(folder: Path) -> tuple[Embedder, Calibration | None, int]:
+    """Builds the network of an exported folder; returns it, its calibration and its decoding.
 
     Raises:
       InputError: the files are of another version, damaged, or do not fit together.
@@ -106,4 +107,4 @@ def load(folder: Path) -> tuple[Embedder, Calibration | None]:
         raise InputError(f"{folder}/{WEIGHTS} does not fit the config in {MANIFEST}: export again")
     loaded = jax.tree.map_with_path(lambda path, _: weights[array_name(path)], start.arrays)
     loaded = sharding.replicate(start.mesh, loaded)
-    return dataclasses.replace(start, **loaded), calibration
+    return dataclasses.replace(start, **loaded), calibration, images.decoding_of(manifest)

@@ -35,8 +35,8 @@ class Run:
       path: the run folder.
       config: every key that it was trained with.
       embedder: the network of the best checkpoint.
-      origin: which network that is: `run`, `step`, and `network_sha256` of all that embeddings
-        depend on.
+      origin: which network that is: `run`, `step`, the `decoding` of the images that it was
+        trained on, and `network_sha256` of all that embeddings depend on.
       calibration: from distances to probabilities; None where this step was not evaluated.
     """
 
@@ -84,6 +84,10 @@ class Run:
             )
         return self.calibration
 
+    def check_decoding(self) -> None:
+        """Raises InputError where new images would get other pixels than the run's store has."""
+        images.check_decoding(self.path, self.origin["decoding"])
+
     def check_same_network(self, what: str, origin: Mapping[str, Any]) -> None:
         """Raises InputError where vectors, named `what`, are of another network than this one."""
         if origin.get(NETWORK) != self.origin[NETWORK]:
@@ -113,22 +117,23 @@ def load_run(path: Path, checkpoints: Checkpoints | None = None) -> Run:
             checkpoints = stack.enter_context(contextlib.closing(Checkpoints(path)))
         params, stats, step = checkpoints.restore_network(start.params, start.stats)
     embedder = dataclasses.replace(start, params=params, stats=stats)
-    network_sha256 = _network_sha256(config, embedder)
+    decoding = images.decoding_of(run_folder.read_dataset(path))
+    network_sha256 = _network_sha256(config, embedder, decoding)
     return Run(
         path=path,
         config=config,
         embedder=embedder,
-        origin={"run": str(path), "step": step, NETWORK: network_sha256},
+        origin={"run": str(path), "step": step, "decoding": decoding, NETWORK: network_sha256},
         calibration=_calibration(run_folder.read_evaluation(path, network_sha256)),
     )
 
 
-def _network_sha256(config: Config, embedder: Embedder) -> str:
+def _network_sha256(config: Config, embedder: Embedder, decoding: int) -> str:
     """The SHA-256 of all that embeddings depend on: weights, architecture, and preprocessing."""
     settings = {
         "model": config.to_dict()["model"],
         "image_size": embedder.image_size,
-        "decoding": images.DECODING,
+        "decoding": decoding,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name, array in arrays_by_name(embedder.arrays).items():

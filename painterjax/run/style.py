@@ -27,11 +27,13 @@ class StyleEmbedder:
       path: the run, or the folder that painterjax.export wrote.
       embedder: the network.
       calibration: from distances to probabilities; None where the run was not evaluated.
+      decoding: of the images that the network was trained on.
     """
 
     path: Path
     embedder: Embedder
     calibration: Calibration | None
+    decoding: int
 
     @property
     def image_size(self) -> int:
@@ -48,12 +50,13 @@ class StyleEmbedder:
 
         Raises:
           InputError: there is no painting, or one is missing, not an image, or of a wrong type or
-            shape.
+            shape; or the network was trained on images that were decoded in another way.
         """
         if isinstance(paintings, np.ndarray):
             return self.embedder.embed(self._checked(paintings))
         if isinstance(paintings, str | Path | Image.Image) or not isinstance(paintings, Iterable):
             raise InputError(f"embed takes a list of paintings: pass [{paintings}]")
+        images.check_decoding(self.path, self.decoding)
         remaining, parts = iter(paintings), []
         while chunk := list(itertools.islice(remaining, self.embedder.batch_size)):
             image_BxSxSxC = np.stack([_decode(painting, self.image_size) for painting in chunk])
@@ -89,13 +92,14 @@ def load(path: Path) -> StyleEmbedder:
     if (path / exported.MANIFEST).exists():
         return StyleEmbedder(path, *exported.load(path))
     run = load_run(path)
-    return StyleEmbedder(path, run.embedder, run.calibration)
+    return StyleEmbedder(path, run.embedder, run.calibration, run.origin["decoding"])
 
 
 def _decode(painting: PaintingLike, size: int) -> np.ndarray:
     try:
         if isinstance(painting, Image.Image):
-            return images.to_square(painting.copy(), size=size)
+            painting.load()  # Otherwise to_square may reduce it.
+            return images.to_square(painting, size=size)
         if isinstance(painting, np.ndarray):
             return images.to_square(_as_image(painting), size=size)
         if isinstance(painting, str | Path):

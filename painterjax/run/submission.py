@@ -38,9 +38,11 @@ def submit(
     """Embeds the images of a folder into OUTPUT.npz, and writes the score of each pair to `output`.
 
     Raises:
-      InputError: the run has no calibration, the table is malformed, the images do not fit it, or
-        training has used some of them and `allow_trained_on` is false.
+      InputError: the run has no calibration or its store was decoded in another way, the table is
+        malformed, the images do not fit it, or training has used some of them and
+        `allow_trained_on` is false.
     """
+    run.check_decoding()
     calibration = run.needed_calibration()
     names = image_names(pairs)
     check_images(names, directory)

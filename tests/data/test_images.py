@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from painterjax.data import images
 from tests.helpers import corpus
@@ -79,11 +79,6 @@ def _lab(lightness: float, a: float, b: float) -> bytes:
     return _saved(Image.merge("LAB", [Image.new("L", (SIDE, SIDE), v) for v in levels]), "TIFF")
 
 
-def _tiff_of_32_bits(value: int) -> bytes:
-    image = Image.fromarray(np.full((SIDE, SIDE), value, np.uint32).view(np.int32))
-    return _saved(image, "TIFF")
-
-
 PICTURE, TRANSPARENT, CMYK = _picture(), _transparent_picture(), _picture().convert("CMYK")
 GRAY, DEEP = PICTURE.convert("L"), Image.fromarray(np.full((SIDE, SIDE), 257 * 99, np.uint16))
 GREEN_PAGE, BLUE_PAGE = (Image.new("RGB", (SIDE, SIDE), color) for color in (GREEN, BLUE))
@@ -110,8 +105,8 @@ GOOD = {
     "16-bit png": (_png_of_16_bits(RED), [RED] * 4),
     "16-bit gray png": (_saved(DEEP, "PNG"), [(99, 99, 99)] * 4),
     "16-bit gray tiff": (_saved(DEEP, "TIFF"), [(99, 99, 99)] * 4),
-    "32-bit gray tiff": (_tiff_of_32_bits(0x63636363), [(99, 99, 99)] * 4),
-    "32-bit gray tiff, nearly white": (_tiff_of_32_bits(0xFEFEFEFE), [(254, 254, 254)] * 4),
+    "32-bit gray tiff": (corpus.tiff(0x63636363, 32), [(99, 99, 99)] * 4),
+    "32-bit gray tiff, nearly white": (corpus.tiff(0xFEFEFEFE, 32), [(254, 254, 254)] * 4),
     "with a profile": (_with_swapped_colorants(PICTURE), [c[1::-1] + c[2:] for c in CORNERS]),
     "with a profile and alpha": (
         _with_swapped_colorants(TRANSPARENT),
@@ -181,6 +176,9 @@ BAD = {
         _saved(Image.fromarray(np.ones((SIDE, SIDE), np.float32)), "TIFF"),
         "floating-point pixels have no agreed white",
     ),
+    "8 bits, signed": (corpus.tiff(-100, 8, sample_format=2), "signed pixels have no agreed"),
+    "16 bits, signed": (corpus.tiff(-10_000, 16, sample_format=2), "signed pixels have no agreed"),
+    "32 bits, signed": (corpus.tiff(-(10**9), 32, sample_format=2), "signed pixels have no agreed"),
 }
 
 
@@ -189,6 +187,17 @@ def test_what_is_no_picture_is_refused_with_the_reason(kind):
     data, reason = BAD[kind]
     with pytest.raises(images.ImageError, match=reason):
         images.decode(data, size=64)
+
+
+def test_a_full_memory_is_not_the_file_s_fault(monkeypatch):
+    """While an image is turned, as while it is decoded."""
+
+    def full(_image):
+        raise MemoryError
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", full)
+    with pytest.raises(MemoryError):
+        images.decode(GOOD["rotated by 180"][0], size=32)
 
 
 def _icc(space: bytes, connection: bytes, **tags: bytes) -> bytes:
@@ -277,7 +286,9 @@ REFERENCE = {
         _saved(DEEP_GRAY, "TIFF", icc_profile=DARK_GRAY),
         (171.7, 171.7, 171.7),
     ),
-    "I": (_tiff_of_32_bits(2_600_000_000), (154.4, 154.4, 154.4)),
+    "I;16, white is 0": (corpus.tiff(10_000, 16, photometric=0), (216.1, 216.1, 216.1)),
+    "I": (corpus.tiff(2_600_000_000, 32), (154.4, 154.4, 154.4)),
+    "L, white is 0": (corpus.tiff(100, 8, photometric=0), (155, 155, 155)),
     "16-bit RGB": (_png_of_16_bits((90, 140, 200)), (90, 140, 200)),
 }
 

@@ -144,6 +144,20 @@ def png(width: int, height: int, body: bytes, *extra: bytes, kind: int = 0, bits
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
+def tiff(value: int, bits: int, *, photometric: int = 1, sample_format: int = 1) -> bytes:
+    """A gray TIFF of one value, by the specification TIFF 6.0.
+
+    In the photometric interpretation 0 white is 0; in the sample format 2 numbers are signed.
+    """
+    pixels = (value % 2**bits).to_bytes(bits // 8, "little") * SIDE**2
+    tags = {256: SIDE, 257: SIDE, 258: bits, 259: 1, 262: photometric, 273: 134, 277: 1, 278: SIDE,
+            279: len(pixels), 339: sample_format}  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, word) for tag, word in tags.items())
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    assert len(head) == tags[273]
+    return head + pixels
+
+
 def chunk(kind: bytes, data: bytes) -> bytes:
     """A chunk of a PNG with its checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -19,6 +19,7 @@ from painterjax.common.errors import InputError
 from painterjax.model.embedder import untrained
 from painterjax.run import exported
 from painterjax.run.load import load_run
+from tests.helpers import corpus
 from tests.helpers.tiny import ROOT
 
 COUNTS = (1, 64, 70)  # The last is more than a batch.
@@ -146,6 +147,21 @@ def test_paths_pictures_and_pixels_embed_alike(run, tmp_path):
     probability_N = style.probability(distance_N)
     assert (np.argsort(-probability_N) == np.argsort(distance_N)).all()
     assert ((probability_N > 0) & (probability_N < 1)).all()
+
+
+def test_an_opened_picture_embeds_as_its_file_and_stays_as_it_is(run, tmp_path):
+    (tmp_path / "deep.tif").write_bytes(corpus.tiff(2_600_000_000, 32))
+    (tmp_path / "negative.tif").write_bytes(corpus.tiff(10_000, 16, photometric=0))
+    Image.fromarray(_pixels(1, 400)[0]).save(tmp_path / "large.jpg")
+    style = painterjax.load(run)
+    for path in tmp_path.iterdir():
+        opened = Image.open(path)
+        emb_1xD = style.embed([opened])
+        np.testing.assert_array_equal(np.asarray(opened), np.asarray(Image.open(path)))
+        if path.suffix == ".tif":  # A JPEG file is decoded at a reduced size.
+            np.testing.assert_array_equal(emb_1xD, style.embed([path]))
+    with pytest.raises(InputError, match="pixels beyond 65535: their white is unknown"):
+        style.embed([Image.open(tmp_path / "deep.tif").copy()])  # It lacks the file's tags.
 
 
 @pytest.mark.parametrize(

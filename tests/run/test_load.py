@@ -1,0 +1,97 @@
+"""A run stands for the pixels of its store, which an earlier version may have decoded otherwise."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import painterjax
+from painterjax import embed, export, search, submit, train
+from painterjax.common.errors import InputError
+from painterjax.pages import gallery
+from painterjax.run.load import load_run
+from tests.helpers import tiny
+
+REFUSAL = r"is of decoding 1, this version decodes images as 2: prepare the store again"
+
+
+@pytest.fixture(scope="module")
+def earlier_store(tiny_store, tmp_path_factory) -> Path:
+    """A store of a version that did not record how it decoded."""
+    path = tmp_path_factory.mktemp("earlier") / "store"
+    shutil.copytree(tiny_store, path)
+    info = json.loads((path / "dataset.json").read_text())
+    assert info.pop("decoding") == 2
+    (path / "dataset.json").write_text(json.dumps(info))
+    return path
+
+
+@pytest.fixture(scope="module")
+def earlier_run(run, earlier_store) -> Path:
+    """A run on that store."""
+    path = earlier_store.with_name("run")
+    shutil.copytree(run, path, ignore=shutil.ignore_patterns("index", "embeddings"))
+    shutil.copy(earlier_store / "dataset.json", path)
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["store"] = str(earlier_store)
+    (path / "config.json").write_text(json.dumps(config))
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    evaluation["network_sha256"] = load_run(path).origin["network_sha256"]
+    (path / "evaluation.json").write_text(json.dumps(evaluation))
+    return path
+
+
+def test_vectors_of_another_decoding_are_of_another_network(run, earlier_run, tmp_path):
+    """The weights are the same, the pixels that they were trained on are not."""
+    now, before = load_run(run), load_run(earlier_run)
+    assert before.origin["network_sha256"] != now.origin["network_sha256"]
+    embed.main(["--run", str(earlier_run), "--split", "val", "--output", str(tmp_path / "v.npz")])
+    with pytest.raises(InputError, match=r"v\.npz is of another network"):
+        search.main(
+            ["--run", str(run), "--index", str(tmp_path / "x"), "--add", str(tmp_path / "v.npz")]
+        )
+
+
+def test_a_run_on_pixels_of_another_decoding_takes_no_new_image(earlier_run, tmp_path):
+    """Its own paintings are found as before."""
+    painting, table = tmp_path / "images" / "1.png", tmp_path / "pairs.csv"
+    painting.parent.mkdir()
+    Image.new("RGB", (40, 40)).save(painting)
+    table.write_text("index,image1,image2\n1,1.png,1.png\n")
+    images, output = ["--images", str(painting.parent)], str(tmp_path / "x.npz")
+    for command, flags in (
+        (embed, [*images, "--output", output]),
+        (search, ["--query", str(painting)]),
+        (submit, [*images, "--pairs", str(table), "--output", output]),
+    ):
+        with pytest.raises(InputError, match=f"run {REFUSAL}"):
+            command.main(["--run", str(earlier_run), *flags])
+    search.main(["--run", str(earlier_run), "--query", "0", "--k", "1"])
+    with pytest.raises(InputError, match=f"run {REFUSAL}"):
+        gallery.open_gallery(load_run(earlier_run)).picture_from_upload(painting.read_bytes())
+    export.main(["--run", str(earlier_run), "--output", str(tmp_path / "exported")])
+    image_NxSxSxC = np.zeros((1, 32, 32, 3), np.uint8)
+    for folder in (earlier_run, tmp_path / "exported"):
+        style = painterjax.load(folder)
+        assert style.embed(image_NxSxSxC).shape == (1, 16)
+        for given in ([painting], list(image_NxSxSxC)):
+            with pytest.raises(InputError, match=f"{folder.name} {REFUSAL}"):
+                style.embed(given)
+
+
+def test_no_new_run_trains_on_a_store_of_another_decoding(earlier_store, tmp_path):
+    with pytest.raises(InputError, match=f"store {REFUSAL}"):
+        train.main(tiny.argv(earlier_store, tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_was_begun_on_a_store_of_another_decoding_goes_on(
+    earlier_store, earlier_run, tmp_path, capsys
+):
+    shutil.copytree(earlier_run, tmp_path / "begun")
+    train.main(tiny.argv(earlier_store, tmp_path / "begun"))
+    assert f"run: {tmp_path / 'begun'}" in capsys.readouterr().out
