@@ -7,10 +7,9 @@ Example:
 
     python -m painterjax.train --config quickstart --workdir runs/quickstart
 
-NAME is a shipped recipe, or the path of one, such as configs/quickstart.py. Run it again to
-continue a run that was stopped: it ends as if it had never been stopped. Ctrl-C and SIGTERM save
-the step and end it; a second Ctrl-C ends it at once. --init-from starts from the best weights of
-another run, as many as fit. --distributed trains together with other processes.
+NAME is a shipped recipe, or a path of one. Run it again to continue a run that was stopped: it ends
+as if it had never been stopped. Ctrl-C and SIGTERM save the step and end it, a second Ctrl-C ends
+it at once. --init-from starts from the best weights of another run, --distributed trains together.
 """
 
 import contextlib
@@ -83,8 +82,7 @@ def train(config: Config, path: Path, init_from: Path | None = None) -> None:
         source = load_run(init_from) if init_from and not start else None
         training = initial.start_from(training, source, path) if source else training
         if processes.is_writer():
-            for line in pipeline.summary(training.source, wanted=config.batch_size):
-                print(f"train: {line}", file=sys.stderr)
+            print(pipeline.summary(training.source, wanted=config.batch_size), file=sys.stderr)
             run_folder.begin(path, config, store.info, init_from=source and initial.origin(source))
         keep_every = training.plan.steps_per_epoch * config.checkpoint_keep_every_epochs
         checkpoints = Checkpoints(path, steps=terms["checkpoints"], keep_every=keep_every)

@@ -193,7 +193,7 @@ def keep_on_device(residency: str, split: Split) -> bool:
     return residency == "device" or (residency == "auto" and needed <= RESIDENT_SHARE * free)
 
 
-def summary(source: BatchSource, *, wanted: int) -> list[str]:
+def summary(source: BatchSource, *, wanted: int) -> str:
     """Returns lines that say where a training's images are kept, and why its batches are smaller.
 
     Args:
@@ -202,13 +202,13 @@ def summary(source: BatchSource, *, wanted: int) -> list[str]:
     """
     needed, free = budget(source.split)
     place = "device" if source.resident else "host"
-    lines = [
-        f"{needed / 1e9:.2f} GB of images are kept on the {place}, by data.residency; the device"
-        f" had {free / 1e9:.2f} GB free"
-    ]
-    if source.batch_size < wanted:
-        lines.append(f"batches of {source.batch_size}, not {wanted}: there are no more artists")
-    return lines
+    text = (
+        f"train: {needed / 1e9:.2f} GB of images are kept on the {place}, by data.residency; the"
+        f" device had {free / 1e9:.2f} GB free"
+    )
+    if source.batch_size == wanted:
+        return text
+    return f"{text}\ntrain: batches of {source.batch_size}, not {wanted}: there are no more artists"
 
 
 def budget(split: Split) -> tuple[int, int]:

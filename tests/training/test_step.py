@@ -230,8 +230,8 @@ def test_a_batch_has_at_most_as_many_artists_as_there_are(small, split, monkeypa
     training.batches.close()
     assert (training.source.batch_size, training.images_per_step) == (6, 24)
     assert training.plan.steps_per_epoch == 2  # of 36 paintings
-    (_, line) = pipeline.summary(training.source, wanted=64)
-    assert line == "batches of 6, not 64: there are no more artists"
+    said = pipeline.summary(training.source, wanted=64)
+    assert said.endswith("\ntrain: batches of 6, not 64: there are no more artists")
     monkeypatch.setattr(sharding, "of_all_devices", lambda: types.SimpleNamespace(size=4))
     with pytest.raises(InputError, match="only 6 artists, which 4 devices cannot share: set it"):
         trainer.build(config, split)
