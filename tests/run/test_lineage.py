@@ -63,7 +63,7 @@ def _prepared(path: Path, seed: int) -> Path:
 
 @pytest.fixture
 def descendant(run, source, begin, tmp_path) -> Path:
-    """A run that began from one that began from `source`; their stores are 2, 1 and source-store."""
+    """A run from a run from `source`; their stores are 2, 1 and source-store."""
     for path, before, seed in (("b", source, 1), ("c", tmp_path / "b", 2)):
         made = _prepared(tmp_path / f"{seed}", seed)
         begin(made, tmp_path / path, "--init-from", str(before))

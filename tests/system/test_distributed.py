@@ -250,8 +250,8 @@ def test_processes_with_different_recipes_end_alike(tiny_store, tmp_path):
 def test_processes_start_from_the_same_weights(undisturbed, tiny_store, tmp_path):
     other, run = tmp_path / "other", tmp_path / "run"
     shutil.copytree(undisturbed, other)
-    (newest,) = (other / "checkpoints").glob("72")
-    shutil.rmtree(newest)
+    steps = [int(path.name) for path in (other / "checkpoints").glob("*") if path.name.isdecimal()]
+    shutil.rmtree(other / "checkpoints" / str(max(steps)))
     words = ["painterjax.train", *tiny.argv(tiny_store, run, *ARGV), "--init-from"]
     for status, said in end(start([[*words, str(undisturbed)], [*words, str(other)]], devices=1)):
         assert status == 2, said
