@@ -1,6 +1,8 @@
 """The layout: imports go one way among folders, commands import no command, all is documented."""
 
 import ast
+import collections
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,10 +63,58 @@ def test_a_file_says_what_it_holds(path):
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
+def _compiles(source: str) -> bool:
+    """Whether a file compiles a program by other means than painterjax's own jit."""
+    own = "compilation.jit", "painterjax.distributed.compilation.jit"
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            names.append(ast.unparse(node))
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return any(re.search(r"\.p?jit$|\.pmap$", name) and name not in own for name in names)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("step = jax.jit(f)", True),
+        ("step = functools.partial(jax.pmap, axis_name='x')", True),
+        ("@nnx.jit\ndef step(): pass", True),
+        ("from jax import jit as compiled", True),
+        ("from jax.experimental.pjit import pjit", True),
+        ("step = compilation.jit(f)  # not jax.jit", False),
+    ],
+)
+def test_every_way_to_compile_is_seen(source, expected):
+    assert _compiles(source) == expected
+
+
 def test_every_program_is_compiled_with_the_same_options():
     """All but what jax.export lowers, which leaves them to whoever loads it."""
-    compiling = [path for path in FILES if "jax.jit" in path.read_text(encoding="utf-8")]
-    assert {path.name for path in compiling} == {"compilation.py", "exported.py"}
+    compiling = {path.name for path in FILES if _compiles(path.read_text(encoding="utf-8"))}
+    assert compiling == {"compilation.py", "exported.py"}
+
+
+def _types(path: Path) -> Iterator[str]:
+    """The public classes and type aliases that a file defines."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [ast.unparse(target) for target in targets]
+        else:
+            continue
+        yield from (
+            name for name in names if re.fullmatch(r"[A-Z][A-Za-z0-9]*[a-z][A-Za-z0-9]*", name)
+        )
+
+
+def test_a_type_s_name_stands_for_one_thing():
+    defined = collections.Counter(name for path in FILES for name in _types(path))
+    assert len(defined) > 50
+    assert [name for name, count in defined.items() if count > 1] == []
 
 
 def test_tests_mirror_the_folders():
