@@ -30,10 +30,12 @@ def _run(words: list[str], folder: Path, environment: dict[str, str] | None = No
 
 
 def test_an_import_leaves_the_handlers_alone(tmp_path):
-    """Also in a tool that `python -m` starts."""
+    """Also in a tool that `python -m` starts, and whatever the tool's arguments are."""
     (tmp_path / "tool.py").write_text(TOOL)
     path = {"PYTHONPATH": f"{tiny.ROOT}"}
-    assert _run(["-m", "tool"], tmp_path, path) == _run(["tool.py"], tmp_path, path) == "load\n"
+    for tool in (["tool.py"], ["-m", "tool"]):
+        for arguments in ([], ["-m", "painterjax.train"]):
+            assert _run([*tool, *arguments], tmp_path, path) == "load\n"
 
 
 def test_a_folder_of_its_name_does_not_hide_the_installed_package(tmp_path):
