@@ -136,12 +136,13 @@ def claimed(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Locks a folder against other processes; the lock ends with the process, even by a kill.
 
     Args:
-      folder: the folder to lock.
+      folder: the folder to lock, made where it is missing.
       shared: whether other processes may hold a shared lock at the same time.
 
     Raises:
       InputError: another process holds the lock.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w+") as file:  # NFS locks only files that can be read.
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -118,7 +118,6 @@ class Index:
             the same folder in the index were changed or removed since.
           OSError: the disk is full.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         with files.claimed(self.folder):
             self._read()  # Another process may have added some since.
             before = self.facts

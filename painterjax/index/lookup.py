@@ -54,17 +54,17 @@ def own_index(run: Run) -> Index:
     folder, building = run.path / "index", run.path / "index.partial"
     if _is_of_store(index := Index(folder), run):
         return index
-    work = building / run.origin[NETWORK]
-    work.mkdir(parents=True, exist_ok=True)
     with files.claimed(building):
         if not _is_of_store(Index(folder), run):  # Another process may have built it meanwhile.
+            work = building / run.origin[NETWORK]
+            work.mkdir(exist_ok=True)
             shutil.rmtree(building / "index", ignore_errors=True)
             for name in (name for name in catalog.SPLITS if len(run.store.splits[name])):
                 embedded = kept_embeddings(run, name) or compute_embeddings(run, name, work=work)
                 Index(building / "index").add(embedded)
             shutil.rmtree(folder, ignore_errors=True)  # of another network
             (building / "index").rename(folder)
-        shutil.rmtree(building)
+        shutil.rmtree(building, ignore_errors=True)  # Another process may be doing so as well.
     return Index(folder)
 
 

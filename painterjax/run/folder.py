@@ -68,7 +68,6 @@ def claimed(run: Path) -> Iterator[None]:
     Raises:
       InputError: another process works in the folder.
     """
-    run.mkdir(parents=True, exist_ok=True)
     try:
         with files.claimed(run):
             yield

@@ -1,5 +1,6 @@
 """embed and search on a tiny run: files, interrupted work, queries, filters, and wrong usage."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -18,6 +19,7 @@ import pytest
 from PIL import Image
 
 from painterjax import embed, evaluate, prepare, search
+from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.data import store
 from painterjax.index import lookup
@@ -305,6 +307,37 @@ def test_the_run_s_own_index_holds_its_store_alone(run, tmp_path, monkeypatch):
         assert Index(copy / "index").add(strange) == 12
         search.main(argv)
         assert len(Index(copy / "index")) == 64
+
+
+def test_of_two_that_build_a_run_s_index_the_second_takes_that_of_the_first(
+    run, tmp_path, monkeypatch
+):
+    """Or is refused, while the first still builds it."""
+    copy, claimed = tmp_path / "run", files.claimed
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("index"))
+    opened, built = load_run(copy), []
+    with claimed(copy / "index.partial"):
+        (copy / "index.partial" / "index").mkdir()
+        with pytest.raises(InputError, match=r"another process works in .*index.partial: wait"):
+            lookup.own_index(opened)
+        assert (copy / "index.partial" / "index").exists()
+
+    def claimed_late(folder: Path) -> contextlib.AbstractContextManager[None]:
+        monkeypatch.undo()
+        lookup.own_index(opened)  # As the first process does.
+        built.extend(_versions(copy / "index"))
+        return claimed(folder)
+
+    monkeypatch.setattr(files, "claimed", claimed_late)
+    assert len(lookup.own_index(opened)) == 64
+    assert built == _versions(copy / "index") != []
+    assert not (copy / "index.partial").exists()
+
+
+def _versions(folder: Path) -> list[tuple[str, int, int]]:
+    """Each file with its inode and the time of its last change."""
+    found = [(path, path.stat()) for path in sorted(folder.iterdir())]
+    return [(path.name, stat.st_ino, stat.st_mtime_ns) for path, stat in found]
 
 
 def test_vectors_of_any_origin_are_judged_as_a_run_is(run, opened, tmp_path):
