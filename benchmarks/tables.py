@@ -277,7 +277,7 @@ def guarantees() -> Rows:
     left = f"{page['threads']} threads and {page['files']} open files left"
     yield f"{page['answers']:,} answers of the web page in a minute, to 64 clients", left
     python, *_, tests = (RESULTS / "bounds-lowest-direct.txt").read_text().splitlines()
-    yield f"the lowest versions of all dependencies, {python}", tests.partition(" in ")[0]
+    yield f"the lowest versions of direct dependencies, {python}", tests.partition(" in ")[0]
 
 
 TABLES: dict[str, Callable[[], Rows]] = {

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +28,9 @@ def test_every_guarantee_names_tests_that_exist():
 def test_the_lowest_versions_were_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     listed = (ROOT / "docs" / "results" / "bounds-lowest-direct.txt").read_text().splitlines()
-    _, _, *installed, ended = listed
+    python, commit, *installed, ended = listed
+    assert Version(python.removeprefix("Python ")) in SpecifierSet(project["requires-python"])
+    assert re.search(r"[0-9a-f]{40}$", commit)  # Behind the hash of a changed clone is a "+".
     versions = dict(line.split("==") for line in installed)
     for requirement in map(Requirement, project["dependencies"]):
         bounds = {bound.operator: bound.version for bound in requirement.specifier}
