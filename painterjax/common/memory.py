@@ -1,4 +1,4 @@
-"""Host memory: how much is free, and what to lower when it runs out."""
+"""Host memory: how much is free, and what to change when it runs out."""
 
 import contextlib
 import os
@@ -23,13 +23,14 @@ def free_memory() -> int:
 
 @contextlib.contextmanager
 def full_memory_explained() -> Iterator[None]:
-    """Turns an out-of-memory error into an InputError that says which settings to lower."""
+    """Turns an out-of-memory error into an InputError that says which settings to change."""
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise InputError(
-            "the memory is full: lower batch_size, model.embedding_dim or model.widths, or set"
-            " data.residency to host"
+            "the memory is full: set data.residency to host, or lower eval.batch_size, batch_size,"
+            " model.embedding_dim or model.widths (for the last three a run that has begun needs"
+            " another --workdir)"
         ) from error

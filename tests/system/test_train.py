@@ -27,7 +27,7 @@ from painterjax.data import store, synthetic
 from painterjax.losses import objectives
 from painterjax.metrics import evaluator
 from painterjax.model.embedder import untrained
-from painterjax.run import evaluation, speed
+from painterjax.run import config_checks, evaluation, speed
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import Checkpoints
 from painterjax.run.load import load_run
@@ -153,11 +153,14 @@ def test_what_changes_no_mathematics_may_change_on_the_way(run, tiny_store, tmp_
     """Also the number of epochs may grow: it ends with the bits of a run that had them at once."""
     path, other_store = tmp_path / "run", tmp_path / "moved"
     shutil.copytree(tiny_store, other_store)
-    begun = [
-        "--config.num_epochs=1", "--config.data.residency=host", "--config.eval.triplets=50",
-        "--config.checkpoint_every_steps=20", f"--config.data.store={other_store}",
-    ]  # fmt: skip
-    train.main(_argv(tiny_store, path, *begun))
+    begun = {
+        "num_epochs": 1, "data.residency": "host", "data.store": other_store, "eval.triplets": 50,
+        "eval.batch_size": 7, "log_every_steps": 4, "checkpoint_every_steps": 20,
+        "checkpoint_keep_every_epochs": 1,
+    }  # fmt: skip
+    may_change = {key for key, rule in config_checks.RULES.items() if rule.may_become(1, 2)}
+    assert may_change == {*begun, "steps_per_dispatch"}  # Of the last see test_step.py.
+    train.main(_argv(tiny_store, path, *(f"--config.{key}={was}" for key, was in begun.items())))
     shutil.rmtree(other_store)
     capsys.readouterr()
     train.main(_argv(tiny_store, path))
@@ -232,20 +235,29 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tiny
     assert all(np.isfinite(array).all() for array in arrays.values())
 
 
-def test_a_full_memory_is_explained(tiny_store, tmp_path, monkeypatch):
+def test_a_full_memory_is_explained_and_its_remedy_works(tiny_store, tmp_path, monkeypatch):
     def run(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
 
-    monkeypatch.setattr(trainer.Training, "run", run)
-    with pytest.raises(InputError, match="the memory is full: lower batch_size"):
-        train.main(_argv(tiny_store, tmp_path / "run"))
+    argv = _argv(tiny_store, tmp_path / "run", "--config.num_epochs=1")
+    full = pytest.raises(
+        InputError, match=r"full: set data.residency to host, or lower eval\.batch"
+    )
+    with full as refusal, monkeypatch.context() as patch:
+        patch.setattr(trainer.Training, "run", run)
+        train.main(argv)
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(InputError, match=r"batch_size was 1, is 2\): .*another --workdir"):
+        train.main([*argv, "--config.batch_size=2"])
+    train.main([*argv, "--config.data.residency=host", "--config.eval.batch_size=8"])
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["step"] == STEPS_PER_EPOCH
 
 
 def test_a_network_that_fits_no_memory_is_refused(tiny_store, tmp_path):
     config = quickstart.get_config()
     config.data.store = str(tiny_store)
     config.model.update(widths=(2**16, 2**16), depths=(1, 1))  # 155 GB of weights.
-    with pytest.raises(InputError, match="the memory is full: lower batch_size"):
+    with pytest.raises(InputError, match=r"the memory is full: .*or lower .*model\.widths"):
         train.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -381,6 +393,7 @@ RECIPES = {
     "import nowhere": "No module named 'nowhere'",
     "def get_config(:": "SyntaxError",
     "def get_config(): return undefined": "NameError: name 'undefined' is not defined",
+    "raise ValueError('no value')": "^ValueError: no value; see --help$",
     "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'seed': 1})": (
         "the recipe lacks batch_size, .*: begin it with configs/default.py"
     ),
