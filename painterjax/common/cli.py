@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 import traceback
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -188,11 +189,13 @@ def _make_bases_importable(*, shipped: bool) -> None:
     A shipped recipe gets the shipped base; another one that of a folder `configs` at hand, if it
     has one.
     """
-    parent = str(recipe_folder().parent)
-    if shipped:
-        sys.path.insert(0, parent)
-    elif parent not in sys.path:
-        sys.path.append(parent)
+    if shipped:  # By sys.path a package `configs` at hand, with an __init__.py, would come first.
+        bases = types.ModuleType("configs")
+        bases.__path__ = [str(recipe_folder())]
+        sys.modules["configs"] = bases
+    else:
+        sys.path.insert(0, os.getcwd())  # As `python -m` does, and the console script does not.
+        sys.path.append(str(recipe_folder().parent))
 
 
 def _with_recipe_paths(argv: list[str]) -> list[str]:
@@ -214,10 +217,9 @@ def _reason(error: Exception) -> str:
         error = error.args[0]
     if isinstance(error, KeyError) and error.args:
         reason = f"unknown key {error.args[0]}"
-    elif isinstance(error, flags.Error):
-        reason = str(error)
-    elif isinstance(error, OSError):
-        reason = str(error).rpartition("\n")[2]  # Before it ml_collections says where it looked.
+    elif isinstance(error, flags.Error | OSError):
+        # Before it ml_collections says where it looked, or has a whole traceback.
+        reason = str(error).rstrip().rpartition("\n")[2]
     else:
         reason = f"{type(error).__name__}: {error}"
     return " ".join(reason.split())

@@ -50,6 +50,35 @@ def test_the_wheel_has_every_file_of_the_package_and_the_recipes(installed):
         assert (installed / inside).read_bytes() == (ROOT / path).read_bytes(), path
 
 
+MODULE, SCRIPT = ["-m", "painterjax"], ["bin/painterjax"]
+SHIPPED, OWN = "no store at nowhere: make one with", "ValueError: the base at hand"
+
+
+@pytest.mark.parametrize(
+    ("command", "recipe", "at_hand", "said"),
+    [
+        (MODULE, "quickstart", ["default"], SHIPPED),
+        (MODULE, "quickstart", ["default", "__init__"], SHIPPED),
+        (MODULE, "own.py", ["default"], OWN),
+        (SCRIPT, "own.py", ["default"], OWN),
+        (SCRIPT, "own.py", [], SHIPPED),
+    ],
+)
+def test_a_shipped_recipe_has_the_shipped_base_and_another_the_one_at_hand(
+    command, recipe, at_hand, said, installed, tmp_path
+):
+    for name in ("bin", "configs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / SCRIPT[0]).write_text("from painterjax import __main__\n__main__.main()\n")
+    (tmp_path / "own.py").write_text("from configs.default import get_config\n")
+    for name in at_hand:
+        text = 'raise ValueError("the base at hand")' if name == "default" else ""
+        (tmp_path / "configs" / f"{name}.py").write_text(text)
+    argv = ["train", "--config", recipe, "--workdir", "r", "--config.data.store=nowhere"]
+    done = _run([sys.executable, *command, *argv], tmp_path, PYTHONPATH=str(installed))
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
 def test_the_wheel_works_in_an_empty_folder(installed, tmp_path):
     find = "from painterjax.common import config; print(config.find_recipe('quickstart'))"
     found = _run([sys.executable, "-c", find], tmp_path, PYTHONPATH=str(installed))
