@@ -20,58 +20,64 @@ ABSURD = (0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1)
 CLOSED = {"BLP": "P", "SPIDER": "F"} | dict.fromkeys(
     ("DDS", "DIB", "EPS", "ICNS", "ICO", "PCX", "PDF", "QOI", "SGI", "TGA"), "RGB"
 )
+EXIF = Image.Exif()
+EXIF[0x0112], EXIF[0x010E] = 6, "a picture"
+
+# A name, the kind of image, Pillow's name of the format, and options for saving.
+KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "jpeg": ("RGB", "JPEG", {"exif": EXIF, "comment": b"c"}),
+    "jpeg progressive": ("RGB", "JPEG", {"progressive": True, "subsampling": 0}),
+    "jpeg gray": ("L", "JPEG", {"optimize": True}),
+    "jpeg cmyk": ("CMYK", "JPEG", {}),
+    "mpo": ("RGB", "MPO", {"save_all": True}),
+    "png": ("RGB", "PNG", {"exif": EXIF}),
+    "png alpha": ("alpha", "PNG", {}),
+    "png palette": ("palette", "PNG", {"transparency": 3}),
+    "png 16 bits": ("16 bits", "PNG", {}),
+    "png 1 bit": ("1", "PNG", {}),
+    "png animated": ("RGB", "PNG", {"save_all": True}),
+    "gif": ("palette", "GIF", {"transparency": 3}),
+    "gif animated": ("RGB", "GIF", {"save_all": True, "disposal": 2}),
+    "bmp": ("RGB", "BMP", {}),
+    "bmp palette": ("palette", "BMP", {}),
+    "bmp alpha": ("alpha", "BMP", {}),
+    "tiff": ("RGB", "TIFF", {"exif": EXIF}),
+    "tiff float": ("gray float", "TIFF", {}),
+    "tiff 16 bits": ("16 bits", "TIFF", {}),
+    "tiff pages": ("RGB", "TIFF", {"save_all": True}),
+    "tiff group4": ("1", "TIFF", {"compression": "group4"}),
+    "tiff cmyk": ("CMYK", "TIFF", {"compression": "packbits"}),
+    "webp": ("RGB", "WEBP", {"exif": EXIF}),
+    "webp lossless": ("alpha", "WEBP", {"lossless": True}),
+    "webp animated": ("RGB", "WEBP", {"save_all": True}),
+    "jpeg 2000": ("RGB", "JPEG2000", {}),
+    "jpeg 2000 stream": ("L", "JPEG2000", {"no_jp2": True, "tile_size": (32, 32)}),
+    "avif": ("RGB", "AVIF", {"exif": EXIF}),
+    "avif animated": ("RGB", "AVIF", {"save_all": True}),
+    "ppm": ("RGB", "PPM", {}),
+    "pgm": ("16 bits", "PPM", {}),
+    "pbm": ("1", "PPM", {}),
+    "pfm": ("gray float", "PPM", {}),
+    **{f"tiff {c}": ("RGB", "TIFF", {"compression": c})
+       for c in ("jpeg", "tiff_adobe_deflate", "tiff_lzw", "lzma", "zstd")},
+    **{f"closed {f}": (mode, f, {}) for f, mode in CLOSED.items()},
+}  # fmt: skip
 
 
 @functools.cache
 def pictures() -> dict[str, bytes]:
     """A picture in every format that Pillow writes, in the kinds that its reader tells apart."""
     image = Image.fromarray(synthetic.paint(seed=0, artist=0, painting=0, size=SIDE))
-    alpha = image.convert("RGBA")
-    alpha.putalpha(image.convert("L"))
-    gray, palette, cmyk = image.convert("L"), image.quantize(16), image.convert("CMYK")
-    deep = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
-    frames = {"save_all": True, "append_images": [image.rotate(90), image.rotate(180)]}
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "a picture"
-    kinds: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
-        "jpeg": (image, "JPEG", {"exif": exif, "comment": b"c"}),
-        "jpeg progressive": (image, "JPEG", {"progressive": True, "subsampling": 0}),
-        "jpeg gray": (gray, "JPEG", {"optimize": True}),
-        "jpeg cmyk": (cmyk, "JPEG", {}),
-        "mpo": (image, "MPO", frames),
-        "png": (image, "PNG", {"exif": exif}),
-        "png alpha": (alpha, "PNG", {}),
-        "png palette": (palette, "PNG", {"transparency": 3}),
-        "png 16 bits": (deep, "PNG", {}),
-        "png 1 bit": (image.convert("1"), "PNG", {}),
-        "png animated": (image, "PNG", frames),
-        "gif": (palette, "GIF", {"transparency": 3}),
-        "gif animated": (image, "GIF", {**frames, "disposal": 2}),
-        "bmp": (image, "BMP", {}),
-        "bmp palette": (palette, "BMP", {}),
-        "bmp alpha": (alpha, "BMP", {}),
-        "tiff": (image, "TIFF", {"exif": exif}),
-        "tiff float": (gray.convert("F"), "TIFF", {}),
-        "tiff 16 bits": (deep, "TIFF", {}),
-        "tiff pages": (image, "TIFF", frames),
-        "tiff group4": (image.convert("1"), "TIFF", {"compression": "group4"}),
-        "tiff cmyk": (cmyk, "TIFF", {"compression": "packbits"}),
-        "webp": (image, "WEBP", {"exif": exif}),
-        "webp lossless": (alpha, "WEBP", {"lossless": True}),
-        "webp animated": (image, "WEBP", frames),
-        "jpeg 2000": (image, "JPEG2000", {}),
-        "jpeg 2000 stream": (gray, "JPEG2000", {"no_jp2": True, "tile_size": (32, 32)}),
-        "avif": (image, "AVIF", {"exif": exif}),
-        "avif animated": (image, "AVIF", frames),
-        "ppm": (image, "PPM", {}),
-        "pgm": (deep, "PPM", {}),
-        "pbm": (image.convert("1"), "PPM", {}),
-        "pfm": (gray.convert("F"), "PPM", {}),
-        **{f"tiff {c}": (image, "TIFF", {"compression": c})
-           for c in ("jpeg", "tiff_adobe_deflate", "tiff_lzw", "lzma", "zstd")},
-        **{f"closed {f}": (image.convert(mode), f, {}) for f, mode in CLOSED.items()},
-    }  # fmt: skip
-    return {name: saved(image, kind, **options) for name, (image, kind, options) in kinds.items()}
+    gray, alpha = image.convert("L"), image.convert("RGBA")
+    alpha.putalpha(gray)
+    kinds = {mode: image.convert(mode) for mode in ("RGB", "CMYK", "P", "F", "L", "1")}
+    kinds |= {"alpha": alpha, "palette": image.quantize(16), "gray float": gray.convert("F")}
+    kinds["16 bits"] = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
+    frames = {"append_images": [image.rotate(90), image.rotate(180)]}
+    return {
+        name: saved(kinds[kind], format_, **options, **(frames if "save_all" in options else {}))
+        for name, (kind, format_, options) in KINDS.items()
+    }
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
