@@ -23,8 +23,8 @@ STEPS = 10
 RTOL = 1e-3
 
 
-def _steps(
-    config, split, dtype: str, count: int = STEPS
+def _steps_in(
+    dtype: str, config, split, count: int = STEPS
 ) -> tuple[list[dict[str, float]], TrainState]:
     """The scalars of the first steps and the last state, all computed in `dtype`."""
     config.model.dtype = dtype
@@ -32,12 +32,8 @@ def _steps(
         training = trainer.build(config, split)
         # Fresh networks are float32, so that both precisions start from the same weights.
         state = jax.tree.map(lambda x: x.astype(dtype) if x.ndim else x, training.state)
-        found = []
-        for _ in range(count):
-            state, scalars = training.run(state, next(training.batches), 1)
-            found.append({key: float(value[0]) for key, value in scalars.items()})
-        training.batches.close()
-        return found, jax.tree.map(np.asarray, state)
+        scalars, state = _steps(dataclasses.replace(training, state=state), count)
+        return scalars, jax.tree.map(np.asarray, state)
 
 
 def _pytorch_steps(config, split) -> tuple[list[float], dict[str, Any]]:
@@ -112,13 +108,13 @@ def test_ten_steps_match_pytorch(config, split, loss, torch):
 
     config.loss.name = loss
     true_losses, true_state = _pytorch_steps(config, split)
-    steps, state = _steps(config, split, "float64")
+    steps, state = _steps_in("float64", config, split)
     losses = [scalars["loss"] for scalars in steps]
     assert len(set(losses)) == STEPS
     np.testing.assert_allclose(losses, true_losses, rtol=1e-6)
     for name, array in pytorch_reference.from_painterjax(state.params, state.stats).items():
         assert _error(array, true_state[name]) < 1e-6, name
-    (first,), _ = _steps(config, split, "float32", count=1)
+    (first,), _ = _steps_in("float32", config, split, count=1)
     for key in ("loss", "gradient_norm"):
         assert first[key] == pytest.approx(steps[0][key], rel=RTOL)
 
@@ -133,7 +129,7 @@ def test_ten_steps_of_scratch_match_pytorch(config, split, torch):
     recipe.batch_size, recipe.num_epochs = 4, 2
     recipe.model.widths, recipe.model.depths = (8, 16), (1, 2)
     true_losses, true_state = _classifier_steps(recipe, split)
-    steps, state = _steps(recipe, split, "float64")
+    steps, state = _steps_in("float64", recipe, split)
     losses = [scalars["loss"] for scalars in steps]
     assert len(set(losses)) == STEPS
     np.testing.assert_allclose(losses, true_losses, rtol=1e-6)
