@@ -1,10 +1,10 @@
-"""The most learning in ten minutes from no foreign weights: a classifier of artists.
+"""Your own paintings, from no foreign weights: a classifier of artists.
 
     python -m painterjax.prepare folder --input paintings --output data/paintings-80 --image-size 80
     python -m painterjax.train --config configs/scratch.py --workdir runs/scratch
 
 An image is compared with a proxy of each artist, by their cosine. Hardware: two CPU cores. Minutes:
-9. Score: see docs/results.md.
+12. Score: 0.75 ROC AUC and 0.46 recall@1 on 27 artists never seen (5,179 paintings by 113 artists).
 """
 
 from typing import Any
