@@ -43,13 +43,13 @@ def interval(
     """
     rng = np.random.default_rng(seed)
     artists, place_M = np.unique(artist_NxM, return_inverse=True)
-    place_NxM, count = place_M.reshape(artist_NxM.shape), len(artists)
+    place_MxN, count = place_M.reshape(artist_NxM.shape).T.copy(), len(artists)
     if count < FEWEST_ARTISTS:
         return {"value": metric(*values), "low": None, "high": None}
     draws = []
     for _ in range(replicates):
         drawn_A = np.bincount(rng.integers(count, size=count), minlength=count)
-        chosen = np.repeat(np.arange(len(place_NxM)), drawn_A[place_NxM].prod(axis=1))
+        chosen = np.repeat(np.arange(len(artist_NxM)), drawn_A[place_MxN].prod(axis=0))
         if len(chosen):  # With few artists all draws may be of one.
             # Shuffled, so that mean_of_two_accuracy does not pair a triplet with its copy.
             chosen = rng.permutation(chosen)
