@@ -1,5 +1,6 @@
 """The comparison of recipes: the reference in PyTorch, scratch.py, and its experiments."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -39,9 +40,24 @@ def compared(torch, tmp_path_factory) -> Path:
         Image.fromarray(synthetic.paint(seed=0, artist=artist, painting=painting, size=32)).save(
             path
         )
-    _run("learning", "--images", folder / "paintings", "--data", folder, "--seeds", 1,
-         "--minutes", 0.01, "--json", folder / "learning.json", *SMALL)  # fmt: skip
+    argv = ["--images", folder / "paintings", "--data", folder, "--seeds", 1, "--minutes", 0.01,
+            "--json", folder / "learning.json", *SMALL]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learning, "run", _run_here)
+        _run_here("benchmarks.learning", *map(str, argv))
+    torch.set_flush_denormal(False)  # As it was before.
     return folder
+
+
+def _run_here(module: str, *arguments: str, **_: str) -> None:
+    """Runs a command line within this process: a start takes seconds, and compiling anew more."""
+    main = importlib.import_module(module).main
+    if module.startswith("painterjax."):
+        main([*arguments])
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [module, *arguments])
+            main()
 
 
 def _run(module: str, *arguments: object) -> None:
