@@ -1,7 +1,4 @@
-"""The embeddings of a store's images, written down: what any number of devices must agree on.
-
-python -m tests.helpers.embeddings_of_mesh STORE OUTPUT.npz [--distributed]
-"""
+"""The embeddings of a store's images: what any number of devices must agree on."""
 
 import dataclasses
 from typing import Any
@@ -51,7 +48,3 @@ def all_cases(split: store.Split) -> dict[str, np.ndarray]:
         for dtype in ("float32", "float64")
         for name, array in of_all_counts(image_NxSxSxC, dtype, head).items()
     }
-
-
-if __name__ == "__main__":
-    steps_of_mesh.write(all_cases)

@@ -1,12 +1,6 @@
-"""The first steps of small trainings, written down: what any number of devices must agree on.
-
-python -m tests.helpers.steps_of_mesh STORE OUTPUT.npz [--distributed]
-"""
+"""The first steps of small trainings: what any number of devices must agree on."""
 
 import dataclasses
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +9,7 @@ import numpy as np
 from configs import default
 from painterjax.common.config import Config
 from painterjax.data import store
-from painterjax.distributed import compilation, processes, sharding
+from painterjax.distributed import sharding
 from painterjax.model import augment
 from painterjax.training import trainer
 
@@ -88,17 +82,3 @@ def all_cases(split: store.Split) -> dict[str, np.ndarray]:
         for case in CASES
         for name, array in take(split, small(*case)).items()
     }
-
-
-def write(cases: Callable[[store.Split], dict[str, np.ndarray]]) -> None:
-    """Writes down the cases of a store's training split, as the command line says."""
-    compilation.keep_on_disk()
-    if "--distributed" in sys.argv:
-        processes.join()
-    arrays = cases(store.open_store(sys.argv[1]).splits["train"])
-    np.savez(Path(sys.argv[2]), **arrays)  # pyright: ignore[reportArgumentType]
-    processes.wait_for_all()
-
-
-if __name__ == "__main__":
-    write(all_cases)

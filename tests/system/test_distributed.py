@@ -13,17 +13,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import pytest
 
-from painterjax.data import store
 from painterjax.distributed import processes
 from painterjax.run import evaluation
 from painterjax.run.load import load_run
-from tests.helpers import embeddings_of_mesh, steps_of_mesh, tiny
+from tests.helpers import embeddings_of_mesh, mesh, tiny
 from tests.helpers.runs import records
 
 pytestmark = pytest.mark.slow
@@ -93,9 +92,26 @@ def assert_good(ended: list[tuple[int, str]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def alone(tiny_store) -> dict[str, np.ndarray]:
+def alone(tiny_store) -> dict[str, dict[str, np.ndarray]]:
     """What one process with one device does."""
-    return steps_of_mesh.all_cases(store.open_store(tiny_store).splits["train"])
+    return mesh.arrays(tiny_store)
+
+
+class Together(NamedTuple):
+    """What each of some processes does, with how many devices."""
+
+    devices: int
+    arrays: list[dict[str, dict[str, np.ndarray]]]
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def together(request, tiny_store, tmp_path_factory) -> Together:
+    processes, devices = request.param
+    folder = tmp_path_factory.mktemp("mesh")
+    outputs = [folder / f"{i}.npz" for i in range(processes)]
+    words = [["tests.helpers.mesh", str(tiny_store), str(output)] for output in outputs]
+    assert_good(end(start(words, devices=devices)))
+    return Together(devices, [mesh.read(output) for output in outputs])
 
 
 def _own_rows(row_LxBxT: np.ndarray, process: int, count: int) -> np.ndarray:
@@ -103,20 +119,16 @@ def _own_rows(row_LxBxT: np.ndarray, process: int, count: int) -> np.ndarray:
     return np.split(row_LxN, count, axis=1)[process]
 
 
-@pytest.mark.parametrize(("processes", "devices"), SHAPES)
-def test_any_mesh_takes_the_same_steps(alone, tiny_store, tmp_path, processes, devices):
+def test_any_mesh_takes_the_same_steps(alone, together):
     """Batches to the bit; losses and gradients to 1e-5 in float32 and 1e-12 in float64."""
-    outputs = [tmp_path / f"{i}.npz" for i in range(processes)]
-    program = ["tests.helpers.steps_of_mesh", str(tiny_store)]
-    assert_good(end(start([[*program, str(output)] for output in outputs], devices=devices)))
-    for process, output in enumerate(outputs):
-        steps = dict(np.load(output))
-        assert steps.keys() == alone.keys()
-        for name, array in alone.items():
+    expected, processes = alone["steps"], len(together.arrays)
+    for process, steps in enumerate(each["steps"] for each in together.arrays):
+        assert steps.keys() == expected.keys()
+        for name, array in expected.items():
             case, what = name.split("/")
             if what == "read":
                 resident = not array.size
-                rows = _own_rows(alone[f"{case}/row"], process, processes)
+                rows = _own_rows(expected[f"{case}/row"], process, processes)
                 # Batches beyond these are on their way, in no order.
                 assert resident or set(map(tuple, rows)) <= set(map(tuple, steps[name])), name
                 assert resident or steps[name].shape[1] == array.shape[1] // processes
@@ -129,17 +141,12 @@ def test_any_mesh_takes_the_same_steps(alone, tiny_store, tmp_path, processes, d
                 assert error < tolerance, name
 
 
-@pytest.mark.parametrize(("processes", "devices"), SHAPES)
-def test_each_device_embeds_its_share(tiny_store, tmp_path, processes, devices):
+def test_each_device_embeds_its_share(alone, together):
     """Embeddings to 1e-6 of their length in float32 and to 1e-12 in float64."""
-    alone = embeddings_of_mesh.all_cases(store.open_store(tiny_store).splits["train"])
-    outputs = [tmp_path / f"{i}.npz" for i in range(processes)]
-    program = ["tests.helpers.embeddings_of_mesh", str(tiny_store)]
-    assert_good(end(start([[*program, str(output)] for output in outputs], devices=devices)))
-    shared = [dict(np.load(output)) for output in outputs]
-    for name, array in alone.items():
+    devices, processes = together.devices, len(together.arrays)
+    for name, array in alone["embeddings"].items():
         _, dtype, what = name.split("/", maxsplit=2)
-        for place, arrays in enumerate(shared):
+        for place, arrays in enumerate(each["embeddings"] for each in together.arrays):
             if what.startswith("emb"):
                 # Sums of 27 and 128 terms: in float32 sqrt(155) / 2^24 = 7e-7.
                 tolerance = 1e-12 if dtype == "float64" else 1e-6
@@ -232,7 +239,7 @@ def test_all_wait_until_the_writer_has_evaluated(undisturbed, tiny_store, tmp_pa
     shutil.copytree(undisturbed, run)
     argv = tiny.argv(tiny_store, run, *ARGV)
     words = [["tests.helpers.signaled", "evaluation", number, *argv], ["painterjax.train", *argv]]
-    (writer, _), (other, said) = end(start(words, devices=1))
+    (writer, _), (other, said) = end(start(words, devices=2))
     assert writer == {"SIGKILL": -9, "SIGTERM": 143}[number]
     assert other not in (0, 2), said
 
@@ -253,13 +260,13 @@ def test_processes_start_from_the_same_weights(undisturbed, tiny_store, tmp_path
     steps = [int(path.name) for path in (other / "checkpoints").glob("*") if path.name.isdecimal()]
     shutil.rmtree(other / "checkpoints" / str(max(steps)))
     words = ["painterjax.train", *tiny.argv(tiny_store, run, *ARGV), "--init-from"]
-    for status, said in end(start([[*words, str(undisturbed)], [*words, str(other)]], devices=1)):
+    for status, said in end(start([[*words, str(undisturbed)], [*words, str(other)]], devices=2)):
         assert status == 2, said
         assert "process 1 and process 0 differ (init_from is " in said
         assert "give all processes the same recipe, store and --init-from" in said
     assert not run.exists()
     words = [*words, str(undisturbed)]
-    assert_good(end(start([words, words], devices=1)))
+    assert_good(end(start([words, words], devices=2)))
     assert json.loads((run / "init_from.json").read_text())["run"] == str(undisturbed)
 
 
