@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +34,10 @@ from painterjax.run import config_checks, metrics_log
 from painterjax.run import folder as run_folder
 
 RECIPE = "--config=configs/scratch.py"
+IN_PYTORCH = "benchmarks.pytorch_learning"
 REFERENCE_SIZE = 64
 SYSTEMS = ("reference", "scratch_pytorch", "scratch", "scratch_fifth")
-METRICS = ("roc_auc", "recall_at_1")
+METRICS = ("roc_auc", "recall_at_1", "map_at_r")
 # Keys whose other values benchmarks.pytorch_scratch does not have.
 MIRRORED = (
     "model.head", "model.dtype", "model.batch_norm", "loss.name", "loss.margin",
@@ -101,11 +101,12 @@ def compare(
     small = prepare(images, data, seed=seed, image_size=REFERENCE_SIZE)
     large = prepare(images, data, seed=seed, image_size=scratch.IMAGE_SIZE)
     epochs = scratch.get_config().num_epochs
-    of_reference = ("--recipe", "reference", "--minutes", str(minutes))
-    reference = train_in_pytorch(small, data / f"reference-{seed}.json", of_reference, seed=seed)
-    of_scratch = ("--recipe", "scratch", *flags)
+    report, options = data / f"reference-{seed}.json", ("--seed", str(seed), "--recipe")
+    reference = train_in_pytorch(
+        IN_PYTORCH, small, report, *options, "reference", "--minutes", str(minutes)
+    )
     report = data / f"scratch-pytorch-{seed}.json"
-    theirs = train_in_pytorch(large, report, of_scratch, seed=seed)
+    theirs = train_in_pytorch(IN_PYTORCH, large, report, *options, "scratch", *flags)
     ours = train(large, data / f"scratch-{seed}", flags, seed=seed, epochs=epochs)
     fifth = train(large, data / f"scratch-fifth-{seed}", flags, seed=seed, epochs=epochs // 5)
     systems = dict(zip(SYSTEMS, (reference, theirs, ours, fifth), strict=True))
@@ -122,13 +123,10 @@ def prepare(images: str, data: Path, *, seed: int, image_size: int) -> Path:
     return store
 
 
-def train_in_pytorch(
-    store: Path, report: Path, options: Sequence[str], *, seed: int
-) -> dict[str, Any]:
+def train_in_pytorch(module: str, store: Path, report: Path, *options: str) -> dict[str, Any]:
     """Trains a recipe in PyTorch; returns the minutes of the whole command and what it reports."""
     started_s = time.perf_counter()
-    run("benchmarks.pytorch_learning", "--store", str(store), "--seed", str(seed),
-        "--json", str(report), *options)  # fmt: skip
+    run(module, "--store", str(store), "--json", str(report), *options)
     minutes = (time.perf_counter() - started_s) / 60
     return {"minutes": minutes, **json.loads(report.read_text())}
 
@@ -137,12 +135,8 @@ def train(
     store: Path, workdir: Path, flags: list[str], *, seed: int, epochs: int
 ) -> dict[str, Any]:
     """Trains scratch.py; returns the minutes of the whole command and its test figures."""
-    started_s = time.perf_counter()
-    with tempfile.TemporaryDirectory() as cache:  # Else the next would begin with this one's.
-        run("painterjax.train", RECIPE, "--workdir", str(workdir), f"--config.data.store={store}",
-            f"--config.seed={seed}", f"--config.num_epochs={epochs}", *flags,
-            JAX_COMPILATION_CACHE_DIR=cache)  # fmt: skip
-    minutes = (time.perf_counter() - started_s) / 60
+    flags = [f"--config.seed={seed}", f"--config.num_epochs={epochs}", *flags]
+    minutes = minutes_of_training(RECIPE, store, workdir, flags)
     evaluation = json.loads((workdir / "evaluation.json").read_text())
     config = json.loads((workdir / "config.json").read_text())
     return {
@@ -154,6 +148,15 @@ def train(
         "pixels_judged": scratch.IMAGE_SIZE,
         **evaluation["test"],
     }
+
+
+def minutes_of_training(recipe: str, store: Path, workdir: Path, flags: list[str]) -> float:
+    """Trains a recipe, with nothing compiled before; returns the minutes of the whole command."""
+    started_s = time.perf_counter()
+    with tempfile.TemporaryDirectory() as cache:  # Else the next would begin with this one's.
+        run("painterjax.train", recipe, "--workdir", str(workdir), f"--config.data.store={store}",
+            *flags, JAX_COMPILATION_CACHE_DIR=cache)  # fmt: skip
+    return (time.perf_counter() - started_s) / 60
 
 
 def minutes_of_steps(records: list[dict[str, Any]]) -> float:
@@ -172,17 +175,17 @@ def run(module: str, *arguments: str, **environment: str) -> None:
 def mean(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Means over seeds, of each system and of the color histogram."""
     histograms = [row["scratch"]["color_histogram"] for row in rows]
-    means = {system: _mean([row[system] for row in rows]) for system in SYSTEMS}
-    return {**means, "color_histogram": _mean(histograms)}
+    means = {system: mean_of([row[system] for row in rows]) for system in SYSTEMS}
+    return {**means, "color_histogram": mean_of(histograms)}
 
 
-def _mean(figures: list[dict[str, Any]]) -> dict[str, Any]:
+def mean_of(figures: list[dict[str, Any]]) -> dict[str, Any]:
     """Means of all numbers and of METRICS, also of the untrained network's."""
     means: dict[str, Any] = {}
     for key, first in figures[0].items():
         values = [each[key] for each in figures]
         if key == "untrained":
-            means[key] = _mean(values)
+            means[key] = mean_of(values)
         elif key in METRICS:
             means[key] = float(np.mean([value["value"] for value in values]))
         elif isinstance(first, int | float):

@@ -58,9 +58,9 @@ def load(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
 def blocks_from_painterjax(params: dict[str, Any], stats: dict[str, Any]) -> dict[str, np.ndarray]:
     """Returns the arrays of painterjax's blocks under the names and in the layouts of ours."""
     arrays: dict[str, np.ndarray] = {}
-    for place, block in params["blocks"].items():
+    for place, block in params["backbone"]["blocks"].items():
         for i, conv in block["convs"].items():
-            norm, running = block["norms"][i], stats["blocks"][place]["norms"][i]
+            norm, running = block["norms"][i], stats["backbone"]["blocks"][place]["norms"][i]
             name = f"blocks.{place}.{{}}.{{}}".format
             layer = 3 * int(i)
             arrays[name(layer, "weight")] = np.transpose(conv["kernel"], (3, 2, 0, 1))

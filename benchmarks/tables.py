@@ -148,6 +148,12 @@ def experiments() -> Rows:
         yield f"`{line['name']}`", f"{figures['roc_auc']:.3f}", f"{figures['recall_at_1']:.3f}"
 
 
+def readouts() -> Rows:
+    for line in load("readouts.jsonl"):
+        figures = line["artists_never_seen"].values()
+        yield f"`{line['name']}`", f"{line['features']}", *(f"{value:.3f}" for value in figures)
+
+
 def loading() -> Rows:
     figures = load("cpu-loading.json")
     many, few = (figures["sampling_triplets_per_s"][size] / 1e6 for size in ("1024", "8"))
@@ -181,6 +187,15 @@ def steps() -> Rows:
             target = "0.8" if (row["dtype"], size) == ("float32", 256) else ""
             ratios = [f"{row[f'ratio_to_pytorch_{how}']:.2f}" for how in ("eager", "compiled")]
             yield f"{size} pixels, {row['dtype']}", target, *ratios
+
+
+def backbones() -> Rows:
+    tasks = (("forward", "forward", 1.0), ("forward_backward", "forward and backward", 0.8))
+    for size, figures in load("cpu-backbones.json")["sizes"].items():
+        for key, name, target in tasks:
+            of = figures[key]
+            times = (f"{of[f'{system}_ms']:,.0f} ms" for system in ("painterjax", "pytorch"))
+            yield f"{name}, {size} pixels", f"{target:.1f}", *times, f"{of['ratio']:.2f}"
 
 
 def large() -> Rows:
@@ -285,8 +300,8 @@ TABLES: dict[str, Callable[[], Rows]] = {
     **{
         table.__name__: table
         for table in (
-            summary, learning, reference, experiments, loading, stages, steps, large, searching,
-            near_duplicates, scaling, estimate, guarantees,
+            summary, learning, reference, readouts, experiments, loading, stages, steps, backbones,
+            large, searching, near_duplicates, scaling, estimate, guarantees,
         )
     },
 }  # fmt: skip

@@ -24,12 +24,22 @@ def get_config() -> Any:
     config.data.residency = "auto"  # images live on the "device", the "host", or what fits
 
     config.model = config_dict.ConfigDict()
+    config.model.backbone = "conv_blocks"  # of widths and depths; or a pretrained one:
+    # "efficientnet_lite0", "dinov2_base", "clip_large_14", ...: see docs/backbones.md
+    config.model.weights = ""  # safetensors file of a vision transformer; see docs/backbones.md
+    config.model.stages = ()  # of the backbone, that the head reads, by number; () is all
     config.model.widths = (16, 32, 64, 128, 256)  # channels of each block
     config.model.depths = (2, 3, 3, 3, 3)  # convolutions of each block
-    config.model.head = "dense"  # of pixels; or "statistics" of channels, with length 1
+    config.model.head = "dense"  # of pixels; or "statistics" of channels, normed, or "linear" of
+    # them; both give embeddings of length 1
     config.model.embedding_dim = 2048
     config.model.dtype = "float32"  # of the computation; or "bfloat16"
-    config.model.batch_norm = "branch"  # statistics per "branch" of the tuples or whole "batch"
+    config.model.batch_norm = "branch"  # statistics per "branch" of the tuples or whole "batch", or
+    # "frozen": those of the weights that training starts from
+    config.model.lora_rank = 0  # of adapters, which train in place of a transformer; 0 is none
+
+    config.head = config_dict.ConfigDict()
+    config.head.fit = "gradient"  # alone; or "lda" before it, in closed form, of a linear head
 
     config.loss = config_dict.ConfigDict()
     config.loss.name = "triplet"  # or "contrastive" (pairs), or one over artists x paintings:
@@ -37,7 +47,9 @@ def get_config() -> Any:
     # "multi_similarity", "cosine_classifier"
     config.loss.margin = 2.0  # a distance; for the classifier a cosine
     config.loss.distance = "euclidean"  # or "mean_squared", over the whole batch at once
-    config.loss.scale = 16.0  # of the cosines in supervised_contrastive and cosine_classifier
+    config.loss.scale = 16.0  # of cosines: supervised_contrastive, cosine_classifier, second views
+    config.loss.view_weight = 0.0  # of telling a second view of each image, changed in space only,
+    # from those of others; 0 takes none
     config.loss.paintings_per_artist = 4  # in a tuple of losses over artists x paintings
 
     config.optimizer = config_dict.ConfigDict()
@@ -45,7 +57,12 @@ def get_config() -> Any:
     config.optimizer.schedule = "piecewise"  # or "cosine", to zero at the end
     config.optimizer.milestones = (11, 25, 40)  # epochs after which a piecewise rate drops
     config.optimizer.decay = 0.1  # factor of each drop
+    config.optimizer.backbone_rate = 1.0  # share of the rate for the backbone; 0 keeps it as it is
+    config.optimizer.layer_decay = 1.0  # share of the next block's rate for each block before it
     config.optimizer.weight_decay = 0.0  # of kernels and proxies, a share per step and rate
+    config.optimizer.warmup_steps = 0  # in which the rate grows linearly from 0
+    config.optimizer.clip_norm = 0.0  # largest norm of the gradient; 0 is none
+    config.optimizer.ema_decay = 0.0  # of the weights' moving average, judged and kept; 0 is none
 
     config.augmentation = config_dict.ConfigDict()
     config.augmentation.crop = 0  # side in pixels of a random square; 0 is the whole image

@@ -7,9 +7,9 @@ Example:
 
     python -m painterjax.train --config quickstart --workdir runs/quickstart
 
-NAME is a shipped recipe, or a path of one. Run it again to continue a run that was stopped: it ends
-as if it had never been stopped. Ctrl-C and SIGTERM save the step and end it, a second Ctrl-C ends
-it at once. --init-from starts from the best weights of another run, --distributed trains together.
+NAME is a shipped recipe, or a path of one. Run it again to continue: the end is that of a run that
+was never stopped. Ctrl-C and SIGTERM save the step and end it, a second Ctrl-C ends it at once.
+--init-from starts from the best weights of another run, --distributed trains together.
 """
 
 import contextlib
@@ -22,10 +22,11 @@ import jax
 from painterjax.common import cli, signals
 from painterjax.common.config import Config
 from painterjax.common.memory import full_memory_explained
-from painterjax.data import images, pipeline, store_builder
+from painterjax.data import pipeline, store_builder
 from painterjax.data.store import Store, open_store, verify
 from painterjax.distributed import compilation, processes
-from painterjax.run import checkpoint, config_checks, evaluation, initial
+from painterjax.model.trainable import keeps_backbone
+from painterjax.run import checkpoint, config_checks, evaluation, features, initial
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import BEST_BY, Checkpoints
 from painterjax.run.load import load_run
@@ -74,19 +75,21 @@ def train(config: Config, path: Path, init_from: Path | None = None) -> None:
     """
     with contextlib.ExitStack() as stack, full_memory_explained():
         (store, validator), terms = processes.agree(lambda: _open(config, path, stack, init_from))
-        start = max(terms["checkpoints"], default=0)
-        training = trainer.build(
-            config, store.splits["train"], resident=terms["resident"], start=start
-        )
+        if keeps_backbone(config):  # It reads each image once.
+            store = features.with_features(config, store, ("train", "val"))
+            validator = validation.prepare(config, store)
+        start, resident = max(terms["checkpoints"], default=0), terms["resident"]
+        training = trainer.build(config, store.splits["train"], resident=resident, start=start)
         stack.callback(training.batches.close)
-        source = load_run(init_from) if init_from and not start else None
-        training = initial.start_from(training, source, path) if source else training
+        origin = None
+        if not terms["checkpoints"]:
+            training, origin = initial.first_weights(config, store, training, path, init_from)
         if processes.is_writer():
             print(pipeline.summary(training.source, wanted=config.batch_size), file=sys.stderr)
-            run_folder.begin(path, config, store.info, init_from=source and initial.origin(source))
+            run_folder.begin(path, config, store.info, init_from=origin)
         keep_every = training.plan.steps_per_epoch * config.checkpoint_keep_every_epochs
-        checkpoints = Checkpoints(path, steps=terms["checkpoints"], keep_every=keep_every)
-        stack.enter_context(contextlib.closing(checkpoints))
+        opened = Checkpoints(path, steps=terms["checkpoints"], keep_every=keep_every)
+        checkpoints = stack.enter_context(contextlib.closing(opened))
         _take_steps(config, path, training, validator, checkpoints)
         processes.take_back_sigterm()
         evaluation.evaluate(load_run(path, checkpoints))
@@ -105,21 +108,17 @@ def _open(
     config_checks.check_devices(config, jax.device_count())
     validator = validation.prepare(config, store)
     resident = pipeline.keep_on_device(config.data.residency, store.splits["train"])
-    weights = initial.checkpoints_sha256(init_from)
-    terms = {"config": config.to_dict(), "dataset": store.info, "init_from": weights}
+    weights = initial.weights_sha256(config, init_from)
+    terms = {"config": config.to_dict(), "dataset": store.info, **weights}
     if not processes.is_writer():
         verify(store.path)
         return (store, validator), terms
     print("train: setting up", file=sys.stderr)
-    run_folder.check_folder(path)
-    run_folder.check_same(path, "config", config.to_dict())
-    run_folder.check_same(path, "dataset", store.info)
-    if not (path / "config.json").exists():  # A run that was begun may go on with its store.
-        images.check_decoding(store.path, images.decoding_of(store.info))
+    run_folder.check(path, config, store)
     verify(store.path)
     stack.enter_context(run_folder.claimed(path))
     steps = checkpoint.find_whole(path, clean=True)
-    initial.check(path, init_from, has_checkpoint=bool(steps))
+    initial.check(path, init_from, config, has_checkpoint=bool(steps))
     return (store, validator), {**terms, "resident": resident, "checkpoints": steps}
 
 
@@ -132,11 +131,12 @@ def _take_steps(
 ) -> None:
     """Takes the steps behind the newest checkpoint; raises Stopped at a signal."""
     start, state, window = training.plan.start, training.state, []
-    if start:
+    if checkpoints.latest_step is not None:
         state, window = checkpoints.restore(state)
     recorder = Recorder(path, config, training, start=start, window=window)
     with contextlib.closing(recorder):
-        training = trainer.compiled(training)  # Until here a signal ends the process at once.
+        if training.plan.dispatches:
+            training = trainer.compiled(training)  # Until here a signal ends the process at once.
         loop = _Loop(config, training, validator, checkpoints, recorder)
         with signals.deferred():
             loop.run(state)
@@ -164,9 +164,9 @@ class _Loop:
     def run(self, state: TrainState) -> None:
         """Trains to the last step, or until a signal."""
         plan = self._training.plan
-        start = plan.start
-        if start and plan.ends_epoch(start) and not self._checkpoints.latest_is_validated:
-            self._save(state, start)  # An earlier start was stopped while it validated.
+        is_result = plan.start or self._config.head.fit == "lda"
+        if is_result and plan.ends_epoch(plan.start) and not self._checkpoints.latest_is_validated:
+            self._save(state, plan.start)  # It was fitted just now, or a stop came in between.
         for steps, following, scalars, wait_s in self._training.drive(state):
             self._recorder.push(steps, scalars, wait_s)
             self._checkpoints.check()

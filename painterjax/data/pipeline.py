@@ -124,8 +124,8 @@ class BatchSource:
         batch = self.rows(sampling.artist_rows(self.split.artist_N), first)
         count, shapes = batch["row"][0].size, {key: array.shape for key, array in batch.items()}
         if not self.resident:
-            shapes["image"] = (len(batch["row"]), count, *self.split.image_NxSxSxC.shape[1:])
-        types = {"row": np.int32, "artist": np.int32, "image": np.uint8}
+            shapes["image"] = (len(batch["row"]), count, *self.split.inputs.shape[1:])
+        types = {"row": np.int32, "artist": np.int32, "image": self.split.inputs.dtype}
         return {
             key: jax.ShapeDtypeStruct(shape, types[key], sharding=self._shardings[key])
             for key, shape in shapes.items()
@@ -140,7 +140,7 @@ class BatchSource:
         """Adds the images for this process's devices: all anchors, then all positives, ..."""
         row_LxN = np.stack([sampling.by_branch(row_BxT) for row_BxT in batch["row"]])
         own = sharding.own_part(self.mesh, row_LxN.shape[1])
-        return {**batch, "image": self.split.image_NxSxSxC[row_LxN[:, own]]}
+        return {**batch, "image": self.split.inputs[row_LxN[:, own]]}
 
     def place(self, batch: dict[str, np.ndarray]) -> PlacedBatch:
         """Copies row numbers and artists to every device, and each image to one of them."""
@@ -215,5 +215,5 @@ def budget(split: Split) -> tuple[int, int]:
     """Returns how many bytes a split's images need, and how many each device has free."""
     stats = jax.local_devices()[0].memory_stats()
     if stats:
-        return split.image_NxSxSxC.nbytes, stats["bytes_limit"] - stats["bytes_in_use"]
-    return split.image_NxSxSxC.nbytes, memory.free_memory() // jax.local_device_count()
+        return split.inputs.nbytes, stats["bytes_limit"] - stats["bytes_in_use"]
+    return split.inputs.nbytes, memory.free_memory() // jax.local_device_count()

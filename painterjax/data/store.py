@@ -53,16 +53,25 @@ class StorePlan:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The paintings of one split, in rows that are sorted by artist."""
+    """The paintings of one split, in rows that are sorted by artist.
+
+    Where a frozen backbone has read the images already, `feature_NxF` is what training takes.
+    """
 
     name: str  # train, val or test
     image_NxSxSxC: np.ndarray  # uint8, a memory map
     artist_N: np.ndarray  # int32 artist numbers, ascending, counted from 0 within the split
     artists: list[str]  # their names by number
     paintings: list[catalog.Painting]
+    feature_NxF: np.ndarray | None = None  # float32
 
     def __len__(self) -> int:
         return len(self.artist_N)
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """What a network is trained on: features where there are some, else the images."""
+        return self.image_NxSxSxC if self.feature_NxF is None else self.feature_NxF
 
 
 @dataclasses.dataclass(frozen=True)

@@ -196,6 +196,26 @@ def cosine_classifier(
     return -jnp.where(own_NxA, jax.nn.log_softmax(logit_NxA, axis=1), 0.0).sum(axis=1)
 
 
+def two_views(cosine_NxN: jax.Array, painting_N: jax.Array, *, scale: float) -> jax.Array:
+    """Cross-entropy of telling an image's second view from those of others, and its first: loss_N.
+
+    Mean over both directions of -log(exp(s cos(a_i, b_i)) / sum of exp(s cos(a_i, b_j)) over i and
+    all j of other paintings).
+
+    Args:
+      cosine_NxN: cosines between first views a (rows) and second views b (columns).
+      painting_N: the painting of each; one may be in the batch twice.
+      scale: s, one over the temperature.
+
+    Source: InfoNCE, van den Oord et al. 2018, https://arxiv.org/abs/1807.03748
+    """
+    counts_NxN = (painting_N[:, None] != painting_N[None, :]) | jnp.eye(len(painting_N), dtype=bool)
+    all_RxN = jnp.stack(
+        [jax.nn.logsumexp(scale * cosine_NxN, axis=axis, where=counts_NxN) for axis in (0, 1)]
+    )
+    return all_RxN.mean(axis=0) - scale * jnp.diagonal(cosine_NxN)
+
+
 def _unit(x_NxD: jax.Array) -> jax.Array:
     """Rows at length 1; a zero row stays zero, with gradient zero."""
     norm_Nx1 = safe_sqrt(jnp.square(x_NxD).sum(axis=1, keepdims=True))

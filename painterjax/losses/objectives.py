@@ -95,6 +95,8 @@ class Objective:
         minimized, the others are logged.
       has_proxies: whether it learns proxy_AxD, a point for each artist; else proxies are empty.
       most_tuples: maps artists to the most tuples that a batch of them can have.
+      view_weight: of the loss of a second view of each image; 0 takes no second views.
+      scale: what cosines between views are multiplied by.
     """
 
     tuple_size: int
@@ -103,6 +105,16 @@ class Objective:
     scalars: Callable[[jax.Array, jax.Array, jax.Array, Proxies], Scalars]
     has_proxies: bool
     most_tuples: Callable[[sampling.ArtistRows], int]
+    view_weight: float = 0.0
+    scale: float = 1.0
+
+    def with_views(
+        self, scalars: Scalars, first_NxD: jax.Array, second_NxD: jax.Array, row_N: jax.Array
+    ) -> Scalars:
+        """Adds the loss of two views of each image to the scalars of the first views' tuples."""
+        cosine_NxN = batch_losses.cosines(first_NxD, second_NxD)
+        loss = batch_losses.two_views(cosine_NxN, row_N, scale=self.scale).mean()
+        return {**scalars, "loss": scalars["loss"] + self.view_weight * loss, "view_loss": loss}
 
     def steps_per_epoch(self, paintings: int, batch_size: int) -> int:
         """Returns how many batches an epoch over `paintings` has; the last one is full as well."""

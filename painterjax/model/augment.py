@@ -32,6 +32,11 @@ class Augmentation:
     brightness: float = 0.0
     tint: float = 0.0
 
+    @property
+    def in_space(self) -> "Augmentation":
+        """The same without changes of colors."""
+        return dataclasses.replace(self, contrast=0.0, brightness=0.0, tint=0.0)
+
 
 def normalize(image_NxSxSxC: jax.Array) -> jax.Array:
     """Maps uint8 pixels to float32 in [-1, 1]: x / 127.5 - 1."""
@@ -56,6 +61,17 @@ def augment(image_NxSxSxC: jax.Array, key: jax.Array, settings: Augmentation) ->
     if settings.contrast or settings.brightness or settings.tint:
         image_NxSxSxC = recolor(image_NxSxSxC, color_key, settings)
     return image_NxSxSxC
+
+
+def augment_twice(image_NxSxSxC: jax.Array, key: jax.Array, settings: Augmentation) -> jax.Array:
+    """Augments each image, and once more in space only: 2N x S x S x C, the two side by side.
+
+    So they stay on the device that has the image, and in its branch of BatchNorm.
+    """
+    first_NxSxSxC = augment(image_NxSxSxC, key, settings)
+    second_NxSxSxC = augment(image_NxSxSxC, jax.random.fold_in(key, 1), settings.in_space)
+    view_NxVxSxSxC = jnp.stack([first_NxSxSxC, second_NxSxSxC], axis=1)
+    return view_NxVxSxSxC.reshape(-1, *first_NxSxSxC.shape[1:])
 
 
 def random_crop(image_NxSxSxC: jax.Array, key: jax.Array, *, side: int) -> jax.Array:

@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,8 +13,17 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from painterjax.common.config import Config
-from painterjax.distributed import compilation, sharding
-from painterjax.model.build import PureDict, build_network, embed_step
+from painterjax.common.progress import Progress
+from painterjax.distributed import compilation, processes, sharding
+from painterjax.model import trainable
+from painterjax.model.build import (
+    PureDict,
+    build_head,
+    build_network,
+    embed_step,
+    feature_step,
+    head_step,
+)  # fmt: skip
 from painterjax.model.network import StyleNet
 
 
@@ -49,6 +60,11 @@ class Embedder:
         image_BxSxSxC = jax.ShapeDtypeStruct(shape, np.uint8)
         return jax.eval_shape(self.step, self.params, self.stats, image_BxSxSxC).shape[1]
 
+    def with_arrays(self, params: PureDict, stats: PureDict) -> "Embedder":
+        """Returns it with these arrays, which may be some of a network's, in place of its own."""
+        arrays = trainable.overlay(self.arrays, {"params": params, "stats": stats})
+        return dataclasses.replace(self, **arrays)
+
     def embed(
         self, image_NxSxSxC: np.ndarray, on_batch: Callable[[int], object] | None = None
     ) -> np.ndarray:
@@ -74,14 +90,61 @@ class Embedder:
         return np.concatenate(parts)[:count]
 
 
-def untrained(config: Config, *, image_size: int) -> Embedder:
-    """Returns an embedder with the weights that training starts from."""
+def untrained(config: Config, *, image_size: int, pretrained: bool = True) -> Embedder:
+    """Returns an embedder with the weights that training starts from; see build_network."""
+    network, params, stats = build_network(config, image_size=image_size, pretrained=pretrained)
+    return _embedder(config, embed_step, network, (params, stats), image_size=image_size)
+
+
+def feature_reader(config: Config, *, image_size: int) -> Embedder:
+    """Returns what maps images to what a config's head takes of its pretrained backbone, N x F."""
     network, params, stats = build_network(config, image_size=image_size)
+    return _embedder(config, feature_step, network, (params, stats), image_size=image_size)
+
+
+def untrained_head(config: Config, *, features: int) -> Embedder:
+    """Returns what maps features to embeddings, with the weights that training starts from."""
+    network, params, stats = build_head(config, features=features)
+    return _embedder(config, head_step, network, (params, stats), image_size=0)
+
+
+def _embedder(
+    config: Config, step: Callable[..., jax.Array], network: Any, arrays: Any, *, image_size: int
+) -> Embedder:
     mesh = sharding.of_all_devices()
-    params, stats = sharding.replicate(mesh, (params, stats))
+    params, stats = sharding.replicate(mesh, arrays)
     jitted_step = compilation.jit(
-        functools.partial(embed_step, network=network),
-        out_shardings=sharding.split_along(mesh, 0),
+        functools.partial(step, network=network), out_shardings=sharding.split_along(mesh, 0)
     )
     batch_size = config.eval.batch_size * mesh.size
     return Embedder(network, jitted_step, params, stats, batch_size, image_size, mesh)
+
+
+def head_alone(config: Config, embedder: Embedder, *, features: int) -> Embedder:
+    """Returns what maps features to the embeddings of a whole network."""
+    params = {"head": embedder.params["head"]}
+    return dataclasses.replace(untrained_head(config, features=features), params=params)
+
+
+def embed_together(embedder: Embedder, input_NxX: np.ndarray, label: str) -> np.ndarray:
+    """Embeds in all processes of a training together; the writer shows the progress."""
+    if not processes.is_writer():
+        return embedder.embed(input_NxX)
+    with Progress(label, total=len(input_NxX), unit="painting") as progress:
+        return embedder.embed(input_NxX, progress.advance)
+
+
+def embed_resumably(
+    embedder: Embedder, input_NxX: np.ndarray, path: Path, progress: Progress
+) -> np.ndarray:
+    """Appends the vectors that `path` lacks, a batch at a time; returns all."""
+    row_bytes, length = 4 * embedder.dim, embedder.batch_size
+    with open(path, "ab") as file:
+        done = file.tell() // row_bytes // length * length
+        file.truncate(done * row_bytes)
+        progress.advance(done)
+        for start in range(done, len(input_NxX), length):
+            input_BxX = input_NxX[start : start + length]
+            file.write(embedder.embed(input_BxX, progress.advance).tobytes())
+            file.flush()
+    return np.fromfile(path, np.float32).reshape(-1, embedder.dim)

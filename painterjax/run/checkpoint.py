@@ -29,12 +29,13 @@ EVERY_STEP: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
 class Checkpoints:
     """The checkpoints of one run folder, each in `checkpoints/<step>`.
 
-    A checkpoint holds `network` (parameters and BatchNorm statistics), `training` (proxies,
-    optimizer and step) and, as metadata, the scalars that no record has yet. The step is the
-    position in the stream of batches as well. Saves go on in the background while training does,
-    and end with the SHA-256 of all files. All processes of a training open the checkpoints and
-    save, Orbax writes each array once, and the writer alone seals and removes. A superseded
-    checkpoint is renamed before it is removed, so that a kill leaves no part under its name.
+    A checkpoint holds what training changes of the `network` (parameters, or their average, and
+    BatchNorm statistics), `training` (proxies, optimizer, step and, beside an average, parameters)
+    and, as metadata, the scalars that no record has yet. The step is the position in the stream of
+    batches as well. Saves go on in the background while training does, and end with the SHA-256 of
+    all files. All processes of a training open the checkpoints and save, Orbax writes each array
+    once, and the writer alone seals and removes. A superseded checkpoint is renamed before it is
+    removed, so that a kill leaves no part under its name.
 
     Args:
       run: the run folder.
@@ -134,9 +135,11 @@ class Checkpoints:
         loaded = self._orbax.load_checkpointables(
             self.latest_step, jax.tree.map(_abstract, _parts(like))
         )
+        average = {"average": loaded["network"]["params"]} if like.average else {}
         metadata = self._orbax.checkpointables_metadata(self.latest_step).custom_metadata or {}
         # Runs of earlier versions have no window.
-        return TrainState(**loaded["network"], **loaded["training"]), metadata.get("window", [])
+        state = TrainState(**{**loaded["network"], **loaded["training"], **average})
+        return state, metadata.get("window", [])
 
     def restore_network(self, params: PureDict, stats: PureDict) -> tuple[PureDict, PureDict, int]:
         """Returns the best parameters and statistics, shaped as the given ones, and their step.
@@ -235,9 +238,11 @@ def _failure_explained(step: int) -> Iterator[None]:
 
 
 def _parts(state: TrainState) -> dict[str, Any]:
+    network = {"params": state.judged_params, "stats": state.stats}
+    training = {"proxies": state.proxies, "moments": state.moments, "step": state.step}
     return {
-        "network": {"params": state.params, "stats": state.stats},
-        "training": {"proxies": state.proxies, "moments": state.moments, "step": state.step},
+        "network": network,
+        "training": {**training, "params": state.params} if state.average else training,
     }
 
 

@@ -12,7 +12,10 @@ from painterjax.common.errors import InputError
 from painterjax.data import pipeline
 from painterjax.losses import objectives
 from painterjax.losses import tuples as tuple_losses
-from painterjax.model.network import HEADS
+from painterjax.model.augment import Augmentation
+from painterjax.model.backbones import BACKBONES
+from painterjax.model.heads import HEADS
+from painterjax.model.trainable import keeps_backbone
 
 MAX_INT, MAX_FLOAT = 2**31 - 1, float(np.finfo(np.float32).max)  # Of arrays on the device.
 # Between two layers of this width a convolution has 155 GB of weights. JAX cannot draw an array of
@@ -80,29 +83,40 @@ NOT_NEGATIVE = _number("of at least 0", lambda value: value >= 0)
 RULES = {
     "seed": _whole(0),
     "batch_size": _whole(1, MAX_BATCH),
-    "num_epochs": _growing(_whole(1, MAX_EPOCHS)),
+    "num_epochs": _growing(_whole(0, MAX_EPOCHS)),
     "steps_per_dispatch": _changeable(_whole(1)),
     "log_every_steps": _changeable(_whole(1)),
     "checkpoint_every_steps": _changeable(_whole(1)),
     "checkpoint_keep_every_epochs": _changeable(_whole(0, MAX_EPOCHS)),
     "data.store": _changeable(Rule("the name of a folder", lambda value: isinstance(value, str))),
     "data.residency": _changeable(_one_of(pipeline.RESIDENCIES)),
+    "model.backbone": _one_of(BACKBONES),
+    "model.weights": Rule("the name of a file, or empty", lambda value: isinstance(value, str)),
+    "model.stages": _several(_whole(0, MAX_DEPTH)),
     "model.widths": _several(_whole(1, MAX_WIDTH)),
     "model.depths": _several(_whole(1, MAX_DEPTH)),
     "model.head": _one_of(HEADS),
     "model.embedding_dim": _whole(1, MAX_WIDTH),
     "model.dtype": _one_of(("float32", "bfloat16")),
-    "model.batch_norm": _one_of(("branch", "batch")),
+    "model.batch_norm": _one_of(("branch", "batch", "frozen")),
+    "model.lora_rank": _whole(0, MAX_WIDTH),
+    "head.fit": _one_of(("gradient", "lda")),
     "loss.name": _one_of(objectives.LOSSES),
     "loss.margin": NOT_NEGATIVE,
     "loss.distance": _one_of(tuple_losses.DISTANCES),
     "loss.scale": POSITIVE,
+    "loss.view_weight": NOT_NEGATIVE,
     "loss.paintings_per_artist": _whole(1, MAX_PAINTINGS),
     "optimizer.learning_rate": POSITIVE,
     "optimizer.schedule": _one_of(("piecewise", "cosine")),
     "optimizer.milestones": _several(_whole(1, MAX_EPOCHS)),
     "optimizer.decay": POSITIVE,
+    "optimizer.backbone_rate": NOT_NEGATIVE,
+    "optimizer.layer_decay": _number("above 0 and at most 1", lambda value: 0 < value <= 1),
     "optimizer.weight_decay": NOT_NEGATIVE,
+    "optimizer.warmup_steps": _whole(0),
+    "optimizer.clip_norm": NOT_NEGATIVE,
+    "optimizer.ema_decay": _number("of at least 0 and below 1", lambda value: 0 <= value < 1),
     "augmentation.crop": _whole(0),
     "augmentation.shift": NOT_NEGATIVE,
     "augmentation.scale": _several(POSITIVE, count=2),
@@ -131,7 +145,11 @@ def check(config: Config, *, image_size: int) -> None:
         if not RULES[key].accepts(value):
             raise InputError(f"{key} is {value!r}: must be {RULES[key].words}")
     _check_sizes(config, image_size)
+    _check_stages(config)
+    _check_fit(config)
+    _check_trained(config)
     _check_loss(config)
+    _check_views(config)
     _check_intervals(config)
 
 
@@ -147,18 +165,19 @@ def check_devices(config: Config, devices: int) -> None:
 def _check_sizes(config: Config, image_size: int) -> None:
     widths, depths, crop = config.model.widths, config.model.depths, config.augmentation.crop
     least, most = config.augmentation.scale
-    head = HEADS[config.model.head]
+    backbone, head = BACKBONES[config.model.backbone], HEADS[config.model.head]
     if len(widths) != len(depths) or not widths:
         raise InputError(f"model.widths is {widths}, model.depths {depths}: give each block both")
-    pools = len(widths) - 1 + head.pools  # Each halves the side of an image.
-    if image_size % 2**pools:
+    divisor = backbone.divisor(config.model) * 2**head.pools
+    if image_size % divisor:
         raise InputError(
-            f"model.widths is {widths}: its {pools} pools need images with a side divisible by"
-            f" {2**pools}, the store's have {image_size}: prepare another, or use fewer blocks"
+            f"model.backbone {config.model.backbone} with model.widths {widths} needs images with a"
+            f" side divisible by {divisor}, the store's have {image_size}: prepare another, or use"
+            " fewer blocks"
         )
-    if crop > image_size or crop % 2**pools:
+    if crop > image_size or crop % divisor:
         raise InputError(
-            f"augmentation.crop is {crop}: must be divisible by {2**pools} and at most the store's"
+            f"augmentation.crop is {crop}: must be divisible by {divisor} and at most the store's"
             f" {image_size}"
         )
     if not head.any_size and crop not in (0, image_size):
@@ -168,6 +187,64 @@ def _check_sizes(config: Config, image_size: int) -> None:
         )
     if least > most:
         raise InputError(f"augmentation.scale is {(least, most)}: the larger must be the second")
+
+
+def _check_stages(config: Config) -> None:
+    backbone, head = BACKBONES[config.model.backbone], HEADS[config.model.head]
+    stages, there = config.model.stages, backbone.stages(config.model)
+    if beyond := [number for number in stages if number >= there]:
+        raise InputError(
+            f"model.stages has {beyond[0]}, but model.backbone {config.model.backbone} has the"
+            f" stages 0 to {there - 1}"
+        )
+    if not head.any_size and (stages or config.model.backbone != "conv_blocks"):
+        raise InputError(
+            f"model.backbone is {config.model.backbone}, model.stages {stages}, but model.head"
+            f" {config.model.head} reads the last of the conv_blocks alone: use"
+            " --config.model.head=statistics"
+        )
+
+
+def _check_fit(config: Config) -> None:
+    """How the head is fitted: in closed form, by gradient, or both."""
+    fit = config.head.fit
+    if fit == "lda" and config.model.head != "linear":
+        raise InputError(
+            f"head.fit is lda, but model.head {config.model.head} is not linear: use"
+            " --config.model.head=linear"
+        )
+    if fit == "gradient" and not config.num_epochs:
+        raise InputError("num_epochs is 0: only head.fit lda needs none, others at least 1")
+
+
+def _check_trained(config: Config) -> None:
+    """What trains of the backbone: nothing, adapters, or all."""
+    is_frozen = keeps_backbone(config)
+    if config.model.lora_rank and not BACKBONES[config.model.backbone].takes_lora:
+        raise InputError(
+            f"model.lora_rank is {config.model.lora_rank}, but model.backbone"
+            f" {config.model.backbone} is no transformer: set it to 0, or choose one"
+        )
+    if config.model.lora_rank and is_frozen:
+        raise InputError(
+            f"model.lora_rank is {config.model.lora_rank}, but optimizer.backbone_rate is 0, with"
+            " which adapters do not train: set it above 0, or the rank to 0"
+        )
+    if is_frozen and config.optimizer.layer_decay != 1:
+        raise InputError(
+            f"optimizer.layer_decay is {config.optimizer.layer_decay}, but optimizer.backbone_rate"
+            " is 0, which trains no layer of the backbone: set it to 1, or the rate above 0"
+        )
+    if is_frozen and BACKBONES[config.model.backbone].published is None:
+        raise InputError(
+            f"optimizer.backbone_rate is 0, but model.backbone {config.model.backbone} has no"
+            " published weights to keep: set it above 0, or choose a pretrained backbone"
+        )
+    if is_frozen and Augmentation(**config.augmentation) != Augmentation():
+        raise InputError(
+            "optimizer.backbone_rate is 0: a frozen backbone reads each image once, so set all of"
+            " augmentation to what changes nothing, or the rate above 0"
+        )
 
 
 def _check_loss(config: Config) -> None:
@@ -180,6 +257,24 @@ def _check_loss(config: Config) -> None:
         raise InputError(
             f"batch_size is {artists}, loss.paintings_per_artist {paintings}: {name} compares at"
             f" least 2 artists with {least} paintings each"
+        )
+
+
+def _check_views(config: Config) -> None:
+    """Second views of each image, if any."""
+    given = f"loss.view_weight is {config.loss.view_weight}"
+    if not config.loss.view_weight:
+        return
+    if not HEADS[config.model.head].unit_length:
+        raise InputError(
+            f"{given}: views are compared by their cosines, for which model.head"
+            f" {config.model.head} is not trained: use --config.model.head=statistics, or set it"
+            " to 0"
+        )
+    if Augmentation(**config.augmentation).in_space == Augmentation():
+        raise InputError(
+            f"{given}, but augmentation changes nothing in space, so that the second view would be"
+            " the image itself: set crop, shift, scale, rotation or flips, or the weight to 0"
         )
 
 

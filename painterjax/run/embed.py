@@ -11,13 +11,20 @@ import jax
 import numpy as np
 
 from painterjax.common import checksums, files
+from painterjax.common.config import Config
 from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress
 from painterjax.data import catalog, records, sources
-from painterjax.data.store import Split, verify
+from painterjax.data.store import Store, verify
 from painterjax.distributed import processes
-from painterjax.model.embedder import Embedder
-from painterjax.run import embeddings
+from painterjax.model.embedder import (
+    Embedder,
+    embed_resumably,
+    embed_together,
+    head_alone,
+)  # fmt: skip
+from painterjax.model.trainable import keeps_backbone
+from painterjax.run import embeddings, features
 from painterjax.run.embeddings import Vectors
 from painterjax.run.load import NETWORK, Run
 
@@ -70,21 +77,27 @@ def compute_embeddings(run: Run, name: str, *, work: Path | None = None) -> Vect
     if not len(split):
         raise InputError(f"{run.store.path} has no painting in {name}")
     verify(run.store.path)
-    if work is None:
-        emb_NxD = embed_paintings(run.embedder, split, f"embed {name}")
+    if work is None or keeps_backbone(run.config):
+        emb_NxD = embed_paintings(run.config, run.store, name, run.embedder, f"embed {name}")
     else:
         with Progress(f"embed {name}", total=len(split), unit="painting") as progress:
             path = work / f"{name}.f32"
-            emb_NxD = _embed_resumably(run.embedder, split.image_NxSxSxC, path, progress)
+            emb_NxD = embed_resumably(run.embedder, split.image_NxSxSxC, path, progress)
     return Vectors(emb_NxD, split.paintings, _split_origin(run, name))
 
 
-def embed_paintings(embedder: Embedder, split: Split, label: str) -> np.ndarray:
-    """Embeds a split, all processes of a training together; the writer shows the progress."""
-    if not processes.is_writer():
-        return embedder.embed(split.image_NxSxSxC)
-    with Progress(label, total=len(split), unit="painting") as progress:
-        return embedder.embed(split.image_NxSxSxC, progress.advance)
+def embed_paintings(
+    config: Config, store: Store, name: str, embedder: Embedder, label: str
+) -> np.ndarray:
+    """Embeds a split, all processes of a training together; the writer shows the progress.
+
+    Where the backbone is frozen, its features are those that are kept beside the store.
+    """
+    split = store.splits[name]
+    if keeps_backbone(config):
+        split = features.with_features(config, store, (name,)).splits[name]
+        embedder = head_alone(config, embedder, features=split.inputs.shape[1])
+    return embed_together(embedder, split.inputs, label)
 
 
 def embed_split(run: Run, name: str, output: Path) -> None:
@@ -147,22 +160,6 @@ def _partial_folder(run: Run, output: Path):
     with files.claimed(partial):
         yield partial
         shutil.rmtree(partial)
-
-
-def _embed_resumably(
-    embedder: Embedder, image_NxSxSxC: np.ndarray, path: Path, progress: Progress
-) -> np.ndarray:
-    """Appends the vectors that `path` lacks, a batch at a time; returns all."""
-    row_bytes, length = 4 * embedder.dim, embedder.batch_size
-    with open(path, "ab") as file:
-        done = file.tell() // row_bytes // length * length
-        file.truncate(done * row_bytes)
-        progress.advance(done)
-        for start in range(done, len(image_NxSxSxC), length):
-            image_BxSxSxC = image_NxSxSxC[start : start + length]
-            file.write(embedder.embed(image_BxSxSxC, progress.advance).tobytes())
-            file.flush()
-    return np.fromfile(path, np.float32).reshape(-1, embedder.dim)
 
 
 def _known_vectors(run: Run, output: Path, origin: dict[str, Any]) -> dict[FileVersion, np.ndarray]:

@@ -155,7 +155,7 @@ def _untrained(run: Run, names: list[str]) -> dict[str, np.ndarray]:
     """The embeddings of splits by an untrained network."""
     floor = untrained(run.config, image_size=run.store.image_size)
     return {
-        name: embed_paintings(floor, run.store.splits[name], f"embed {name}, untrained")
+        name: embed_paintings(run.config, run.store, name, floor, f"embed {name}, untrained")
         for name in names
     }
 

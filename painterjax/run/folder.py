@@ -15,10 +15,24 @@ import jax
 from painterjax.common import files
 from painterjax.common.config import Config, as_config, as_json, changes
 from painterjax.common.errors import InputError
-from painterjax.data import store
+from painterjax.data import images, store
+from painterjax.model.backbones import weights_sha256
 from painterjax.run.config_checks import RULES
 
 PACKAGES = ("painterjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def check(run: Path, config: Config, opened: store.Store) -> None:
+    """Raises InputError where a folder is no run, or one that was begun otherwise.
+
+    A new run takes only stores that were decoded as today; one that was begun may go on.
+    """
+    check_folder(run)
+    check_same(run, "config", config.to_dict())
+    check_same(run, "dataset", opened.info)
+    check_weights(run, config)
+    if not (run / "config.json").exists():
+        images.check_decoding(opened.path, images.decoding_of(opened.info))
 
 
 def check_same(run: Path, name: str, asked: dict[str, Any]) -> None:
@@ -52,7 +66,7 @@ def check_folder(run: Path) -> None:
         return
     # What a start that was killed at once leaves, and what systems put anywhere.
     known = {run / "lock", run / "lost+found", *run.glob("config.json.*.tmp"), *run.glob(".*")}
-    known |= {*run.glob("init_from.json*")}
+    known |= {*run.glob("init_from.json*"), *run.glob("weights.json*")}
     others = {path.name for path in run.iterdir()} - {path.name for path in known}
     if others:
         raise InputError(
@@ -77,10 +91,21 @@ def claimed(run: Path) -> Iterator[None]:
             run.rmdir()
 
 
+def check_weights(run: Path, config: Config) -> None:
+    """Raises InputError where the published weights are others than those that a run began with."""
+    path = run / "weights.json"
+    was = _read_json(path)["sha256"] if path.exists() else ""
+    if was and was != (now := weights_sha256(config.model)):
+        raise InputError(
+            f"{run} was begun with weights of {config.model.backbone} whose SHA-256 is {was}, those"
+            f" at hand have {now}: bring them back, or train again"
+        )
+
+
 def begin(
     run: Path, config: Config, dataset: dict[str, Any], *, init_from: dict[str, Any] | None = None
 ) -> None:
-    """Writes init_from.json, if there is one, and config.json, dataset.json, environment.json.
+    """Writes config.json, dataset.json, environment.json, and what the first weights come from.
 
     Where the run has them, they stay as they are unless the config has changed, which is said.
 
@@ -104,6 +129,8 @@ def begin(
     begun = {**environment(), "directory": str(Path.cwd())}
     # In this order: what has a config.json has an init_from.json, or began without.
     papers = {"init_from": init_from} if init_from else {}
+    if published := weights_sha256(config.model):
+        papers["weights"] = {"backbone": config.model.backbone, "sha256": published}
     papers |= {"config": config.to_dict(), "dataset": dataset, "environment": begun}
     for name, paper in papers.items():
         if changed or not (run / f"{name}.json").exists():

@@ -1,4 +1,4 @@
-"""Weights that a training starts from: those of another run, as many as fit."""
+"""Weights that a training starts from: a fitted head, or another run's as far as they fit."""
 
 import dataclasses
 import hashlib
@@ -9,21 +9,27 @@ from typing import Any
 import jax
 
 from painterjax.common import checksums
+from painterjax.common.config import Config
 from painterjax.common.errors import InputError
+from painterjax.data.store import Store
 from painterjax.distributed import processes, sharding
+from painterjax.model import backbones
 from painterjax.model.build import array_name, arrays_by_name
+from painterjax.model.trainable import trains_all
+from painterjax.run import config_checks, features, lineage
 from painterjax.run import folder as run_folder
-from painterjax.run import lineage
-from painterjax.run.load import NETWORK, Run
+from painterjax.run.load import NETWORK, Run, load_run
+from painterjax.training import lda
 from painterjax.training.trainer import Training
 
 
-def check(run: Path, init_from: Path | None, *, has_checkpoint: bool) -> None:
+def check(run: Path, init_from: Path | None, config: Config, *, has_checkpoint: bool) -> None:
     """Checks which run a training may start from, if any.
 
     Raises:
       InputError: `run` was begun from another run than `init_from`, which may be left out, or be
-        gone, once `run` has a checkpoint; or it is not known what `init_from` was trained on.
+        gone, once `run` has a checkpoint; or it is not known what `init_from` was trained on; or
+        `config` would not take over what it has learned of its backbone.
     """
     begun_from = lineage.read(run).run
     if not begun_from:
@@ -48,14 +54,56 @@ def check(run: Path, init_from: Path | None, *, has_checkpoint: bool) -> None:
             run_folder.open_store_of(init_from)
         except InputError as error:
             raise InputError(f"--init-from {init_from}: {error}") from error
+        _check_backbone(config, init_from)
 
 
-def checkpoints_sha256(init_from: Path | None) -> str:
-    """Returns what tells a run's weights from others without loading them; "" without a run."""
+def _check_backbone(config: Config, init_from: Path) -> None:
+    theirs = run_folder.read_config(init_from)
+    config_checks.check_keys(theirs)
+    own, other = config.model.lora_rank, theirs.model.lora_rank
+    if other not in (0, own):
+        raise InputError(
+            f"--init-from {init_from} has model.lora_rank {other}, this recipe {own}, which would"
+            " lose its adapters: set the same rank, or choose another run"
+        )
+    if trains_all(theirs) and not trains_all(config):
+        raise InputError(
+            f"--init-from {init_from} has trained its backbone, and this recipe would train on the"
+            " published one: set optimizer.backbone_rate above 0 and model.lora_rank to 0, or"
+            " choose another run"
+        )
+
+
+def weights_sha256(config: Config, init_from: Path | None) -> dict[str, str]:
+    """Returns what tells first weights from others without loading them; "" is none."""
+    sums = sorted(init_from.glob(f"checkpoints/*/{checksums.NAME}")) if init_from else []
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sums)).hexdigest()
+    published = backbones.weights_sha256(config.model)
+    return {"init_from": digest if init_from else "", "weights": published}
+
+
+def first_weights(
+    config: Config, store: Store, training: Training, path: Path, init_from: Path | None
+) -> tuple[Training, dict[str, Any] | None]:
+    """Returns a training with the weights that it starts from, and their origin in another run.
+
+    Args:
+      config: the recipe; its `head.fit` says whether the head is fitted.
+      store: where the training paintings are.
+      training: what would start from random weights and those of a pretrained backbone.
+      path: the folder of the training.
+      init_from: the run whose weights to start from, as many as fit; they replace fitted ones.
+
+    Raises:
+      InputError: nothing of `init_from` fits.
+    """
+    if config.head.fit == "lda":
+        split = features.with_features(config, store, ("train",)).splits["train"]
+        training = lda.start(training, split, dim=config.model.embedding_dim)
     if init_from is None:
-        return ""
-    sums = sorted(init_from.glob(f"checkpoints/*/{checksums.NAME}"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sums)).hexdigest()
+        return training, None
+    source = load_run(init_from)
+    return start_from(training, source, path), origin(source)
 
 
 def start_from(training: Training, source: Run, run: Path) -> Training:
@@ -92,7 +140,8 @@ def start_from(training: Training, source: Run, run: Path) -> Training:
         others = sorted(own.keys() - fitting)
         kept = f"; as usual start {', '.join(others)}" if others else ""
         print(f"train: {len(fitting)} arrays start as in {source.path}{kept}", file=sys.stderr)
-    return dataclasses.replace(training, state=dataclasses.replace(training.state, **chosen))
+    state = training.state.starting_from(chosen["params"])
+    return dataclasses.replace(training, state=dataclasses.replace(state, stats=chosen["stats"]))
 
 
 def origin(source: Run) -> dict[str, Any]:

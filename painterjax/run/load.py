@@ -3,20 +3,17 @@
 import contextlib
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from painterjax.common.config import Config
 from painterjax.common.errors import InputError
 from painterjax.data import images
 from painterjax.data.store import Store
 from painterjax.metrics.calibration import Calibration
-from painterjax.model.build import arrays_by_name
+from painterjax.model import trainable
+from painterjax.model.build import arrays_sha256
 from painterjax.model.embedder import Embedder, untrained
 from painterjax.run import config_checks
 from painterjax.run import folder as run_folder
@@ -111,12 +108,15 @@ def load_run(path: Path, checkpoints: Checkpoints | None = None) -> Run:
     config_checks.check_keys(config)
     size = run_folder.read_image_size(path)
     config_checks.check(config, image_size=size)
-    start = untrained(config, image_size=size)
+    if not trainable.trains_all(config):
+        run_folder.check_weights(path, config)
+    start = untrained(config, image_size=size, pretrained=not trainable.trains_all(config))
     with contextlib.ExitStack() as stack:
         if checkpoints is None:
             checkpoints = stack.enter_context(contextlib.closing(Checkpoints(path)))
-        params, stats, step = checkpoints.restore_network(start.params, start.stats)
-    embedder = dataclasses.replace(start, params=params, stats=stats)
+        trained, _ = trainable.divide(config, start.arrays)
+        params, stats, step = checkpoints.restore_network(**trained)
+    embedder = start.with_arrays(params, stats)
     decoding = images.decoding_of(run_folder.read_dataset(path))
     network_sha256 = _network_sha256(config, embedder, decoding)
     return Run(
@@ -135,11 +135,7 @@ def _network_sha256(config: Config, embedder: Embedder, decoding: int) -> str:
         "image_size": embedder.image_size,
         "decoding": decoding,
     }
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for name, array in arrays_by_name(embedder.arrays).items():
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    return arrays_sha256(embedder.arrays, settings)
 
 
 def _calibration(evaluation: dict[str, Any]) -> Calibration | None:

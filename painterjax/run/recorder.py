@@ -16,6 +16,7 @@ from painterjax.losses import objectives
 from painterjax.losses.objectives import Scalars
 from painterjax.run import tensorboard
 from painterjax.run.metrics_log import MetricsLog
+from painterjax.training import lda
 from painterjax.training.trainer import Training
 
 
@@ -50,13 +51,18 @@ class Recorder:
         self._log: MetricsLog | None = None
         self._progress: Progress | None = None
         if processes.is_writer():
-            self._log = MetricsLog(run, last_step=start, recorded=start - len(window))
+            # What a start that was killed says of its fit is said again.
+            last_step = -1 if training.fitted else start
+            self._log = MetricsLog(run, last_step=last_step, recorded=start - len(window))
             self._progress = Progress(
                 "train", total=training.plan.num_steps, unit="step", done=start
             )
             if not start:
                 title, sheet_HxWxC = tensorboard.tuples(config, training)
                 self._log.write_image(step=1, title=title, image_HxWxC=sheet_HxWxC)
+            if training.fitted:
+                self._write(0, "fit", dict(training.fitted))
+                self._progress.say(f"train: {lda.summary(training.fitted)}")
 
     def push(self, steps: range, scalars: Scalars, wait_s: float) -> None:
         """Takes the scalars of steps just dispatched and reads those of the dispatch before."""

@@ -18,7 +18,7 @@ from painterjax.common.memory import full_memory_explained
 from painterjax.data import catalog, pipeline, sampling
 from painterjax.data.store import Split
 from painterjax.distributed import compilation
-from painterjax.model.network import HEADS
+from painterjax.model.heads import HEADS
 from painterjax.run import config_checks
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import Checkpoints
@@ -85,15 +85,15 @@ def measure(config: Config, split: Split, *, profile: str | None = None) -> Figu
         "images_per_step": training.images_per_step,
         "image_size": config.augmentation.crop or split.image_NxSxSxC.shape[1],
         "dtype": config.model.dtype,
-        "resident": training.image_NxSxSxC is not None,
+        "resident": training.constants.image_NxSxSxC is not None,
         "environment": run_folder.environment(),
     }
 
 
 def forward_flop(config: Config, *, image_size: int) -> tuple[int, int]:
-    """Counts the FLOP of one image's forward pass, two a multiply-add: all, and the first layer's.
+    """Counts the FLOP of one image's forward pass through conv_blocks: all, and the first layer's.
 
-    Only convolutions and the linear layer count: all else is memory traffic.
+    A multiply-add is two. Only convolutions and the linear layer count: all else is memory traffic.
     """
     side, channels, flop = image_size, 3, []
     for width, depth in zip(config.model.widths, config.model.depths, strict=True):
@@ -212,19 +212,21 @@ def _time_checkpoint(training: trainer.Training, state: TrainState) -> float:
 def _flop(
     config: Config, training: trainer.Training, image_size: int, compiled: Any, ms: float
 ) -> Figures:
-    forward, first = forward_flop(config, image_size=config.augmentation.crop or image_size)
-    # Backward are an input gradient and a weight gradient for each layer, but no pixel's gradient.
-    counted = 3 * forward - first
-    analysis = compiled.cost_analysis()  # Of one device.
     images, count = training.images_per_step, len(training.plan.steps(0))
     devices = training.mesh.size
+    compiler = devices * compiled.cost_analysis()["flops"] / (images * count)  # Of one device.
+    counted = compiler
+    if config.model.backbone == "conv_blocks":
+        forward, first = forward_flop(config, image_size=config.augmentation.crop or image_size)
+        # Backward are an input gradient and a weight gradient for each layer, but no pixel's.
+        counted = (3 * forward - first) * (2 if config.loss.view_weight else 1)
     per_s = counted * images / (ms / 1000)
     kind = jax.devices()[0].device_kind
     peaks = next((peak for name, peak in PEAK_FLOP_PER_S.items() if name in kind), {})
     peak = peaks.get(config.model.dtype)
     return {
         "counted_per_image": counted,
-        "compiler_per_image": devices * analysis["flops"] / (images * count),
+        "compiler_per_image": compiler,
         "per_s": per_s,
         "of_peak": None if peak is None else per_s / (devices * peak),
     }

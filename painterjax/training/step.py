@@ -4,7 +4,8 @@ Plain dicts of arrays go in and come out; NNX objects exist only inside.
 """
 
 import dataclasses
-from typing import cast
+import math
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,11 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from painterjax.data import sampling
+from painterjax.data.pipeline import PlacedBatch
 from painterjax.distributed import sharding
 from painterjax.losses.objectives import Objective, Proxies, Scalars
-from painterjax.model.augment import Augmentation, augment
+from painterjax.model.augment import Augmentation, augment, augment_twice
 from painterjax.model.build import PureDict
-from painterjax.model.network import StyleNet
 
 Learned = tuple[PureDict, Proxies]  # the network's parameters and the loss's
 
@@ -28,11 +29,12 @@ class TrainState:
     """What a training step changes.
 
     Attributes:
-      params: the network's parameters.
+      params: the network's parameters that train.
       proxies: what the loss learns beside them; empty with most losses.
-      stats: BatchNorm's running statistics.
+      stats: BatchNorm's running statistics; empty where they do not change.
       moments: the optimizer's state.
       step: number of steps taken.
+      average: of the parameters over the steps, which is what is judged; empty without one.
     """
 
     params: PureDict
@@ -40,6 +42,33 @@ class TrainState:
     stats: PureDict
     moments: optax.OptState
     step: jax.Array
+    average: PureDict = dataclasses.field(default_factory=dict)
+
+    @property
+    def judged_params(self) -> PureDict:
+        """The parameters that validation and all commands after training take."""
+        return self.average or self.params
+
+    def starting_from(self, params: PureDict) -> "TrainState":
+        """Returns it with other parameters, and with an average of these alone."""
+        average = jax.tree.map(jnp.copy, params) if self.average else {}
+        return dataclasses.replace(self, params=params, average=average)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Constants:
+    """Arrays that no step changes.
+
+    Attributes:
+      fixed: those of the network that do not train, as {params, stats}.
+      image_NxSxSxC: all images, where they live on the devices; else each dispatch brings its own.
+      key: the run's key; each step folds its number into it.
+    """
+
+    fixed: PureDict
+    image_NxSxSxC: jax.Array | None
+    key: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,41 +80,34 @@ class Recipe:
       objective: the loss and what is logged beside it.
       optimizer: turns gradients into updates.
       schedule: the learning rate by step.
-      augmentation: how training images are changed.
-      branches: how many groups BatchNorm splits a batch into; see network.BatchNorm.
+      ema_decay: of the parameters' moving average.
+      augmentation: how training images are changed; None where the inputs are features.
+      branches: how many groups BatchNorm splits a batch into; None takes its running statistics.
       mesh: the devices that share a batch.
-      resident: whether all images live on the devices; else each dispatch brings its own.
     """
 
-    network: nnx.GraphDef[StyleNet]
+    network: nnx.GraphDef[Any]
     objective: Objective
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
-    augmentation: Augmentation
-    branches: int
+    ema_decay: float
+    augmentation: Augmentation | None
+    branches: int | None
     mesh: Mesh
-    resident: bool
 
 
 def train_step(
-    state: TrainState,
-    image_NxSxSxC: jax.Array,
-    artist_BxT: jax.Array,
-    row_BxT: jax.Array,
-    key: jax.Array,
-    *,
-    recipe: Recipe,
+    state: TrainState, batch: PlacedBatch, constants: Constants, *, recipe: Recipe
 ) -> tuple[TrainState, Scalars]:
-    """Takes one step: augment, embed, loss, gradients, Adam.
+    """Takes one step: augment, embed, loss, gradients, Adam, average.
 
     Each device of the mesh embeds its share of the images; the loss is over all of them.
 
     Args:
       state: donated; use the returned one.
-      image_NxSxSxC: the batch's uint8 images: all anchors, then all positives, ...
-      artist_BxT: the artist of each.
-      row_BxT: the row of each in the split.
-      key: the run's key; each step folds its number into it.
+      batch: `row`, `artist` (B x T) and `image`, uint8 N x S x S x 3: all anchors, then all
+        positives, ...
+      constants: of the run.
       recipe: static.
 
     Returns:
@@ -93,21 +115,19 @@ def train_step(
       from the batch's mean embedding), embedding_norm (root mean squared length), gradient_norm
       and learning_rate.
     """
-    key = jax.random.fold_in(key, state.step)
+    key = jax.random.fold_in(constants.key, state.step)
     shared, whole = sharding.split_along(recipe.mesh, 0), sharding.replicated(recipe.mesh)
-    image_NxSxSxC = jax.lax.with_sharding_constraint(image_NxSxSxC, shared)
-    pixels_NxSxSxC = augment(image_NxSxSxC, key, recipe.augmentation)
+    inputs = _inputs(jax.lax.with_sharding_constraint(batch["image"], shared), key, recipe)
 
     def loss_fn(learned: Learned) -> tuple[jax.Array, tuple[Scalars, PureDict]]:
         params, proxies = learned
-        network = nnx.merge(recipe.network, params, state.stats, copy=True)
-        emb_NxD = network(pixels_NxSxSxC, branches=recipe.branches)
-        emb_NxD = jax.lax.with_sharding_constraint(emb_NxD, whole)
-        emb_BxTxD = sampling.by_tuple(emb_NxD, artist_BxT.shape[1])
-        scalars = recipe.objective.scalars(emb_BxTxD, artist_BxT, row_BxT, proxies)
-        scalars["embedding_spread"] = jnp.sqrt(jnp.var(emb_NxD, axis=0).sum())
-        scalars["embedding_norm"] = jnp.sqrt(jnp.square(emb_NxD).sum(axis=1).mean())
-        return scalars["loss"], (scalars, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)))
+        arrays = params, state.stats, *constants.fixed.values()
+        network = nnx.merge(recipe.network, *arrays, copy=True)
+        emb_MxD = network(inputs, branches=recipe.branches)
+        emb_MxD = jax.lax.with_sharding_constraint(emb_MxD, whole)
+        scalars = _scalars(emb_MxD, batch, proxies, recipe.objective)
+        stats = nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
+        return scalars["loss"], (scalars, stats if recipe.branches else state.stats)
 
     learned: Learned = state.params, state.proxies
     grads, (scalars, stats) = jax.grad(loss_fn, has_aux=True)(learned)
@@ -115,23 +135,52 @@ def train_step(
     params, proxies = cast(Learned, optax.apply_updates(learned, updates))
     scalars["gradient_norm"] = optax.tree.norm(grads)
     scalars["learning_rate"] = jnp.asarray(recipe.schedule(state.step), jnp.float32)
-    return TrainState(params, proxies, stats, moments, state.step + 1), scalars
+    average = _average(state, params, decay=recipe.ema_decay) if state.average else {}
+    return TrainState(params, proxies, stats, moments, state.step + 1, average), scalars
+
+
+def _inputs(image_NxSxSxC: jax.Array, key: jax.Array, recipe: Recipe) -> jax.Array:
+    """What the network takes; where there are second views, each follows its first one."""
+    if recipe.augmentation is None:
+        return image_NxSxSxC
+    change = augment_twice if recipe.objective.view_weight else augment
+    return change(image_NxSxSxC, key, recipe.augmentation)
+
+
+def _scalars(emb_MxD: jax.Array, batch: PlacedBatch, proxies: Proxies, goal: Objective) -> Scalars:
+    """The objective's scalars, and what tells whether embeddings collapse."""
+    row_BxT, artist_BxT = batch["row"], batch["artist"]
+    emb_NxD = emb_MxD[::2] if goal.view_weight else emb_MxD
+    emb_BxTxD = sampling.by_tuple(emb_NxD, artist_BxT.shape[1])
+    scalars = goal.scalars(emb_BxTxD, artist_BxT, row_BxT, proxies)
+    if goal.view_weight:
+        scalars = goal.with_views(scalars, emb_NxD, emb_MxD[1::2], sampling.by_branch(row_BxT))
+    scalars["embedding_spread"] = jnp.sqrt(jnp.var(emb_NxD, axis=0).sum())
+    scalars["embedding_norm"] = jnp.sqrt(jnp.square(emb_NxD).sum(axis=1).mean())
+    return scalars
+
+
+def _average(state: TrainState, params: PureDict, *, decay: float) -> PureDict:
+    """The mean of the parameters behind all steps so far, of which each weighs `decay` of the next.
+
+    What they were before the first step does not count.
+    """
+    share = (1 - decay) / -jnp.expm1((state.step + 1) * math.log(decay))
+    return cast(PureDict, optax.incremental_update(params, state.average, share))
 
 
 def train_steps(
     state: TrainState,
-    row_LxBxT: jax.Array,
-    artist_LxBxT: jax.Array,
-    image: jax.Array,
-    key: jax.Array,
+    batches: PlacedBatch,
+    constants: Constants,
     count: int | jax.Array,
     *,
     recipe: Recipe,
 ) -> tuple[TrainState, Scalars]:
     """Takes the first `count` of L steps in one dispatch: calls `train_step` that many times.
 
-    `image` holds all images, N x S x S x C, of which each step gathers its rows; or the images of
-    each step, L x N x S x S x C. Steps in one dispatch may be rounded differently from single ones.
+    `batches` has an axis L before those of a batch, and no images where `constants` has them all.
+    Steps in one dispatch may be rounded differently from single ones.
 
     The steps are unrolled, not a loop: in a loop XLA runs convolutions 30 times slower on a CPU
     (https://github.com/jax-ml/jax/issues/12868).
@@ -141,12 +190,11 @@ def train_steps(
       are meaningful.
     """
     taken = []
-    for i in range(len(row_LxBxT)):
-        row_N = sampling.by_branch(row_LxBxT[i])
-        images_NxSxSxC = image[row_N] if recipe.resident else image[i]
-        following, scalars = train_step(
-            state, images_NxSxSxC, artist_LxBxT[i], row_LxBxT[i], key, recipe=recipe
-        )
+    for i in range(len(batches["row"])):
+        batch = {name: array[i] for name, array in batches.items()}
+        if constants.image_NxSxSxC is not None:
+            batch["image"] = constants.image_NxSxSxC[sampling.by_branch(batch["row"])]
+        following, scalars = train_step(state, batch, constants, recipe=recipe)
         taken.append(scalars)
         state = _choose(i < count, following, state) if i else following
     return state, jax.tree.map(lambda *values: jnp.stack(values), *taken)

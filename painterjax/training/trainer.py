@@ -23,10 +23,11 @@ from painterjax.data.store import Split
 from painterjax.distributed import compilation, sharding
 from painterjax.losses import objectives
 from painterjax.losses.objectives import Proxies, Scalars
+from painterjax.model import trainable
 from painterjax.model.augment import Augmentation
-from painterjax.model.build import build_network
-from painterjax.training.optimizer import adam, cosine_decay, piecewise_decay
-from painterjax.training.step import Recipe, TrainState, train_steps
+from painterjax.model.build import PureDict, build_head, build_network
+from painterjax.training.optimizer import adam, cosine_decay, piecewise_decay, warmed_up
+from painterjax.training.step import Constants, Recipe, TrainState, train_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,23 +38,23 @@ class Training:
       mesh: the devices that share a batch.
       step: train_steps, jitted, or compiled.
       state: what training starts from.
-      key: of the augmentation.
-      image_NxSxSxC: all training images, on every device; None where each batch brings its own.
+      constants: what it does not change, on every device.
       source: draws the batches.
       batches: what each dispatch takes, to the run's end.
       plan: which steps those are.
       images_per_step: how many images a batch has.
+      fitted: what a head that was fitted in closed form reached; empty where none was.
     """
 
     mesh: Mesh
     step: Any
     state: TrainState
-    key: jax.Array
-    image_NxSxSxC: jax.Array | None
+    constants: Constants
     source: pipeline.BatchSource
     batches: grain.DatasetIterator[pipeline.PlacedBatch]
     plan: pipeline.DispatchPlan
     images_per_step: int
+    fitted: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def run(
         self, state: TrainState, batch: pipeline.PlacedBatch, count: int
@@ -63,9 +64,8 @@ class Training:
 
     def arguments(self, state: TrainState, batch: Mapping[str, Any], count: int) -> tuple[Any, ...]:
         """Returns what `step` takes."""
-        image = batch["image"] if self.image_NxSxSxC is None else self.image_NxSxSxC
         # A plain int would take a third of a millisecond to hand over.
-        return state, batch["row"], batch["artist"], image, self.key, np.int32(count)
+        return state, batch, self.constants, np.int32(count)
 
     def drive(self, state: TrainState) -> Iterator[tuple[range, TrainState, Scalars, float]]:
         """Trains from the plan's start to the run's end, a dispatch at a time.
@@ -83,14 +83,16 @@ class Training:
 
 
 def objective(config: Config, name: str) -> objectives.Objective:
-    """Returns the objective called `name` with a config's margin, distance and tuple size."""
-    return objectives.build(
+    """Returns the objective called `name` with the other settings of a config's loss."""
+    goal = objectives.build(
         name=name,
         margin=config.loss.margin,
         distance=config.loss.distance,
         scale=config.loss.scale,
         paintings_per_artist=config.loss.paintings_per_artist,
     )
+    views = {"view_weight": config.loss.view_weight, "scale": config.loss.scale}
+    return dataclasses.replace(goal, **views)
 
 
 @full_memory_explained()
@@ -112,39 +114,68 @@ def build(
     batch_size = _batch_size(config, goal, split, devices=mesh.size)
     plan = _plan(config, goal.steps_per_epoch(len(split), batch_size), start)
     learning_rate = schedule(config, plan)
-    optimizer = adam(learning_rate, weight_decay=config.optimizer.weight_decay)
-    image_size = config.augmentation.crop or split.image_NxSxSxC.shape[1]
-    graphdef, params, stats = build_network(config, image_size=image_size)
+    network, arrays = _network(config, split)
+    trained, fixed = trainable.divide(config, arrays)
     proxies = initial_proxies(config, num_artists=len(split.artists)) if goal.has_proxies else {}
+    optimizer = _optimizer(config, learning_rate, trained["params"], proxies)
+    branches = goal.tuple_size if config.model.batch_norm == "branch" else 1
     recipe = Recipe(
-        network=graphdef,
+        network=network,
         objective=goal,
         optimizer=optimizer,
         schedule=learning_rate,
-        augmentation=Augmentation(**config.augmentation),
-        branches=goal.tuple_size if config.model.batch_norm == "branch" else 1,
+        ema_decay=config.optimizer.ema_decay,
+        augmentation=None if split.feature_NxF is not None else Augmentation(**config.augmentation),
+        branches=branches if trained["stats"] else None,
         mesh=mesh,
-        resident=resident,
     )
-    state = TrainState(
-        params, proxies, stats, optimizer.init((params, proxies)), jnp.zeros((), jnp.int32)
-    )
-    if jax.process_count() > 1:  # Processors of other kinds may round in other ways.
-        state = multihost_utils.broadcast_one_to_all(state)
-    key = jax.random.key(config.seed)
+    moments = optimizer.init((trained["params"], proxies))
+    average = trained["params"] if recipe.ema_decay else {}
+    step = jnp.zeros((), jnp.int32)
+    state = TrainState(**trained, proxies=proxies, moments=moments, step=step, average=average)
+    key = sharding.replicate(mesh, jax.random.key_data(jax.random.key(config.seed)))
+    images = sharding.replicate(mesh, split.inputs) if resident else None
+    constants = Constants(on_all_devices(mesh, fixed), images, jax.random.wrap_key_data(key))
     source = pipeline.BatchSource(split, goal.sample, batch_size, config.seed, resident, plan, mesh)
     return Training(
         mesh=mesh,
         step=_jitted_step(recipe),
-        # Arrays that are not bound to devices yet would compile the step a second time.
-        state=sharding.replicate(mesh, state),
-        key=jax.random.wrap_key_data(sharding.replicate(mesh, jax.random.key_data(key))),
-        image_NxSxSxC=sharding.replicate(mesh, split.image_NxSxSxC) if resident else None,
+        state=on_all_devices(mesh, state),
+        constants=constants,
         source=source,
         batches=pipeline.batches(source),
         plan=plan,
         images_per_step=batch_size * goal.tuple_size,
     )
+
+
+def _network(config: Config, split: Split) -> tuple[Any, PureDict]:
+    """The network that takes a split's inputs, as its structure and its arrays."""
+    if split.feature_NxF is not None:
+        network, params, stats = build_head(config, features=split.feature_NxF.shape[1])
+    else:
+        image_size = config.augmentation.crop or split.image_NxSxSxC.shape[1]
+        network, params, stats = build_network(config, image_size=image_size)
+    return network, {"params": params, "stats": stats}
+
+
+def _optimizer(
+    config: Config, learning_rate: optax.Schedule, params: PureDict, proxies: Proxies
+) -> optax.GradientTransformation:
+    settings, whole = config.optimizer, jax.tree.map(lambda _: 1.0, proxies)
+    return adam(
+        learning_rate,
+        (trainable.rate_shares(config, params), whole),
+        weight_decay=settings.weight_decay,
+        clip_norm=settings.clip_norm,
+    )
+
+
+def on_all_devices(mesh: Mesh, arrays: Any) -> Any:
+    """Puts process 0's arrays on all devices; not bound to any, they compile the step twice."""
+    if jax.process_count() > 1:  # Processors of other kinds may round in other ways.
+        arrays = multihost_utils.broadcast_one_to_all(arrays)
+    return sharding.replicate(mesh, arrays)
 
 
 def _jitted_step(recipe: Recipe) -> Any:
@@ -190,13 +221,15 @@ def schedule(config: Config, plan: pipeline.DispatchPlan) -> optax.Schedule:
     """Returns a config's learning rate by step."""
     settings = config.optimizer
     if settings.schedule == "cosine":
-        return cosine_decay(learning_rate=settings.learning_rate, num_steps=plan.num_steps)
-    return piecewise_decay(
-        learning_rate=settings.learning_rate,
-        milestones=settings.milestones,
-        decay=settings.decay,
-        steps_per_epoch=plan.steps_per_epoch,
-    )
+        rate = cosine_decay(learning_rate=settings.learning_rate, num_steps=max(1, plan.num_steps))
+    else:
+        rate = piecewise_decay(
+            learning_rate=settings.learning_rate,
+            milestones=settings.milestones,
+            decay=settings.decay,
+            steps_per_epoch=plan.steps_per_epoch,
+        )
+    return warmed_up(rate, num_steps=settings.warmup_steps)
 
 
 def initial_proxies(config: Config, *, num_artists: int) -> Proxies:

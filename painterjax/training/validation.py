@@ -13,7 +13,7 @@ from painterjax.distributed import compilation
 from painterjax.losses import objectives
 from painterjax.losses.objectives import Scalars
 from painterjax.metrics import evaluator
-from painterjax.model.embedder import Embedder, untrained
+from painterjax.model.embedder import Embedder, untrained, untrained_head
 from painterjax.training import trainer
 from painterjax.training.step import TrainState
 
@@ -42,8 +42,8 @@ class Validator:
         All processes embed together; then each computes the figures on its own first device.
         `on_batch` is called after each batch.
         """
-        embedder = dataclasses.replace(self.embedder, params=state.params, stats=state.stats)
-        emb_NxD = embedder.embed(self.split.image_NxSxSxC, on_batch)
+        embedder = self.embedder.with_arrays(state.judged_params, state.stats)
+        emb_NxD = embedder.embed(self.split.inputs, on_batch)
         artist_N = self.split.artist_N
         scalars = self.scalars(emb_NxD[self.row_BxT], artist_N[self.row_BxT], self.row_BxT)
         figures = evaluator.evaluate_quickly(emb_NxD, artist_N, self.row_Tx3)
@@ -53,7 +53,10 @@ class Validator:
 def prepare(config: Config, store: Store) -> Validator:
     """Draws a store's fixed tuples; raises InputError where its validation split is too small."""
     split = store.splits["val"]
-    embedder = untrained(config, image_size=store.image_size)
+    if split.feature_NxF is None:
+        embedder = untrained(config, image_size=store.image_size)
+    else:
+        embedder = untrained_head(config, features=split.feature_NxF.shape[1])
     name = objectives.validated_as(config.loss.name)
     objective = trainer.objective(config, name)
     # The margin of another loss is no margin of triplets.

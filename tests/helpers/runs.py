@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from painterjax.data import store
+from painterjax.model.trainable import keeps_backbone
+from painterjax.run import features, metrics_log
 from painterjax.run import folder as run_folder
-from painterjax.run import metrics_log
 from painterjax.run.checkpoint import Checkpoints
 from painterjax.training import trainer
 from tests.helpers.tiny import summaries
@@ -27,7 +28,10 @@ def records(run: Path) -> list[dict[str, Any]]:
 def last_state(run: Path) -> tuple[dict[str, np.ndarray], Any]:
     """All arrays of a run's last state by name, and the position of its data."""
     config = run_folder.read_config(run)
-    training = trainer.build(config, store.open_store(config.data.store).splits["train"])
+    opened = store.open_store(config.data.store)
+    if keeps_backbone(config):
+        opened = features.with_features(config, opened, ("train",))
+    training = trainer.build(config, opened.splits["train"])
     checkpoints = Checkpoints(run)
     state, _ = checkpoints.restore(training.state)
     position = training.plan.dispatch_after(int(state.step))

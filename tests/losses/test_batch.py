@@ -1,5 +1,6 @@
 """In-batch losses against loops and pytorch-metric-learning; bounds on rounding errors."""
 
+import dataclasses
 import functools
 import itertools
 import warnings
@@ -48,6 +49,11 @@ def _loss(name: str, *, scale: float = SCALE) -> Callable[..., objectives.Scalar
         return goal.scalars(emb_BxTxD, artist_BxT, row_BxT, proxies)
 
     return scalars
+
+
+GOAL = objectives.build(
+    name="batch_all", margin=MARGIN, distance="euclidean", scale=1.0, paintings_per_artist=1
+)
 
 
 def _distance(emb_NxD: np.ndarray, i: int, j: int) -> float:
@@ -280,6 +286,43 @@ def test_gradients_are_finite(name, artists, equal):
     nothing = len(set(artists)) != 2 and name not in ("cosine_classifier", "supervised_contrastive")
     if nothing:  # Neither a positive nor a negative: there is nothing to learn.
         assert value == 0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_views_match_a_loop(seed):
+    """Also where a painting is in the batch twice: its other copy is not told from it."""
+    (first_NxD, _), (second_NxD, _) = _batch(seed), _batch(seed + 100)
+    painting_N = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 3, 3])
+    cosine_MxM = _cosine_table(np.concatenate([first_NxD, second_NxD]))
+    weight_NxN = np.exp(SCALE * cosine_MxM[:12, 12:])
+    expected = []
+    for i, own in enumerate(painting_N):
+        others = [j for j, other in enumerate(painting_N) if j == i or other != own]
+        expected += [
+            -np.log(weight_NxN[i, i] / sum(weight_NxN[i, j] for j in others)),
+            -np.log(weight_NxN[i, i] / sum(weight_NxN[j, i] for j in others)),
+        ]
+    goal = dataclasses.replace(GOAL, view_weight=0.25, scale=SCALE)
+    arrays = map(jnp.asarray, (first_NxD, second_NxD, painting_N))
+    scalars = goal.with_views({"loss": jnp.ones(())}, *arrays)
+    assert scalars["view_loss"] == pytest.approx(np.mean(expected), abs=ATOL)
+    assert scalars["loss"] == pytest.approx(1 + np.mean(expected) / 4, abs=ATOL)
+
+
+def test_two_views_have_the_gradient_of_pytorch(torch):
+    views = [_batch(seed)[0] for seed in (0, 1)]
+
+    def loss(first_NxD, second_NxD):
+        cosine_NxN = batch_losses.cosines(first_NxD, second_NxD)
+        return batch_losses.two_views(cosine_NxN, jnp.arange(12), scale=SCALE).mean()
+
+    theirs = [torch.from_numpy(view).requires_grad_() for view in views]
+    first_NxD, second_NxD = map(torch.nn.functional.normalize, theirs)
+    logit = SCALE * first_NxD @ second_NxD.T
+    entropy = torch.nn.functional.cross_entropy
+    ((entropy(logit, torch.arange(12)) + entropy(logit.T, torch.arange(12))) / 2).backward()
+    for ours, view in zip(jax.jit(jax.grad(loss, (0, 1)))(*views), theirs, strict=True):
+        np.testing.assert_allclose(ours, view.grad, rtol=0, atol=ATOL)
 
 
 def test_equal_embeddings_cost_the_margin_or_log_two():

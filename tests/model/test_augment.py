@@ -72,6 +72,19 @@ def test_all_four_flips_are_equally_frequent():
     assert min(seen) > 70  # 3.5 standard deviations below 100
 
 
+def test_second_views_are_changed_in_space_only():
+    """With nothing but flips and other brightness, a second view is one of four flips."""
+    settings, images = Augmentation(flips=True, brightness=0.5), jnp.asarray(_paintings(12))
+    views_MxSxSxC = np.asarray(augment.augment_twice(images, jax.random.key(0), settings))
+    flips_4xNxSxSxC = np.stack(
+        [augment.normalize(images)[:, ::row, ::column] for row in (1, -1) for column in (1, -1)]
+    )
+    for view, is_flip in ((0, False), (1, True)):
+        same_4xN = (flips_4xNxSxSxC == views_MxSxSxC[view::2]).all((2, 3, 4))
+        assert (same_4xN.any(0) == is_flip).all()
+    assert same_4xN.any(1).sum() > 1
+
+
 def test_augmentation_depends_on_its_key_alone():
     image_NxSxSxC = jnp.asarray(_paintings(2))
     ours = [augment.augment(image_NxSxSxC, jax.random.key(k), REFERENCE) for k in (0, 0, 1)]

@@ -197,12 +197,12 @@ def test_a_source_of_which_nobody_knows_what_it_was_trained_on_is_refused(
     assert not (tmp_path / "b").exists()
 
 
-def test_processes_compare_the_weights_that_they_start_from(source):
-    told = initial.checkpoints_sha256(source)
-    assert told != initial.checkpoints_sha256(None)
+def test_processes_compare_the_weights_that_they_start_from(source, config):
+    told = initial.weights_sha256(config, source)
+    assert told != initial.weights_sha256(config, None)
     (newest,) = (source / "checkpoints" / "72").glob("SHA256SUMS")
     newest.write_text(newest.read_text().replace("a", "b"))
-    assert initial.checkpoints_sha256(source) != told
+    assert initial.weights_sha256(config, source) != told
 
 
 @pytest.mark.parametrize("key", ["run", "network_sha256", "artists", "stores"])

@@ -99,7 +99,7 @@ def test_wrong_usage_is_refused_before_anything_is_measured(tmp_path, monkeypatc
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(InputError, match=f"--profile is '{path}': no folder"):
             benchmark.main([*argv, f"--profile={path}"])
-    with pytest.raises(InputError, match=r"5 pools need images with a side divisible by 32"):
+    with pytest.raises(InputError, match=r"needs images with a side divisible by 32"):
         benchmark.main([*argv, "--image-size=48"])
     monkeypatch.setattr(speed, "RANDOM_PAINTINGS", 2**50)
     with pytest.raises(InputError, match="--image-size is 4096: too much for memory"):

@@ -133,8 +133,8 @@ def test_a_damaged_dataset_json_is_refused_whatever_it_holds(tiny_store, tmp_pat
 
 
 def test_a_wrong_value_of_any_type_is_refused_for_every_key():
-    accepted = 0
-    for key in flatten(default.get_config().to_dict()):
+    accepted, keys = 0, flatten(default.get_config().to_dict())
+    for key in keys:
         for wrong in corpus.WRONG:
             config = copy.deepcopy(default.get_config())
             group, _, name = key.rpartition(".")
@@ -148,7 +148,7 @@ def test_a_wrong_value_of_any_type_is_refused_for_every_key():
                 assert not isinstance(wrong, bytes | dict) and wrong is not None, (key, wrong)
             except InputError as refusal:
                 assert key in str(refusal), wrong
-    assert 10 < accepted < 60
+    assert 10 < accepted < len(keys) * len(corpus.WRONG) / 4
 
 
 def test_damaged_papers_of_a_run_are_refused_in_one_line(run, tmp_path):

@@ -185,7 +185,7 @@ def test_a_run_starts_from_what_fits_of_another_and_keeps_checkpoints(
     said = capsys.readouterr().err
     assert f"arrays start as in {run}; as usual start params.head.linear.bias" in said
     source, trained = load_run(run), load_run(tmp_path / "run")
-    blocks, expected = (each.embedder.params["blocks"] for each in (trained, source))
+    blocks, expected = (each.embedder.params["backbone"] for each in (trained, source))
     # Adam moves a weight by the learning rate at most in each of 144 steps.
     for array, other in zip(*map(jax.tree.leaves, (blocks, expected)), strict=True):
         np.testing.assert_allclose(array, other, rtol=0, atol=2e-10)

