@@ -10,7 +10,7 @@ import functools
 import importlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def judged(pattern: str) -> list[dict[str, Any]]:
     return [load(path.name)["test"] for path in sorted(RESULTS.glob(pattern))]
 
 
-def _mean(figures: list[dict[str, float]]) -> str:
+def _mean(figures: Sequence[dict[str, float]]) -> str:
     return f"{np.mean([figure['value'] for figure in figures]):.3f}"
 
 
@@ -78,6 +78,15 @@ def summary() -> Rows:
     test = load("quickstart.json")["test"]
     cells = (test["roc_auc"], test["recall_at_1"], test["color_histogram"]["roc_auc"])
     yield "`quickstart`", "synthetic paintings", *(f"{cell['value']:.3f}" for cell in cells)
+    rows = load("pretrained.json")["rows"]
+    for size in (224, 128):
+        same = [r["painterjax"] for r in rows if (r["split_by"], r["pixels"]) == ("holdout", size)]
+        yield (
+            f"`pretrained`, {size} pixels",
+            "real paintings",
+            *(_mean([of[key] for of in same]) for key in ("roc_auc", "recall_at_1")),
+            _mean([of["color_histogram"]["roc_auc"] for of in same]),
+        )
     mean = load("learning.json")["mean"]
     for key, name in (
         ("scratch", "`scratch`"),
@@ -152,6 +161,19 @@ def readouts() -> Rows:
     for line in load("readouts.jsonl"):
         figures = line["artists_never_seen"].values()
         yield f"`{line['name']}`", f"{line['features']}", *(f"{value:.3f}" for value in figures)
+
+
+def pretrained() -> Rows:
+    """Each system by the artists of the test and the size of the images."""
+    artists = {"holdout": "held out", "artist": "drawn"}
+    systems = {"pytorch": "PyTorch, scikit-learn", "painterjax": "painterjax"}
+    for row in load("pretrained.json")["means"]:
+        for key, name in systems.items():
+            figures = (
+                f"{row[key][metric]:.3f}" for metric in ("roc_auc", "recall_at_1", "map_at_r")
+            )
+            what = artists[row["split_by"]], f"{row['pixels']}", name
+            yield *what, f"{row[key]['minutes']:.1f}", *figures
 
 
 def loading() -> Rows:
@@ -300,8 +322,8 @@ TABLES: dict[str, Callable[[], Rows]] = {
     **{
         table.__name__: table
         for table in (
-            summary, learning, reference, readouts, experiments, loading, stages, steps, backbones,
-            large, searching, near_duplicates, scaling, estimate, guarantees,
+            summary, learning, reference, pretrained, readouts, experiments, loading, stages, steps,
+            backbones, large, searching, near_duplicates, scaling, estimate, guarantees,
         )
     },
 }  # fmt: skip

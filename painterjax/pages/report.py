@@ -59,17 +59,16 @@ def _sections(
 ) -> dict[str, str]:
     """The HTML of each section by its heading."""
     train, test = store.splits["train"], store.splits["test"]
-    pair_plots = _plots(figures, *(name for name in PAIR_PLOTS if name in figures))
     return {
         "Metrics": html.metrics_table(judged, test),
-        "Training": _plots(figures, *CURVES),
+        "Training": _plots(figures, *CURVES) or "<p>The head was fitted in closed form.</p>",
         "Paintings per artist": _plots(figures, "artists_train", "artists_test"),
         "Training triplets": html.tile_rows(train, tiles["trained_on"], layout="triplets"),
         "Test triplets: correct if the painting by the same artist is nearer": html.tile_rows(
             test, tiles["triplets"], layout="triplets"
         ),
         "Worst mistakes": html.tile_rows(test, tiles["mistakes"], layout="triplets"),
-        "Pairs of test paintings": html.pairs_summary(judged) + pair_plots,
+        "Pairs of test paintings": html.pairs_summary(judged) + _plots(figures, *PAIR_PLOTS),
         "Artists, styles and centuries": html.groups_tables(judged["groups"]),
         "Nearest paintings": html.tile_rows(test, tiles["neighbors"], layout="rows"),
         "Artists most often confused": html.confused_table(emb_NxD, test),
@@ -81,8 +80,9 @@ def _figures(run: Run, emb_NxD: np.ndarray, evaluation: dict[str, Any]) -> dict[
     records = metrics_log.read_records(run.path)
     splits, test = run.store.splits, run.store.splits["test"]
     pairs = count_pairs(emb_NxD, test.artist_N)
+    curves = CURVES if any(record["split"] == "train" for record in records) else ()
     figures = {
-        **{key: plots.curve(records, key, title=html.METRIC_NAMES[key]) for key in CURVES},
+        **{key: plots.curve(records, key, title=html.METRIC_NAMES[key]) for key in curves},
         **{f"artists_{name}": _paintings_per_artist(splits[name]) for name in ("train", "test")},
         "roc": plots.roc(pairs, roc_auc=evaluation["test"]["pair_roc_auc"]["value"]),
         "distances": plots.distances(pairs, threshold=evaluation.get("threshold")),
@@ -131,8 +131,9 @@ def _paintings_per_artist(split: Split) -> Figure:
 
 
 def _plots(figures: dict[str, Figure], *names: str) -> str:
-    """Plots side by side where there is room."""
-    return f'<div class="plots">{"".join(plots.svg(figures[name]) for name in names)}</div>\n'
+    """Plots side by side where there is room, as many as there are."""
+    there = [plots.svg(figures[name]) for name in names if name in figures]
+    return f'<div class="plots">{"".join(there)}</div>\n' if there else ""
 
 
 def evaluation_of_test(run: Run) -> dict[str, Any]:

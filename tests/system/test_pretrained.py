@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from painterjax import embed, evaluate, export, train
+from painterjax import embed, evaluate, export, report, train
 from painterjax.common.errors import InputError
 from painterjax.data import store
 from painterjax.model.embedder import untrained
@@ -46,6 +46,8 @@ def test_a_fitted_head_is_a_run_like_any_other(fitted, capsys):
     assert 0 < found[0]["shrinkage"] < 1
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert evaluation["step"] == 0
+    report.main(["--run", str(run)])
+    assert "fitted in closed form" in (run / "report.html").read_text()
     evaluate.main(["--run", str(run)])
     assert "never seen in training" in capsys.readouterr().out
     train.main(_argv(store_path, run))  # There is nothing left to do.
