@@ -47,11 +47,7 @@ MIRRORED = (
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", required=True, help="<artist>/<any image>")
-    parser.add_argument("--data", type=Path, required=True, help="folder for stores and runs")
-    parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = flags_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="of the reference")
     args, flags = parser.parse_known_args()
     try:
@@ -68,6 +64,16 @@ def main() -> None:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
         print(json.dumps(rows[-1]), flush=True)
     print(json.dumps(mean(rows), indent=2))
+
+
+def flags_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Returns a parser of the flags that all comparisons from a folder of images on have."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--images", required=True, help="<artist>/<any image>")
+    parser.add_argument("--data", type=Path, required=True, help="folder for stores and runs")
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    return parser
 
 
 def check_recipe(flags: list[str], *, image_size: int) -> Config:

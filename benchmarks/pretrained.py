@@ -10,7 +10,6 @@ preparation, in a folder that is new for each store, and nothing is compiled bef
 figures of each and their means.
 """
 
-import argparse
 import itertools
 import json
 import tempfile
@@ -32,11 +31,7 @@ SYSTEMS = ("pytorch", "painterjax")
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", required=True, help="<artist>/<any image>")
-    parser.add_argument("--data", type=Path, required=True, help="folder for stores and runs")
-    parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = learning.flags_parser(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 224], help="in pixels")
     args = parser.parse_args()
     try:

@@ -57,7 +57,7 @@ def assemble(config: Config, *, image_size: int) -> StyleNet:
     backbone = BACKBONES[model.backbone].module(model, dtype=dtype, rngs=rngs)
     stages = model.stages or tuple(range(len(backbone.channels)))
     features = head.features(image_size, [backbone.channels[number] for number in stages])
-    mapping = head.module(features, model.embedding_dim, dtype=dtype, rngs=rngs)
+    mapping = _mapping(config, features, rngs)
     return StyleNet(backbone, stages=stages, head=head, mapping=mapping)
 
 
@@ -65,11 +65,13 @@ def build_head(
     config: Config, *, features: int
 ) -> tuple[nnx.GraphDef[HeadNet], PureDict, PureDict]:
     """Returns the network of a config's head alone, with random weights that depend on `seed`."""
-    dtype, rngs = jnp.dtype(config.model.dtype), nnx.Rngs(config.seed)
-    mapping = HEADS[config.model.head].module(
-        features, config.model.embedding_dim, dtype=dtype, rngs=rngs
-    )
-    return split_network(HeadNet(mapping))
+    return split_network(HeadNet(_mapping(config, features, nnx.Rngs(config.seed))))
+
+
+def _mapping(config: Config, features: int, rngs: nnx.Rngs) -> nnx.Module:
+    model = config.model
+    module = HEADS[model.head].module
+    return module(features, model.embedding_dim, dtype=jnp.dtype(model.dtype), rngs=rngs)
 
 
 def split_network(network: Any) -> tuple[nnx.GraphDef[Any], PureDict, PureDict]:

@@ -131,7 +131,7 @@ def test_adapters_of_another_run_are_not_lost_unsaid(run, config, tmp_path, rank
 def _assert_bound_to_weights(run: Path, monkeypatch) -> None:
     """Other published weights under what the run has trained would be another network, unsaid."""
     monkeypatch.setattr(tiny_transformer.Published, "file_sha256", lambda *_: "others")
-    with pytest.raises(InputError, match="whose SHA-256 is of , those at hand have others"):
+    with pytest.raises(InputError, match="whose SHA-256 is 0 of , those at hand have others"):
         load_run(run)
     monkeypatch.undo()
     tiny_transformer.install(monkeypatch)
