@@ -148,6 +148,8 @@ def choose(feature_NxF: np.ndarray, artist_N: np.ndarray, *, most: int) -> Choic
 def start(training: Training, split: Split, *, dim: int) -> Training:
     """Returns a training that starts from a fitted linear head; `fitted` says what was chosen.
 
+    Proxies, where the loss has them, start as the directions of their artists' mean embeddings.
+
     Args:
       training: its network has a linear head.
       split: the training paintings, with features.
@@ -158,14 +160,23 @@ def start(training: Training, split: Split, *, dim: int) -> Training:
     choice = choose(feature_NxF, artist_N, most=dim)
     fitted = fit(scatter(feature_NxF, artist_N), shrinkage=choice.shrinkage).first(choice.dim)
     missing = dim - fitted.kernel_FxD.shape[1]
-    linear = {
-        "kernel": np.pad(fitted.kernel_FxD, ((0, 0), (0, missing))),
-        "bias": np.pad(fitted.bias_D, (0, missing)),
-    }
+    kernel_FxD = np.pad(fitted.kernel_FxD, ((0, 0), (0, missing)))
+    linear = {"kernel": kernel_FxD, "bias": np.pad(fitted.bias_D, (0, missing))}
     head = on_all_devices(training.mesh, {"linear": linear})
     state = training.state.starting_from({**training.state.params, "head": head})
+    if state.proxies:
+        mean_AxD = np.pad(mean_embeddings(fitted(feature_NxF), artist_N), ((0, 0), (0, missing)))
+        proxies = on_all_devices(training.mesh, {"artist": mean_AxD})
+        state = dataclasses.replace(state, proxies=proxies)
     figures = {"shrinkage": choice.shrinkage, "dim": choice.dim, **choice.figures}
     return dataclasses.replace(training, state=state, fitted=figures)
+
+
+def mean_embeddings(emb_NxD: np.ndarray, artist_N: np.ndarray) -> np.ndarray:
+    """Returns the direction of each artist's mean embedding: float32 A x D, each of length 1."""
+    sum_AxD = np.zeros((artist_N[-1] + 1, emb_NxD.shape[1]), np.float32)
+    np.add.at(sum_AxD, artist_N, emb_NxD)
+    return sum_AxD / np.linalg.norm(sum_AxD, axis=1, keepdims=True)
 
 
 def summary(fitted: Mapping[str, float]) -> str:

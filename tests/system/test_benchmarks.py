@@ -82,7 +82,9 @@ def test_a_system_that_fails_is_a_row_and_does_not_stop_the_others(torch):
     """48 pixels do not halve five times: painterjax refuses them, PyTorch cuts the rest off."""
     from benchmarks import speed
 
-    row = speed.compare(48, 1, "float32", [*speed.TURNS][:2], rounds=1, seconds=0.1)
+    row = speed.compare(
+        speed.Task("reference", 48, 1, "float32"), [*speed.TURNS][:2], rounds=1, seconds=0.1
+    )
     assert "cannot reshape" in row["painterjax"]["error"]
     assert row["pytorch_eager"]["ms"] > 0 and "ratio_to_pytorch_eager" not in row
 
@@ -100,12 +102,15 @@ def test_systems_that_do_not_fit_together_are_compared_one_after_the_other(torch
         def take_turn(self) -> float | str:
             return self.ms if System.running == 1 else "out of memory"
 
+        answer = take_turn
+
         def end(self) -> None:
             System.running -= 1
 
     monkeypatch.setattr(speed, "System", System)
+    task = speed.Task("reference", 32, 1, "bfloat16")
     together, alone = (
-        speed.compare(32, 1, "bfloat16", [*speed.TURNS], rounds=1, seconds=0.1, alone=alone)
+        speed.compare(task, [*speed.TURNS], rounds=1, seconds=0.1, alone=alone)
         for alone in (False, True)
     )
     assert together["pytorch_eager"] == {"error": "out of memory"}
@@ -115,7 +120,7 @@ def test_systems_that_do_not_fit_together_are_compared_one_after_the_other(torch
 def test_a_system_whose_process_dies_says_so(torch):
     from benchmarks import speed
 
-    system = speed.System("painterjax", 32, 1, "float32", 0.1)
+    system = speed.System("painterjax", speed.Task("reference", 32, 1, "float32"), 0.1)
     system._process.kill()
     assert system.take_turn() == "its process ended with exit code -9"
 

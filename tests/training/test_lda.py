@@ -88,3 +88,13 @@ def test_artists_of_training_that_no_fit_saw_choose(features):
             scores.append(np.mean(nearest_M == artist_N[held_N]))
         reached[shrinkage] = np.mean(scores)
     assert reached[choice.shrinkage] == pytest.approx(choice.figures["recall_at_1"])
+
+
+def test_proxies_start_as_the_directions_of_the_artists_means():
+    rng = np.random.default_rng(0)
+    artist_N = np.repeat(np.arange(3), [2, 3, 1])
+    emb_NxD = rng.normal(size=(6, 4)).astype(np.float32)
+    found_AxD = lda.mean_embeddings(emb_NxD, artist_N)
+    for artist in range(3):
+        mean_D = emb_NxD[artist_N == artist].mean(axis=0)
+        np.testing.assert_allclose(found_AxD[artist], mean_D / np.linalg.norm(mean_D), rtol=1e-6)

@@ -1,0 +1,23 @@
+"""Your own paintings, from a pretrained network that is trained on: configs/pretrained.py, further.
+
+    painterjax train --config finetuned --workdir runs/finetuned
+
+The head begins as that recipe fits it, and the artists' proxies as the means of their embeddings.
+"""
+
+from typing import Any
+
+from configs import pretrained
+
+IMAGE_SIZE = pretrained.IMAGE_SIZE
+
+
+def get_config() -> Any:
+    config = pretrained.get_config()
+    config.num_epochs = 6
+    config.model.batch_norm = "frozen"
+    config.optimizer.backbone_rate = 0.1
+    config.optimizer.warmup_steps = 50
+    config.optimizer.clip_norm = 1.0
+    config.augmentation.crop = 192
+    return config
