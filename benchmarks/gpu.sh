@@ -11,7 +11,7 @@
 #     IMAGE_SIZE=32 BATCH_SIZES=1 LARGE_BATCH_SIZES=2 IMAGES=2 TURN_S=0.2 EPOCHS=1 benchmarks/gpu.sh RESULTS
 set -euo pipefail
 results=$1 paintings=${2:-}
-size=${IMAGE_SIZE:-256} seconds=${TURN_S:-3} epochs=${EPOCHS:-10}
+size=${IMAGE_SIZE:-256} tuned_size=${IMAGE_SIZE:-224} seconds=${TURN_S:-3} epochs=${EPOCHS:-10}
 read -ra batch_sizes <<<"${BATCH_SIZES:-8 32 128}"
 read -ra large_batch_sizes <<<"${LARGE_BATCH_SIZES:-256 512 1024}"
 mkdir "$results"
@@ -23,6 +23,11 @@ part() {
 }
 
 systems=(painterjax pytorch_eager pytorch_compiled)
+part python -m benchmarks.speed --recipe finetuned --image-size "$tuned_size" --batch-sizes 64 \
+  --dtypes float32 bfloat16 --systems "${systems[@]}" --rounds 3 --seconds "$seconds" \
+  --json "$results/gpu-speed-finetuned.json"
+part python -m benchmarks.backbones --image-sizes "$tuned_size" --dtype bfloat16 \
+  --json "$results/gpu-backbones.json"
 for dtype in float32 bfloat16; do
   for batch_size in "${batch_sizes[@]}"; do
     part python -m benchmarks.speed --image-size "$size" --batch-sizes "$batch_size" \
@@ -60,11 +65,10 @@ done
 
 if [[ -n $paintings ]]; then
   part python -m painterjax.prepare folder --input "$paintings" --output "$results/store" \
-    --image-size 256
-  part python -m painterjax.train --config configs/scratch.py --workdir "$results/run" \
-    --config.data.store="$results/store" --config.augmentation.crop=224 \
-    --config.model.dtype=bfloat16
-  part cp "$results/run/evaluation.json" "$results/gpu-scratch-224.json"
+    --image-size 224 --split-by holdout
+  part python -m painterjax.train --config finetuned --workdir "$results/run" \
+    --config.data.store="$results/store" --config.model.dtype=bfloat16
+  part cp "$results/run/evaluation.json" "$results/gpu-finetuned.json"
 fi
 if [[ -e $results/failed.txt ]]; then
   echo "failed:"

@@ -50,17 +50,19 @@ class Network(nn.Module):
         for number, block in enumerate(self.port._blocks[: max(self.ends)], start=1):
             x_NxCxHxW = block(x_NxCxHxW)
             if number in self.ends:
-                var_NxC, mean_NxC = torch.var_mean(x_NxCxHxW.float(), (2, 3), correction=0)
+                precise = torch.promote_types(x_NxCxHxW.dtype, torch.float32)
+                var_NxC, mean_NxC = torch.var_mean(x_NxCxHxW.to(precise), (2, 3), correction=0)
                 statistics += [mean_NxC, torch.sqrt(var_NxC + EPSILON)]
         return torch.cat(statistics, dim=1)
 
     def forward(self, image_NxCxSxS: torch.Tensor) -> torch.Tensor:
         """Maps images in [-1, 1] to embeddings: N x 3 x S x S to N x D."""
-        return normalize(self.linear(self.read(image_NxCxSxS)).float())
+        emb_NxD = self.linear(self.read(image_NxCxSxS))
+        return emb_NxD * torch.rsqrt(emb_NxD.square().sum(dim=1, keepdim=True) + EPSILON)
 
     def loss(self, image_NxCxSxS: torch.Tensor, artist_N: torch.Tensor) -> torch.Tensor:
         """Returns the cross-entropy of naming the artist by the cosines to the proxies."""
-        cosine_NxA = self(image_NxCxSxS) @ normalize(self.proxy_AxD).T
+        cosine_NxA = normalize(self(image_NxCxSxS)) @ normalize(self.proxy_AxD).T
         return cross_entropy(self.scale * cosine_NxA, artist_N)
 
 

@@ -37,6 +37,7 @@ def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", required=True)
+    parser.add_argument("--seed", type=int, default=0, help="changes nothing: nothing is drawn")
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
     torch.set_flush_denormal(True)

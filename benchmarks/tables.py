@@ -211,6 +211,17 @@ def steps() -> Rows:
             yield f"{size} pixels, {row['dtype']}", target, *ratios
 
 
+def gpu() -> Rows:
+    """Steps on one GPU, each of one run."""
+    (row,) = load("gpu-speed-finetuned.json")["rows"]
+    systems = ("painterjax", "pytorch_eager", "pytorch_compiled")
+    rates = (f"{row[system]['images_per_s']:,.0f}" for system in systems)
+    yield f"`finetuned`, {row['image_size']} pixels, {row['batch_size']} images", *rates
+    figures = load("gpu-benchmark.json")
+    what = f"reference, {figures['image_size']} pixels, {figures['batch_size']} triplets"
+    yield what, f"{figures['step']['images_per_s']:,.0f}", "", ""
+
+
 def backbones() -> Rows:
     tasks = (("forward", "forward", 1.0), ("forward_backward", "forward and backward", 0.8))
     for size, figures in load("cpu-backbones.json")["sizes"].items():
@@ -323,7 +334,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
         table.__name__: table
         for table in (
             summary, learning, reference, pretrained, readouts, experiments, loading, stages, steps,
-            backbones, large, searching, near_duplicates, scaling, estimate, guarantees,
+            gpu, backbones, large, searching, near_duplicates, scaling, estimate, guarantees,
         )
     },
 }  # fmt: skip

@@ -1,8 +1,10 @@
 """Your own paintings, from a pretrained network that is trained on: configs/pretrained.py, further.
 
-    painterjax train --config finetuned --workdir runs/finetuned
+    python -m painterjax.train --config configs/finetuned.py --workdir runs/finetuned
 
-The head begins as that recipe fits it, and the artists' proxies as the means of their embeddings.
+The head begins as that recipe fits it, and the artists' proxies as the means of their embeddings;
+then all of it trains, on random squares of 192 pixels. Hardware: a GPU, or an hour of two CPU
+cores. Score: not measured yet.
 """
 
 from typing import Any

@@ -12,9 +12,10 @@ import pytest
 from painterjax.common.config import Config
 from painterjax.data.store import Split
 from painterjax.model import backbones
-from painterjax.model.augment import normalize
+from painterjax.model.augment import Augmentation, normalize
 from painterjax.model.layers import EPSILON
 from painterjax.training import trainer
+from painterjax.training.step import TrainState
 from tests.helpers import tiny_transformer
 from tests.helpers.tiny_transformer import ARCHITECTURE, NAME
 
@@ -177,17 +178,54 @@ def test_steps_of_all_of_efficientnet_with_frozen_batch_norm_match_pytorch(recip
     _assert_same_steps(recipe, split, _efficientnet(torch), torch)
 
 
+@pytest.mark.slow
+def test_steps_of_the_recipe_match_those_of_its_benchmark_in_pytorch(split, torch):
+    """Of its first blocks and without augmentation, in float64."""
+    pytest.importorskip("efficientnet_lite_pytorch", reason="needs pip install -e '.[compare]'")
+    from benchmarks import pytorch_finetuning
+    from configs import finetuned
+
+    config = finetuned.get_config()
+    config.model.update(embedding_dim=8, dtype="float64", stages=(1, 2))
+    config.batch_size, config.num_epochs, config.optimizer.warmup_steps = 4, 1, 3
+    config.augmentation = dataclasses.asdict(Augmentation())
+    network = pytorch_finetuning.Network(config, image_size=32, num_artists=len(split.artists))
+    with jax.enable_x64(True):
+        training, state = _in_float64(trainer.build(config, split))
+        network.double()
+        head, proxy_AxD = jax.device_get((state.params["head"]["linear"], state.proxies["artist"]))
+        with torch.no_grad():
+            network.linear.weight.copy_(torch.from_numpy(head["kernel"].T.copy()))
+            network.linear.bias.copy_(torch.from_numpy(head["bias"].copy()))
+            network.proxy_AxD.copy_(torch.from_numpy(proxy_AxD.copy()))
+        num_steps = training.plan.num_steps
+        optimizer = pytorch_finetuning.Optimizer(network, config.optimizer, num_steps=num_steps)
+        for _ in range(STEPS):
+            batch = next(training.batches)
+            row_N = np.asarray(batch["row"][0]).reshape(-1)
+            image_NxSxSxC = np.array(jax.jit(normalize)(split.image_NxSxSxC[row_N]), np.float64)
+            state, scalars = training.run(state, batch, 1)
+            artist_N = torch.from_numpy(split.artist_N[row_N].astype(np.int64))
+            loss = network.loss(torch.from_numpy(image_NxSxSxC).movedim(3, 1), artist_N)
+            optimizer.step(loss)
+            assert float(scalars["loss"][0]) == pytest.approx(loss.item(), rel=1e-6)
+        training.batches.close()
+
+
+def _in_float64(training: trainer.Training) -> tuple[trainer.Training, TrainState]:
+    """A training whose published and fresh weights, which are float32, are float64."""
+    state, fixed = jax.tree.map(
+        lambda x: x.astype("float64") if x.ndim else x,
+        (training.state, training.constants.fixed),
+    )
+    constants = dataclasses.replace(training.constants, fixed=fixed)
+    return dataclasses.replace(training, constants=constants), state
+
+
 def _assert_same_steps(recipe: Config, split: Split, backbone: Backbone, torch: Any) -> None:
     """In float64: learning rates by layer, weight decay, clipping, warm-up and the cosine."""
     with jax.enable_x64(True):
-        training = trainer.build(recipe, split)
-        # Published and fresh weights are float32.
-        state, fixed = jax.tree.map(
-            lambda x: x.astype("float64") if x.ndim else x,
-            (training.state, training.constants.fixed),
-        )
-        constants = dataclasses.replace(training.constants, fixed=fixed)
-        training = dataclasses.replace(training, constants=constants)
+        training, state = _in_float64(trainer.build(recipe, split))
         head = jax.device_get(state.params["head"]["linear"])
         theirs = Theirs(backbone, head, recipe.optimizer, training.plan.num_steps, torch)
         norms = []
