@@ -12,6 +12,7 @@ from PIL import Image
 from painterjax.common.errors import InputError
 from painterjax.data import images
 from painterjax.metrics.calibration import Calibration
+from painterjax.model import likeness
 from painterjax.model.embedder import Embedder
 from painterjax.run import exported
 from painterjax.run.load import load_run
@@ -64,6 +65,23 @@ class StyleEmbedder:
         if not parts:
             raise InputError("no painting to embed: pass at least one")
         return np.concatenate(parts)
+
+    def explain(self, first: PaintingLike, second: PaintingLike) -> tuple[float, np.ndarray]:
+        """Returns how alike two paintings are, and where: see painterjax.model.likeness.
+
+        Args:
+          first, second: paths, PIL images or uint8 arrays, as for `embed`.
+
+        Returns:
+          The cosine of the embeddings, and a map over each center square, float32 2 x S/8 x S/8,
+          above 0 where it makes the two more alike.
+
+        Raises:
+          InputError: as `embed` does.
+        """
+        images.check_decoding(self.path, self.decoding)
+        pair = np.stack([_decode(painting, self.image_size) for painting in (first, second)])
+        return likeness.likeness(self.embedder, pair)
 
     def probability(self, distance: npt.ArrayLike) -> np.ndarray:
         """Maps Euclidean distances to probabilities that two paintings are by one artist.

@@ -149,6 +149,21 @@ def test_paths_pictures_and_pixels_embed_alike(run, tmp_path):
     assert ((probability_N > 0) & (probability_N < 1)).all()
 
 
+def test_a_likeness_is_explained_for_paths_and_pixels_alike(run, tmp_path):
+    image_2xSxSxC = load_run(run).store.splits["test"].image_NxSxSxC[:2]
+    Image.fromarray(image_2xSxSxC[0]).save(tmp_path / "0.png")
+    style = painterjax.load(run)
+    emb_2xD = style.embed(image_2xSxSxC)
+    cosine, map_2xMxM = style.explain(tmp_path / "0.png", image_2xSxSxC[1])
+    expected = emb_2xD[0] @ emb_2xD[1] / np.prod(np.linalg.norm(emb_2xD, axis=1))
+    assert cosine == pytest.approx(expected, abs=1e-5)
+    swapped, other_2xMxM = style.explain(image_2xSxSxC[1], image_2xSxSxC[0])
+    assert swapped == pytest.approx(cosine, abs=1e-5)
+    np.testing.assert_allclose(other_2xMxM[::-1], map_2xMxM, atol=1e-5 * np.abs(map_2xMxM).max())
+    with pytest.raises(InputError, match=r"missing\.png"):
+        style.explain(tmp_path / "missing.png", image_2xSxSxC[0])
+
+
 def test_an_opened_picture_embeds_as_its_file_and_stays_as_it_is(run, tmp_path):
     (tmp_path / "deep.tif").write_bytes(corpus.tiff(2_600_000_000, 32))
     (tmp_path / "negative.tif").write_bytes(corpus.tiff(10_000, 16, photometric=0))
