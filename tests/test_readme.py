@@ -104,7 +104,7 @@ def test_every_program_and_path_of_contributing_exists():
     programs = {Path(word).name for word in words if word.startswith(".venv/bin/")}
     assert {"pytest", "slow", "ruff", "pyright"} <= {*words, *programs}
     found = {path.name for path in Path(sys.executable).parent.iterdir()}
-    assert programs - found == set()
+    assert programs - found <= {"mkdocs"}  # Of the extra docs, which tests do without.
     assert [
         word for word in words if word.startswith("tests/") and not (ROOT / word).exists()
     ] == []
