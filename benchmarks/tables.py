@@ -21,7 +21,10 @@ from painterjax.model.build import build_network
 from painterjax.run.evaluation import FLOORS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 RESULTS = ROOT / "docs" / "results"
 METRICS = {
     "roc_auc": "ROC AUC",

@@ -1,4 +1,4 @@
-"""Writes a run's network for other programs: as StableHLO, and as weights in safetensors.
+"""Writes a run's network for other programs: as StableHLO, as safetensors, and with a model card.
 
     python -m painterjax.export --run RUN --output DIR
 
@@ -10,8 +10,10 @@ writes the folder exported, with all files or not at all:
 
     embedder.stablehlo    uint8 N x S x S x 3 to float32 N x D for any N, on CPUs and NVIDIA GPUs;
                           jax.export.deserialize reads it, without painterjax
-    weights.safetensors   parameters and BatchNorm statistics, float32; painterjax.load reads them
-    embedder.json         the run, the config, S, D, the calibration, and how to load the others
+    model.safetensors     parameters and BatchNorm statistics, float32; painterjax.load reads them
+    embedder.json         the run, the config, S, D, the calibration, the preprocessing, and how to
+                          load the others
+    README.md             a model card, as Hugging Face reads it: data, figures, limits, license
 """
 
 from pathlib import Path

@@ -8,10 +8,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from benchmarks import tables
@@ -35,6 +37,7 @@ SMALL = {
     "submit": ["--workers", "1"],
     "benchmark": ["--config.batch_size=4", *NETWORK],
 }
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 each_page = pytest.mark.parametrize("page", TEXTS)
 
 
@@ -94,6 +97,28 @@ def _paint(folder: Path) -> None:
     (folder / "pairs.csv").write_text(
         "index,image1,image2\n0,0-0.png,0-1.png\n1,0-0.png,9-19.png\n"
     )
+
+
+def test_every_program_and_path_of_contributing_exists():
+    words = " ".join(_blocks(TEXTS["CONTRIBUTING.md"], "bash")).split()
+    programs = {Path(word).name for word in words if word.startswith(".venv/bin/")}
+    assert {"pytest", "slow", "ruff", "pyright"} <= {*words, *programs}
+    found = {path.name for path in Path(sys.executable).parent.iterdir()}
+    assert programs - found <= {"mkdocs"}  # Of the extra docs, which tests do without.
+    assert [
+        word for word in words if word.startswith("tests/") and not (ROOT / word).exists()
+    ] == []
+    extras = set(re.findall(r"\.\[([\w,]+)\]", " ".join(words))[0].split(","))
+    assert extras <= PROJECT["optional-dependencies"].keys()
+
+
+def test_citation_and_changelog_are_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()  # All that CFF needs.
+    newest = re.findall(r"^## \[(.+)\] - .+$", TEXTS["CHANGELOG.md"], re.MULTILINE)[0]
+    assert newest == PROJECT["version"]
 
 
 @pytest.mark.slow

@@ -25,9 +25,10 @@ def retrieve(
     precision@i over the ranks i <= k that are by the artist, and 0 where none is.
 
     Args:
-      query_QxD, database_NxD: embeddings, compared by Euclidean distance; equal distances rank by
-        row.
-      query_artist_Q, database_artist_N: the artist of each, by the same numbers.
+      query_QxD: embeddings, compared by Euclidean distance.
+      query_artist_Q: the artist of each.
+      database_NxD: likewise; equal distances rank by row.
+      database_artist_N: the artist of each, by the same numbers.
 
     Returns:
       map_at_1, map_at_10, map_at_100, recall_at_1, recall_at_10 and recall_at_100, each float32 of

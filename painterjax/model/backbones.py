@@ -35,6 +35,7 @@ class Package:
       sha256: of the file.
       renamings: how its arrays are called here.
       unused: a regular expression for those that are not needed.
+      license: of the weights, as Hugging Face writes it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Package:
     sha256: str
     renamings: Sequence[weights.Renaming]
     unused: str
+    license: str
 
     def read(self, _: str, shapes: Shapes) -> dict[str, np.ndarray]:
         """Returns the arrays of these names and shapes.
@@ -75,10 +77,12 @@ class LocalFile:
     Attributes:
       renamings: how its arrays are called here.
       unused: a regular expression for those that are not needed.
+      license: of the weights, as Hugging Face writes it.
     """
 
     renamings: Sequence[weights.Renaming]
     unused: str
+    license: str
 
     def read(self, path: str, shapes: Shapes) -> dict[str, np.ndarray]:
         """Returns the arrays of these names and shapes from the file that a recipe names.
@@ -139,6 +143,7 @@ def _efficientnet(number: int, width: float, depth: float, sha256: str) -> Backb
             sha256=sha256,
             renamings=RENAMINGS,
             unused=UNUSED,
+            license="apache-2.0",
         ),
         behind_blocks=("head", "head_norm"),
     )
@@ -158,8 +163,13 @@ def _transformer(arch: Architecture, published: LocalFile) -> Backbone:
     )
 
 
-_DINOV2_FILE = LocalFile(vit_published.DINOV2_RENAMINGS, vit_published.DINOV2_UNUSED)
-_TOWER_FILE = LocalFile(vit_published.TOWER_RENAMINGS, vit_published.TOWER_UNUSED)
+_DINOV2_FILE = LocalFile(
+    vit_published.DINOV2_RENAMINGS, vit_published.DINOV2_UNUSED, license="apache-2.0"
+)
+_CLIP_FILE, _SIGLIP_FILE = (
+    LocalFile(vit_published.TOWER_RENAMINGS, vit_published.TOWER_UNUSED, license=license_id)
+    for license_id in ("mit", "apache-2.0")
+)
 # What `model.backbone` names.
 BACKBONES = {
     "conv_blocks": Backbone(
@@ -175,10 +185,8 @@ BACKBONES = {
         2, 1.1, 1.2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
     ),
     **{name: _transformer(arch, _DINOV2_FILE) for name, arch in vit_published.DINOV2.items()},
-    **{
-        name: _transformer(arch, _TOWER_FILE)
-        for name, arch in (vit_published.CLIP | vit_published.SIGLIP).items()
-    },
+    **{name: _transformer(arch, _CLIP_FILE) for name, arch in vit_published.CLIP.items()},
+    **{name: _transformer(arch, _SIGLIP_FILE) for name, arch in vit_published.SIGLIP.items()},
 }
 
 

@@ -37,7 +37,8 @@ class ConvBlocks(nnx.Module):
     """Blocks with 2 x 2 max pools between them.
 
     Args:
-      widths, depths: channels and convolutions of each block.
+      widths: channels of each block.
+      depths: convolutions of each block.
       dtype: type of the computation; parameters and statistics are float32.
     """
 

@@ -110,7 +110,8 @@ class EfficientNetLite(nnx.Module):
     """The stem, seven stages of inverted residuals, and the head.
 
     Args:
-      width, depth: what the channels and the blocks of Lite0 are multiplied by.
+      width: what the channels of Lite0 are multiplied by.
+      depth: what its blocks are multiplied by.
       dtype: type of the computation; parameters and statistics are float32.
     """
 

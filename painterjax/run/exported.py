@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.export
@@ -19,12 +20,13 @@ from painterjax.distributed import compilation, sharding
 from painterjax.metrics.calibration import Calibration
 from painterjax.model.build import array_name, arrays_by_name, embed_step
 from painterjax.model.embedder import Embedder, untrained
-from painterjax.run import config_checks
+from painterjax.run import config_checks, model_card
 from painterjax.run.load import Run
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PLATFORMS = ("cpu", "cuda")
-STABLEHLO, WEIGHTS, MANIFEST = "embedder.stablehlo", "weights.safetensors", "embedder.json"
+STABLEHLO, WEIGHTS, MANIFEST = "embedder.stablehlo", "model.safetensors", "embedder.json"
+CARD = "README.md"
 LOADING = {
     STABLEHLO: [
         "import jax, jax.export",
@@ -32,26 +34,36 @@ LOADING = {
         "# On CPUs some sums of jax 0.10.2 are wrong without this option.",
         f"options = {compilation.OPTIONS}",
         "embed = jax.jit(jax.export.deserialize(serialized).call, compiler_options=options)",
-        "emb_NxD = embed(image_NxSxSxC)  # uint8 RGB: upright, the center square, bicubic",
+        "emb_NxD = embed(image_NxSxSxC)  # uint8, as preprocessing says",
         "# of Euclidean distances: probability = 1 / (1 + exp(slope * distance - offset))",
     ],
     WEIGHTS: ["import painterjax", "emb_NxD = painterjax.load('.').embed(paths)"],
+}
+PREPROCESSING = {
+    "orientation": "upright by EXIF",
+    "crop": "the largest square at the center",
+    "resize": "to image_size x image_size, bicubic with antialiasing (PIL.ImageOps.fit)",
+    "color": "sRGB by the file's profile, over white where it is transparent",
+    "layout": "uint8, N x image_size x image_size x 3, red first",
 }
 
 
 def export(run: Run, output: Path) -> None:
     """Writes a run's best network to a new folder; work in progress lies in `<output>.partial`."""
     serialized = stablehlo(run.embedder)
+    dim = serialized.out_avals[0].shape[1]
     manifest = {
         "format_version": FORMAT_VERSION,
         **run.origin,
+        "run": run.path.resolve().name,
         "image_size": run.embedder.image_size,
-        "embedding_dim": serialized.out_avals[0].shape[1],
+        "embedding_dim": dim,
+        "preprocessing": PREPROCESSING,
         "calibration": run.calibration and dataclasses.asdict(run.calibration),
         "platforms": PLATFORMS,
         "jax": jax.__version__,
         "loading": LOADING,
-        "config": run.config.to_dict(),
+        "config": _without_folders(run.config.to_dict()),
     }
     partial = output.with_name(output.name + ".partial")
     files.begin_work(partial, run.origin)
@@ -63,8 +75,17 @@ def export(run: Run, output: Path) -> None:
         weights = jax.device_get(arrays_by_name(run.embedder.arrays))
         (folder / WEIGHTS).write_bytes(safetensors.numpy.save(weights))
         files.write_json(folder / MANIFEST, manifest)
+        card = model_card.text(run, name=output.resolve().name, dim=dim)
+        (folder / CARD).write_text(card, encoding="utf-8")
         folder.rename(output)
         shutil.rmtree(partial)
+
+
+def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
+    """A config for others, to whom this machine's folders say nothing."""
+    for part, key in (("data", "store"), ("model", "weights")):
+        config[part] |= {key: Path(config[part][key]).name}
+    return config
 
 
 def stablehlo(embedder: Embedder) -> jax.export.Exported:

@@ -1,14 +1,18 @@
 """Exported networks embed alike in a fresh process; painterjax.load takes images of any kind."""
 
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax.export
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import painterjax
@@ -16,8 +20,9 @@ from configs import default
 from painterjax import export
 from painterjax.common.config import as_config
 from painterjax.common.errors import InputError
+from painterjax.metrics import bootstrap
 from painterjax.model.embedder import untrained
-from painterjax.run import exported
+from painterjax.run import exported, model_card
 from painterjax.run.load import load_run
 from tests.helpers import corpus
 from tests.helpers.tiny import ROOT
@@ -90,7 +95,7 @@ def test_every_head_and_type_of_computation_is_exported(head, dtype, atol):
 
 def test_the_manifest_says_what_was_exported(run, folder_of_export):
     assert {path.name for path in folder_of_export.iterdir()} == {
-        exported.STABLEHLO, exported.WEIGHTS, exported.MANIFEST,
+        exported.STABLEHLO, exported.WEIGHTS, exported.MANIFEST, exported.CARD,
     }  # fmt: skip
     assert not folder_of_export.with_name("style.partial").exists()
     manifest = json.loads((folder_of_export / exported.MANIFEST).read_text())
@@ -98,7 +103,67 @@ def test_the_manifest_says_what_was_exported(run, folder_of_export):
     for key in ("step", "calibration"):
         assert manifest[key] == evaluation[key]
     assert (manifest["image_size"], manifest["embedding_dim"]) == (32, 16)
-    assert as_config(manifest["config"]) == load_run(run).config
+    config = load_run(run).config
+    config.data.store = Path(config.data.store).name
+    assert as_config(manifest["config"]) == config
+
+
+def test_an_export_embeds_bit_for_bit_as_its_run(run, folder_of_export):
+    image_NxSxSxC = _pixels(70)
+    emb_NxD = painterjax.load(folder_of_export).embed(image_NxSxSxC)
+    np.testing.assert_array_equal(emb_NxD, load_run(run).embedder.embed(image_NxSxSxC))
+
+
+def _header(card: str) -> dict[str, Any]:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_the_card_has_the_data_and_the_figures_of_the_run(run, folder_of_export):
+    card = (folder_of_export / exported.CARD).read_text()
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    counts = json.loads((run / "dataset.json").read_text())["counts"]
+    for split in ("train", "val", "test"):
+        assert f"| {split} | {counts[split]['paintings']} | {counts[split]['artists']} |" in card
+    for figures in (evaluation["val"], evaluation["test"], evaluation["test"]["untrained"]):
+        assert bootstrap.as_text(figures["recall_at_1"]) in card
+    assert "artists never seen in training" in card
+    (result,) = _header(card)["model-index"][0]["results"]
+    assert result["dataset"]["split"] == "test"
+    values = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    assert values == {name: evaluation["test"][name]["value"] for name in values}
+    assert "recall_at_1" in values
+
+
+def test_what_is_shared_names_no_folder_of_this_machine(run, folder_of_export):
+    places = {str(path.parent) for path in (run, folder_of_export, ROOT)}
+    for name in (exported.CARD, exported.MANIFEST):
+        text = (folder_of_export / name).read_text()
+        assert [place for place in places if place in text] == []
+
+
+def test_hugging_face_reads_the_card(folder_of_export):
+    hub = pytest.importorskip("huggingface_hub", reason="needs pip install -e '.[compare]'")
+    card = hub.ModelCard.load(folder_of_export / exported.CARD)
+    assert (card.data.library_name, card.data.model_name) == ("painterjax", "style")
+    assert {each.dataset_split for each in card.data.eval_results} == {"test"}
+    assert len(card.data.eval_results) == len(model_card.METRICS)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "license_id"),
+    [("efficientnet_lite0", "apache-2.0"), ("clip_base_32", "mit"), ("conv_blocks", None)],
+)
+def test_the_card_has_the_license_of_the_backbone(run, backbone, license_id, tmp_path):
+    opened = load_run(run)
+    (tmp_path / "evaluation.json").write_text("damaged")
+    for name in ("dataset.json", "config.json"):
+        shutil.copy(run / name, tmp_path)
+    opened.config.model.backbone = backbone
+    of_backbone = dataclasses.replace(opened, path=tmp_path, calibration=None)
+    card = model_card.text(of_backbone, name="style", dim=16)
+    assert _header(card).get("license") == license_id
+    assert "was not evaluated" in card
+    assert ("no license is stated" in card) == (license_id is None)
 
 
 def test_a_damaged_export_is_refused(folder_of_export, tmp_path):
@@ -108,8 +173,8 @@ def test_a_damaged_export_is_refused(folder_of_export, tmp_path):
         ({exported.MANIFEST: whole[exported.MANIFEST][:-9]}, "not a whole export"),
         ({exported.MANIFEST: b"\xff"}, "not a whole export"),
         ({exported.WEIGHTS: whole[exported.WEIGHTS][:-9]}, "not a whole export"),
-        ({exported.MANIFEST: json.dumps({**manifest, "format_version": 2}).encode()},
-         "format version 2, expected 1"),
+        ({exported.MANIFEST: json.dumps({**manifest, "format_version": 1}).encode()},
+         "format version 1, expected 2"),
         ({exported.MANIFEST: json.dumps({**manifest, "image_size": 48}).encode()},
          "does not fit the config"),
     ):  # fmt: skip
