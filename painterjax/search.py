@@ -54,10 +54,7 @@ def _add(added: embeddings.Vectors, folder: Path) -> None:
 
 
 def _search(run: Run, args: argparse.Namespace) -> list[dict[str, Any]]:
-    index = Index(args.index) if args.index else lookup.own_index(run)
-    if not len(index):
-        raise InputError(f"--index {index.folder} is not an index: make one with --add")
-    run.check_same_network(str(index.folder), index.facts)
+    index = lookup.open_index(run, args.index)
     query = lookup.parse_query(args.query, index, run)
     filters = lookup.Filters(args.artist, args.style, args.century, args.other_artists)
     results = lookup.answer(run, index, query, args.k, filters)
