@@ -14,6 +14,7 @@ BLOCK_BYTES = 2**27  # of one array of queries and artists
 FITTED_QUERIES = 1024  # of validation
 # Of the squared logarithms of what is fitted, which holds them where paintings do not.
 REGULARIZATION = 1e-4
+LARGEST_LOG = 30.0  # of what is tried on the way, so that nothing overflows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +192,7 @@ def _log_probabilities(
 
 def _numbers(log_3: np.ndarray, scale: float) -> _Numbers:
     """Maps temperature, temperature / within and between / within, in which the loss is smooth."""
-    temperature, slope, ratio = np.exp(log_3)
+    temperature, slope, ratio = np.exp(np.clip(log_3, -LARGEST_LOG, LARGEST_LOG))
     within = scale * temperature / slope
     return _Numbers(float(within), float(ratio * within), float(temperature))
 

@@ -103,7 +103,6 @@ def line(answer: Answer, *, shown: int = 3) -> str:
     parts = [
         f"{each.artist} {100 * each.probability:.0f} % ({counted(each.paintings, 'painting')})"
         for each in answer.candidates[:shown]
-        if each.probability >= 0.005
     ]
     return ", ".join([*parts, f"someone else {100 * answer.someone_else:.0f} %"])
 
