@@ -179,6 +179,26 @@ def pretrained() -> Rows:
             yield *what, f"{row[key]['minutes']:.1f}", *figures
 
 
+def attribution() -> Rows:
+    """Each method where it is chosen, and on the held-out artists."""
+    names = {
+        "plda": "**PLDA, equal variances**", "plda_full": "PLDA, covariances",
+        "prototypes": "prototypes", "kernel_density": "kernel density",
+        "k_nearest_10": "10 nearest", "k_nearest_30": "30 nearest",
+    }  # fmt: skip
+    keys = (
+        "top_1",
+        "top_5",
+        "log_loss",
+        "calibration_error",
+        "auroc",
+        "accuracy_at_5_percent_false",
+    )
+    for file, artists in (("attribution-choosing", "other"), ("attribution", "held out")):
+        for key, figures in load(f"{file}.json")["methods"].items():
+            yield artists, names[key], *(f"{figures[figure]:.3f}" for figure in keys)
+
+
 def loading() -> Rows:
     figures = load("cpu-loading.json")
     many, few = (figures["sampling_triplets_per_s"][size] / 1e6 for size in ("1024", "8"))
@@ -336,8 +356,9 @@ TABLES: dict[str, Callable[[], Rows]] = {
     **{
         table.__name__: table
         for table in (
-            summary, learning, reference, pretrained, readouts, experiments, loading, stages, steps,
-            gpu, backbones, large, searching, near_duplicates, scaling, estimate, guarantees,
+            summary, learning, reference, pretrained, attribution, readouts, experiments, loading,
+            stages, steps, gpu, backbones, large, searching, near_duplicates, scaling, estimate,
+            guarantees,
         )
     },
 }  # fmt: skip

@@ -11,6 +11,7 @@ COMMANDS = {
     "evaluate": "judge a run on artists seen and never seen in training",
     "embed": "write the embeddings of a split or a folder of images",
     "search": "find the nearest paintings of an index",
+    "attribute": "tell who painted each image, or that someone else did",
     "report": "write figures, plots and examples of a run as one page",
     "explore": "serve a web page with a map, neighbors and comparisons",
     "submit": "score pairs of paintings for Kaggle",

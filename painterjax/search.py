@@ -1,4 +1,4 @@
-"""Finds the paintings nearest to an image, with distances and probabilities of one artist.
+"""Finds the paintings nearest to an image, and tells which artists may have painted it.
 
     python -m painterjax.search --run RUN --query IMAGE [--k 10] [--index DIR] [--json FILE]
         [--artist NAME | --other-artists] [--style STYLE] [--century 1801-1900]
@@ -22,8 +22,9 @@ from painterjax.common import cli, files
 from painterjax.common.errors import InputError
 from painterjax.distributed import compilation
 from painterjax.index import lookup
+from painterjax.index.attribution import Attributor
 from painterjax.index.index import Index
-from painterjax.run import embeddings
+from painterjax.run import attribution, embeddings
 from painterjax.run.load import Run, load_run
 
 
@@ -54,23 +55,21 @@ def _add(added: embeddings.Vectors, folder: Path) -> None:
 
 
 def _search(run: Run, args: argparse.Namespace) -> list[dict[str, Any]]:
-    index = Index(args.index) if args.index else lookup.own_index(run)
-    if not len(index):
-        raise InputError(f"--index {index.folder} is not an index: make one with --add")
-    run.check_same_network(str(index.folder), index.facts)
+    index = lookup.open_index(run, args.index)
     query = lookup.parse_query(args.query, index, run)
     filters = lookup.Filters(args.artist, args.style, args.century, args.other_artists)
     results = lookup.answer(run, index, query, args.k, filters)
     entry = query.entry
     print(f"near {_label(lookup.describe(run, index, entry, 0.0)) if entry else args.query}")
+    if run.attribution and index.values("artist"):
+        (who,) = Attributor(run, index).answers(query.emb_D[None])
+        print(f"painted by {attribution.line(who)}")
     print("\n".join(map(_line, results)) or "no painting of the index fits these filters")
     return results
 
 
 def _line(result: dict[str, Any]) -> str:
-    probability = result["probability"]
-    percent = "" if probability is None else f"{100 * probability:4.0f} %  "
-    return f"{result['distance']:8.4f}  {percent}{_label(result)}"
+    return f"{result['distance']:8.4f}  {_label(result)}"
 
 
 def _label(result: dict[str, Any]) -> str:

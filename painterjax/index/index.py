@@ -24,11 +24,11 @@ from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.data.catalog import PAINTING_COLUMNS, Painting, century
 from painterjax.index import ivf
-from painterjax.run.embeddings import ORIGIN, UNREADABLE, Vectors, read_origin
+from painterjax.metrics import attribution
+from painterjax.metrics.attribution import Collection
+from painterjax.run.embeddings import ORIGIN, SAME_IMAGE, UNREADABLE, Vectors, read_origin
 from painterjax.run.load import NETWORK
 
-# The largest distance of two vectors of one image, relative to their length: half precision rounds.
-SAME_IMAGE = 1e-3
 SCHEMA = """
 create table if not exists sources (id integer primary key, origin text not null);
 create table if not exists paintings (
@@ -288,6 +288,16 @@ class Index:
                 f"select distinct {column} from paintings where {column} <> '' order by {column}"
             ).fetchall()
         return [value for (value,) in rows]
+
+    def collection(self) -> Collection:
+        """Returns what attribution needs of the paintings, which are read in blocks."""
+        with self._connect() as database:
+            rows = database.execute("select artist from paintings order by id").fetchall()
+        artists, parts, start = [artist for (artist,) in rows], [], 0
+        for emb_MxD in ivf.blocks(self._faiss):
+            parts.append(attribution.collect(emb_MxD, artists[start : start + len(emb_MxD)]))
+            start += len(emb_MxD)
+        return attribution.merge(parts)
 
     @property
     def _is_ivf(self) -> bool:

@@ -64,7 +64,7 @@ def _train(old: Any, emb_NxD: np.ndarray) -> Any:
     is_old_M = row_M < old.ntotal
     old_MxD = reconstruct(old, row_M[is_old_M])
     ivf.train(np.concatenate([old_MxD, emb_NxD[row_M[~is_old_M] - old.ntotal]]))
-    for block_NxD in itertools.chain(_blocks(old), [emb_NxD]):
+    for block_NxD in itertools.chain(blocks(old), [emb_NxD]):
         ivf.add(block_NxD)
     return ivf
 
@@ -83,7 +83,7 @@ def _tune_nprobe(ivf: Any, trained: int) -> dict[str, str]:
     unseen_Q = rng.choice(np.flatnonzero(is_unseen_N), QUERIES)
     number_Q = np.concatenate([unseen_Q, rng.choice(ivf.ntotal, QUERIES)])
     query_QxD = reconstruct(ivf, number_Q)
-    _, exact_QxR = knn_ground_truth(query_QxD, _blocks(ivf), NEIGHBORS + 1)
+    _, exact_QxR = knn_ground_truth(query_QxD, blocks(ivf), NEIGHBORS + 1)
     exact_QxR = _without_query(exact_QxR, number_Q)
     ivf.nprobe = 1
     while True:
@@ -116,7 +116,7 @@ def reconstruct(vectors: Any, number_M: np.ndarray) -> np.ndarray:
     return emb_MxD
 
 
-def _blocks(vectors: Any) -> Iterator[np.ndarray]:
+def blocks(vectors: Any) -> Iterator[np.ndarray]:
     """Yields all vectors in order, as FAISS's index stores them."""
     rows = max(1, BLOCK_BYTES // (4 * vectors.d))
     for start in range(0, vectors.ntotal, rows):

@@ -17,7 +17,7 @@ from painterjax.data import catalog, images
 from painterjax.data.store import Store, open_store
 from painterjax.index.index import Index, IndexedPainting
 from painterjax.run import folder as run_folder
-from painterjax.run.embed import compute_embeddings, kept_embeddings
+from painterjax.run.embed import compute_embeddings, embed_folder, kept_embeddings
 from painterjax.run.load import NETWORK, Run
 
 SUGGESTED = 5  # values to suggest for one that the index lacks
@@ -47,6 +47,21 @@ class Neighbor:
 
     entry: IndexedPainting
     distance: float
+
+
+def open_index(run: Run, folder: Path | None) -> Index:
+    """Opens the index in a folder, or that of the run's store where it is None.
+
+    Raises:
+      InputError: there is no index in the folder, or it is of another network.
+    """
+    index = Index(folder) if folder else own_index(run)
+    if not len(index):
+        raise InputError(
+            f"--index {index.folder} is not an index: make one with painterjax.search --add"
+        )
+    run.check_same_network(str(index.folder), index.facts)
+    return index
 
 
 def own_index(run: Run) -> Index:
@@ -85,12 +100,7 @@ def parse_query(text: str, index: Index, run: Run) -> Query:
     """Returns the query for an image file, or for a painting's number or file name in the index."""
     path = Path(text)
     if path.is_file():
-        run.check_decoding()
-        try:
-            image_SxSxC = images.decode(images.read(path), size=run.embedder.image_size)
-        except images.ImageError as error:
-            raise InputError(f"--query {text}: {error}") from error
-        return Query(run.embedder.embed(image_SxSxC[None])[0], None)
+        return Query(_embed_file(run, path, "--query"), None)
     numbers = [int(text)] if text.isdecimal() else np.flatnonzero(index.find(file=text)).tolist()
     if not numbers:
         raise InputError(
@@ -99,6 +109,30 @@ def parse_query(text: str, index: Index, run: Run) -> Query:
         )
     entry = index.entry(numbers[0])
     return Query(index.embedding(entry.id), entry)
+
+
+def embed_images(
+    run: Run, path: Path, output: Path, *, workers: int
+) -> tuple[list[str], np.ndarray]:
+    """Embeds an image, or those below a folder into OUTPUT.npz; returns their names and embeddings.
+
+    Raises:
+      InputError: there is no image that can be read, or the run's store was decoded in another way.
+    """
+    if path.is_file():
+        return [path.name], _embed_file(run, path, "--images")[None]
+    vectors = output.with_name(output.name + ".npz")
+    embedded, _ = embed_folder(run, path, vectors, workers=workers)
+    return [painting.file for painting in embedded.paintings], embedded.emb_NxD
+
+
+def _embed_file(run: Run, path: Path, flag: str) -> np.ndarray:
+    run.check_decoding()
+    try:
+        image_SxSxC = images.decode(images.read(path), size=run.embedder.image_size)
+    except images.ImageError as error:
+        raise InputError(f"{flag} {path}: {error}") from error
+    return run.embedder.embed(image_SxSxC[None])[0]
 
 
 def answer(run: Run, index: Index, query: Query, k: int, filters: Filters) -> list[dict[str, Any]]:

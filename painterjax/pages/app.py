@@ -181,8 +181,10 @@ class Answers:
 
     def _answer(self, query: gallery.Picture, k: int, filters: lookup.Filters) -> dict[str, Any]:
         answer = self._gallery.answer(query, k, filters)
-        found = {key: [self._with_url(each) for each in some] for key, some in answer.items()}
-        return {"query": self._describe(query), **found}
+        shown = {
+            key: [self._with_url(each) for each in answer[key]] for key in ("nearest", "artists")
+        }
+        return {**answer, **shown, "query": self._describe(query)}
 
     def _compare(self, numbers: list[str | None], parts: list[bytes]) -> dict[str, Any]:
         first, second = (

@@ -11,14 +11,14 @@ from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.data import catalog, images, splits
 from painterjax.index import lookup
+from painterjax.index.attribution import Attributor
 from painterjax.index.index import Index, IndexedPainting
 from painterjax.pages import tsne
 from painterjax.run.embeddings import UNREADABLE
 from painterjax.run.evaluation import artists_of
 from painterjax.run.load import Run
 
-ARTISTS = 6  # shown as the painters of this style
-FETCHED = 64  # neighbors to look at first to find that many artists
+ARTISTS = 6  # of a picture that are shown
 THUMBNAIL = 48  # pixels of a painting on the map
 
 
@@ -74,23 +74,32 @@ class Gallery:
         image_SxSxC = images.decode(data, size=self.run.embedder.image_size)
         return Picture(self.run.embedder.embed(image_SxSxC[None])[0], None, image_SxSxC)
 
-    def answer(self, query: lookup.Query, k: int, filters: lookup.Filters) -> dict[str, Any]:
-        """Returns the k `nearest` paintings, and the `artists` with the nearest paintings.
+    @functools.cached_property
+    def attributor(self) -> Attributor:
+        """What tells who painted a picture, by all paintings of the index."""
+        return Attributor(self.run, self.index)
 
-        Each artist is described by the artist's nearest painting.
+    def answer(self, query: lookup.Query, k: int, filters: lookup.Filters) -> dict[str, Any]:
+        """Returns the k `nearest` paintings, and the likeliest `artists` and `someone_else`.
+
+        The filters choose which artists are shown, and their nearest painting that describes each;
+        the probabilities are always those in view of the whole index.
         """
         among_N = lookup.select(self.index, query, filters)
-        count = max(k, FETCHED)
-        while True:
-            found = lookup.nearest(self.index, query, count, among_N)
-            by_artist: dict[str, lookup.Neighbor] = {}
-            for neighbor in found:
-                by_artist.setdefault(neighbor.entry.painting.artist, neighbor)
-            if len(by_artist) >= ARTISTS or len(found) < count:
+        nearest = lookup.nearest(self.index, query, k, among_N)
+        (found,) = self.attributor.answers(query.emb_D[None])
+        artists: list[dict[str, Any]] = []
+        for candidate in found.candidates:
+            by_artist_N = self.index.find(artist=candidate.artist)
+            among = by_artist_N if among_N is None else by_artist_N & among_N
+            artists += [
+                {**self.label(neighbor.entry), **dataclasses.asdict(candidate)}
+                for neighbor in lookup.nearest(self.index, query, 1, among)
+            ]
+            if len(artists) == ARTISTS:
                 break
-            count *= 4
-        answer = {"nearest": found[:k], "artists": list(by_artist.values())[:ARTISTS]}
-        return {key: [self._describe(each) for each in some] for key, some in answer.items()}
+        described = [self._describe(neighbor) for neighbor in nearest]
+        return {"nearest": described, "artists": artists, "someone_else": found.someone_else}
 
     def label(self, entry: IndexedPainting) -> dict[str, Any]:
         """Returns what is known of a painting, and as `seen` whether training saw its artist."""
@@ -162,4 +171,6 @@ def open_gallery(run: Run) -> Gallery:
     index = lookup.own_index(run)
     embedder = dataclasses.replace(run.embedder, batch_size=run.embedder.mesh.size)
     embedder.embed(np.zeros((1, size, size, 3), np.uint8))  # compiles it
-    return Gallery(dataclasses.replace(run, embedder=embedder), index)
+    opened = Gallery(dataclasses.replace(run, embedder=embedder), index)
+    _ = opened.attributor.collection  # Reads the index.
+    return opened

@@ -16,6 +16,8 @@ from painterjax.data.catalog import PAINTING_COLUMNS, Painting
 
 # The keys that Vectors.origin always has; others say where the paintings were.
 ORIGIN = ("run", "step", "network_sha256")
+# The largest distance of two vectors of one image, relative to their length: half precision rounds.
+SAME_IMAGE = 1e-3
 # What reading a file of another kind, or a damaged one, can raise.
 UNREADABLE = (
     AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError,

@@ -12,7 +12,7 @@ from painterjax.common.errors import InputError
 from painterjax.data.splits import HASHED_NAME, letters_of
 from painterjax.data.store import Split, Store, verify
 from painterjax.distributed import processes
-from painterjax.metrics import bootstrap, breakdown, evaluator
+from painterjax.metrics import attribution, bootstrap, breakdown, evaluator
 from painterjax.metrics.calibration import Calibration, calibrate
 from painterjax.metrics.pairs import Pairs, at_threshold, best_threshold
 from painterjax.model.embedder import untrained
@@ -36,11 +36,12 @@ def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     get {}.
 
     Returns:
-      `step` and `network_sha256`; `threshold` and `calibration`, found on validation; and for each
-      split every metric's {value, low, high} beside the same of two floors, `color_histogram` and
-      `untrained`; retrieval of its paintings from those of train where all its artists are there;
-      how the threshold and the calibration do there; and figures by artist, style and
-      century. Figures of other splits are kept where they are of the same network.
+      `step` and `network_sha256`; `threshold`, `calibration` and `attribution`, found on
+      validation; and for each split every metric's {value, low, high} beside the same of two
+      floors, `color_histogram` and `untrained`; retrieval of its paintings from those of train
+      where all its artists are there; how the threshold and the calibration do there; and figures
+      by artist, style and century. Figures of other splits are kept where they are of the same
+      network.
 
     Raises:
       InputError: the store has changed, or no split can be judged.
@@ -106,13 +107,14 @@ def _compare(
 
 
 def _calibrate(compared: dict[str, ComparedSplit]) -> dict[str, Any]:
-    """The threshold and the calibration of validation's pairs, or nothing."""
+    """The threshold and the calibration of validation's pairs, and its attribution; or nothing."""
     if "val" not in compared:
         return {}
-    pairs = compared["val"].comparison.pairs
+    val = compared["val"].comparison
     return {
-        "threshold": best_threshold(pairs),
-        "calibration": dataclasses.asdict(calibrate(pairs)),
+        "threshold": best_threshold(val.pairs),
+        "calibration": dataclasses.asdict(calibrate(val.pairs)),
+        "attribution": dataclasses.asdict(attribution.fit(val.emb_NxD, val.artist_N)),
     }
 
 

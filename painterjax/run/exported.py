@@ -17,11 +17,12 @@ from painterjax.common.config import as_config
 from painterjax.common.errors import InputError
 from painterjax.data import images
 from painterjax.distributed import compilation, sharding
+from painterjax.metrics.attribution import Attribution
 from painterjax.metrics.calibration import Calibration
 from painterjax.model.build import array_name, arrays_by_name, embed_step
 from painterjax.model.embedder import Embedder, untrained
 from painterjax.run import config_checks, model_card
-from painterjax.run.load import Run
+from painterjax.run.load import NETWORK, Run
 
 FORMAT_VERSION = 2
 PLATFORMS = ("cpu", "cuda")
@@ -60,6 +61,7 @@ def export(run: Run, output: Path) -> None:
         "embedding_dim": dim,
         "preprocessing": PREPROCESSING,
         "calibration": run.calibration and dataclasses.asdict(run.calibration),
+        "attribution": run.attribution and dataclasses.asdict(run.attribution),
         "platforms": PLATFORMS,
         "jax": jax.__version__,
         "loading": LOADING,
@@ -102,8 +104,8 @@ def stablehlo(embedder: Embedder) -> jax.export.Exported:
     return lower(jax.ShapeDtypeStruct(shape, jnp.uint8))
 
 
-def load(folder: Path) -> tuple[Embedder, Calibration | None, int]:
-    """Builds the network of an exported folder; returns it, its calibration and its decoding.
+def load(folder: Path) -> tuple[Embedder, Calibration | None, Attribution | None, dict[str, Any]]:
+    """Builds the network of an exported folder; returns it, what was fitted to it, and its origin.
 
     Raises:
       InputError: the files are of another version, damaged, or do not fit together.
@@ -116,6 +118,8 @@ def load(folder: Path) -> tuple[Embedder, Calibration | None, int]:
         config = as_config(manifest["config"])
         weights = safetensors.numpy.load_file(folder / WEIGHTS)
         calibration = manifest["calibration"] and Calibration(**manifest["calibration"])
+        attribution = manifest.get("attribution") and Attribution(**manifest["attribution"])
+        origin = {NETWORK: manifest[NETWORK], "decoding": images.decoding_of(manifest)}
         size = int(manifest["image_size"])
     except InputError:
         raise
@@ -128,4 +132,4 @@ def load(folder: Path) -> tuple[Embedder, Calibration | None, int]:
         raise InputError(f"{folder}/{WEIGHTS} does not fit the config in {MANIFEST}: export again")
     loaded = jax.tree.map_with_path(lambda path, _: weights[array_name(path)], start.arrays)
     loaded = sharding.replicate(start.mesh, loaded)
-    return dataclasses.replace(start, **loaded), calibration, images.decoding_of(manifest)
+    return dataclasses.replace(start, **loaded), calibration, attribution, origin

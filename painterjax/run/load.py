@@ -11,6 +11,7 @@ from painterjax.common.config import Config
 from painterjax.common.errors import InputError
 from painterjax.data import images
 from painterjax.data.store import Store
+from painterjax.metrics.attribution import Attribution
 from painterjax.metrics.calibration import Calibration
 from painterjax.model import trainable
 from painterjax.model.build import arrays_sha256
@@ -35,6 +36,7 @@ class Run:
       origin: which network that is: `run`, `step`, the `decoding` of the images that it was
         trained on, and `network_sha256` of all that embeddings depend on.
       calibration: from distances to probabilities; None where this step was not evaluated.
+      attribution: from embeddings to probabilities of artists; None where it was not evaluated.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class Run:
     embedder: Embedder
     origin: dict[str, Any]
     calibration: Calibration | None
+    attribution: Attribution | None
 
     @property
     def step(self) -> int:
@@ -81,17 +84,32 @@ class Run:
             )
         return self.calibration
 
+    def needed_attribution(self) -> Attribution:
+        """Returns the attribution; raises InputError where there is none."""
+        if self.attribution is None:
+            raise InputError(
+                f"{self.path} cannot tell artists yet: run python -m painterjax.evaluate"
+                f" --run {self.path} on a store whose validation split has two artists with two"
+                " paintings each"
+            )
+        return self.attribution
+
     def check_decoding(self) -> None:
         """Raises InputError where new images would get other pixels than the run's store has."""
         images.check_decoding(self.path, self.origin["decoding"])
 
     def check_same_network(self, what: str, origin: Mapping[str, Any]) -> None:
         """Raises InputError where vectors, named `what`, are of another network than this one."""
-        if origin.get(NETWORK) != self.origin[NETWORK]:
-            raise InputError(
-                f"{what} is of another network ({NETWORK} is {origin.get(NETWORK)}, this run has"
-                f" {self.origin[NETWORK]}): embed again, or choose another file"
-            )
+        check_same_network(what, origin, self.origin)
+
+
+def check_same_network(what: str, origin: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raises InputError where vectors, named `what`, are of another network than expected."""
+    if origin.get(NETWORK) != expected[NETWORK]:
+        raise InputError(
+            f"{what} is of another network ({NETWORK} is {origin.get(NETWORK)}, this run has"
+            f" {expected[NETWORK]}): embed again, or choose another file"
+        )
 
 
 def load_run(path: Path, checkpoints: Checkpoints | None = None) -> Run:
@@ -119,12 +137,14 @@ def load_run(path: Path, checkpoints: Checkpoints | None = None) -> Run:
     embedder = start.with_arrays(params, stats)
     decoding = images.decoding_of(run_folder.read_dataset(path))
     network_sha256 = _network_sha256(config, embedder, decoding)
+    evaluation = run_folder.read_evaluation(path, network_sha256)
     return Run(
         path=path,
         config=config,
         embedder=embedder,
         origin={"run": str(path), "step": step, "decoding": decoding, NETWORK: network_sha256},
-        calibration=_calibration(run_folder.read_evaluation(path, network_sha256)),
+        calibration=_calibration(evaluation),
+        attribution=_attribution(evaluation),
     )
 
 
@@ -141,5 +161,14 @@ def _network_sha256(config: Config, embedder: Embedder, decoding: int) -> str:
 def _calibration(evaluation: dict[str, Any]) -> Calibration | None:
     try:
         return Calibration(**{k: float(v) for k, v in evaluation["calibration"].items()})
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _attribution(evaluation: dict[str, Any]) -> Attribution | None:
+    try:
+        numbers = dict(evaluation["attribution"])
+        mean = list(map(float, numbers.pop("mean")))
+        return Attribution(mean, **{k: float(v) for k, v in numbers.items()})
     except (AttributeError, KeyError, TypeError, ValueError):
         return None

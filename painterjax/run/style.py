@@ -1,21 +1,26 @@
 """What painterjax.load returns: a trained network that embeds images in other programs."""
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from painterjax.common.errors import InputError
-from painterjax.data import images
+from painterjax.data import catalog, images
+from painterjax.metrics.attribution import SOMEONE_ELSE, Attribution, collect
 from painterjax.metrics.calibration import Calibration
 from painterjax.model import likeness
 from painterjax.model.embedder import Embedder
-from painterjax.run import exported
-from painterjax.run.load import load_run
+from painterjax.run import attribution, embeddings, exported
+from painterjax.run.attribution import Answer
+from painterjax.run.embed import split_embeddings
+from painterjax.run.load import Run, check_same_network, load_run
 
 PaintingLike = str | Path | Image.Image | np.ndarray
 
@@ -28,13 +33,17 @@ class StyleEmbedder:
       path: the run, or the folder that painterjax.export wrote.
       embedder: the network.
       calibration: from distances to probabilities; None where the run was not evaluated.
-      decoding: of the images that the network was trained on.
+      attribution: from embeddings to probabilities of artists; None where it was not evaluated.
+      origin: which network it is, and the decoding of the images that it was trained on.
+      run: None for what painterjax.export wrote.
     """
 
     path: Path
     embedder: Embedder
     calibration: Calibration | None
-    decoding: int
+    attribution: Attribution | None
+    origin: Mapping[str, Any]
+    run: Run | None = None
 
     @property
     def image_size(self) -> int:
@@ -57,7 +66,7 @@ class StyleEmbedder:
             return self.embedder.embed(self._checked(paintings))
         if isinstance(paintings, str | Path | Image.Image) or not isinstance(paintings, Iterable):
             raise InputError(f"embed takes a list of paintings: pass [{paintings}]")
-        images.check_decoding(self.path, self.decoding)
+        images.check_decoding(self.path, self.origin["decoding"])
         remaining, parts = iter(paintings), []
         while chunk := list(itertools.islice(remaining, self.embedder.batch_size)):
             image_BxSxSxC = np.stack([_decode(painting, self.image_size) for painting in chunk])
@@ -95,6 +104,60 @@ class StyleEmbedder:
             raise InputError(f"{self.path} has no calibration: evaluate the run (and export again)")
         return self.calibration.probability(distance)
 
+    def attribute(
+        self,
+        paintings: Iterable[PaintingLike] | np.ndarray,
+        collection: str | Path | None = None,
+        *,
+        someone_else: float = SOMEONE_ELSE,
+    ) -> list[Answer]:
+        """Tells who painted each painting: the artists of a collection, or someone else.
+
+        A painting that is in the collection itself is no evidence for its own artist.
+
+        Args:
+          paintings: as `embed` takes them.
+          collection: a .npz that painterjax.embed wrote, of paintings whose artists are known; None
+            for all paintings of the run's store.
+          someone_else: the probability beforehand that none of the artists painted it.
+
+        Raises:
+          InputError: as `embed` does; or the run was not evaluated, the collection is of another
+            network or names no artist, or there is none.
+        """
+        if self.attribution is None:
+            raise InputError(
+                f"{self.path} cannot tell artists: evaluate the run (and export again)"
+            )
+        if collection is not None:
+            emb_NxD, artists = self._read_collection(Path(collection))
+        elif self.run is not None:
+            emb_NxD, artists = self._store
+        else:
+            raise InputError(f"{self.path} has no store: give a collection that embed wrote")
+        emb_QxD = self.embed(paintings)
+        own = []
+        for emb_D in emb_QxD:
+            distance_N = np.linalg.norm(emb_NxD - emb_D[None], axis=1)
+            same = np.flatnonzero(distance_N <= embeddings.SAME_IMAGE * np.linalg.norm(emb_D))
+            own.append([artists[row] for row in same])
+        of = collect(emb_NxD, artists)
+        return attribution.answers(self.attribution, emb_QxD, of, own, someone_else=someone_else)
+
+    def _read_collection(self, path: Path) -> tuple[np.ndarray, list[str]]:
+        found = embeddings.load(path)
+        check_same_network(str(path), found.origin, self.origin)
+        return found.emb_NxD, [painting.artist for painting in found.paintings]
+
+    @functools.cached_property
+    def _store(self) -> tuple[np.ndarray, list[str]]:
+        """The embeddings of the run's store, and the artist of each."""
+        assert self.run is not None, "of a run"
+        splits = self.run.store.splits
+        names = [name for name in catalog.SPLITS if len(splits[name])]
+        emb_NxD = np.concatenate([split_embeddings(self.run, name).emb_NxD for name in names])
+        return emb_NxD, [p.artist for name in names for p in splits[name].paintings]
+
     def _checked(self, image_NxSxSxC: np.ndarray) -> np.ndarray:
         side = self.image_size
         if image_NxSxSxC.dtype != np.uint8 or image_NxSxSxC.shape[1:] != (side, side, 3):
@@ -110,7 +173,7 @@ def load(path: Path) -> StyleEmbedder:
     if (path / exported.MANIFEST).exists():
         return StyleEmbedder(path, *exported.load(path))
     run = load_run(path)
-    return StyleEmbedder(path, run.embedder, run.calibration, run.origin["decoding"])
+    return StyleEmbedder(path, run.embedder, run.calibration, run.attribution, run.origin, run)
 
 
 def _decode(painting: PaintingLike, size: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -222,7 +223,10 @@ def test_an_index_of_pictures_names_their_files(pictures, embedded_pictures, fou
     assert "16 paintings (0 added, 16 present before), exact" in capsys.readouterr().out
     assert result["image"] == str(pictures / result["file"])
     found(*flags, "--artist", result["artist"].upper())
-    query, answer = capsys.readouterr().out.splitlines()[-2:]
+    query, painters, answer = capsys.readouterr().out.splitlines()[-3:]
+    assert re.match(
+        r"painted by painter-\d+ \d+ % \(\d paintings\), .*, someone else \d+ %$", painters
+    )
     first, *_ = embeddings.load(embedded_pictures).paintings
     assert query.endswith(f"near {first.artist} - {first.title}  (0: {pictures / first.file})")
     assert answer.endswith(f"({result['id']}: {result['image']})")

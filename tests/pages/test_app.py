@@ -1,5 +1,6 @@
 """The web server of a tiny run: its answers, its refusals, and the server itself."""
 
+import csv
 import io
 import json
 import re
@@ -15,9 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from painterjax import explore, search
+from painterjax import attribute, explore, search
 from painterjax.common.errors import InputError
-from painterjax.index import lookup
 from painterjax.pages import app, gallery
 from tests.helpers.pages import PATIENCE_S, bad_files, png
 from tests.helpers.tiny import ROOT
@@ -41,28 +41,38 @@ def test_a_painting_s_neighbors_are_those_of_search(run, client, tmp_path):
             assert {key: found[key] for key in shared} == {key: wanted[key] for key in shared}
 
 
-def test_artists_are_ranked_by_their_nearest_painting(opened, client, monkeypatch):
-    answer = client.get("/api/painting/50").json()
-    emb_NxD = np.stack([opened.index.embedding(number) for number in range(len(opened.index))])
-    distance_N = np.linalg.norm(emb_NxD - emb_NxD[50], axis=1)
-    nearest: dict[str, int] = {}
-    for number in np.argsort(distance_N)[1:].tolist():
-        nearest.setdefault(opened.index.entry(number).painting.artist, number)
-    assert len(nearest) == 8
-    expected = list(nearest.items())[: gallery.ARTISTS]
-    assert [(artist["artist"], artist["id"]) for artist in answer["artists"]] == expected
-    probabilities = [artist["probability"] for artist in answer["artists"]]
-    assert probabilities == sorted(probabilities, reverse=True)
-    # The same where the first neighbors are by fewer artists.
-    monkeypatch.setattr(gallery, "FETCHED", 1)
-    few = opened.answer(opened.picture_from_index(50), 1, lookup.Filters())
-    assert [(artist["artist"], artist["id"]) for artist in few["artists"]] == expected
-    assert [painting["id"] for painting in few["nearest"]] == [answer["nearest"][0]["id"]]
+def test_artists_are_those_of_the_command_with_someone_else(
+    run, opened, client, painting, tmp_path
+):
+    (tmp_path / "50.png").write_bytes(painting)
+    argv = ["--run", run, "--images", tmp_path / "50.png", "--output", tmp_path / "x.csv"]
+    attribute.main(list(map(str, argv)))
+    with open(tmp_path / "x.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["in_collection"] == "yes"
+    of_painting = client.get("/api/painting/50").json()
+    of_upload = client.post("/api/query", content=painting).json()
+    for answer in (of_painting, of_upload):
+        found = answer["artists"]
+        assert len(found) == gallery.ARTISTS
+        assert answer["someone_else"] == pytest.approx(float(row["someone_else"]), abs=2e-3)
+        named = [(artist["artist"], str(artist["paintings"])) for artist in found[:2]]
+        assert named == [(row[f"artist_{i}"], row[f"paintings_{i}"]) for i in (1, 2)]
+        assert answer["someone_else"] + sum(artist["probability"] for artist in found) <= 1
+    # Each is shown with the nearest painting, other than the query.
+    for artist in of_painting["artists"]:
+        given = f"/api/painting/50?k=1&artist={artist['artist']}"
+        assert client.get(given).json()["nearest"][0]["id"] == artist["id"] != 50
+    # Filters choose among the artists and change no probability.
+    (one,) = client.get("/api/painting/50?artist=painter-001").json()["artists"]
+    (answer,) = opened.attributor.answers(opened.index.embedding(50)[None])
+    expected = {each.artist: each.probability for each in answer.candidates}
+    assert one["probability"] == pytest.approx(expected["painter-001"])
 
 
 def test_an_upload_finds_the_painting_that_it_is(client, painting):
     answer = client.post("/api/query", content=painting).json()
-    assert answer["nearest"][0]["id"] == answer["artists"][0]["id"] == 50
+    assert answer["nearest"][0]["id"] == 50
     assert answer["nearest"][0]["distance"] < 1e-2
     assert answer["query"]["image"].startswith("data:image/jpeg;base64,")
 

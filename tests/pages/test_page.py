@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from painterjax.pages import gallery
 from tests.helpers.pages import PATIENCE_S, bad_files, png, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -62,7 +63,14 @@ def test_the_map_leads_to_a_painting_s_neighbors(page, client):
     assert _numbers(page, "artists") == [painting["id"] for painting in answer["artists"]]
     first = answer["nearest"][0]
     text = page.locator("#nearest li").first.inner_text()
-    assert f"{first['distance']:.3f}, {100 * first['probability']:.0f} %" in text
+    assert f"{first['distance']:.3f}" in text
+    shares = [
+        share.removesuffix(" %") for share in page.locator("#artists .share").all_inner_texts()
+    ]
+    assert len(shares) == gallery.ARTISTS + 2
+    # Each is rounded, or says that it is below 1 %.
+    assert abs(sum(float(share.strip("<> ")) for share in shares) - 100) <= len(shares)
+    expect(page.locator("#artists li").last).to_contain_text("Someone else")
     assert ("artist seen in training" in text) == first["seen"]
     expect(page.locator("#about")).to_contain_text("by 2 artists never seen in training.")
     assert first["artist"] in text
@@ -94,7 +102,7 @@ def test_the_filters_are_those_of_search(page, address, client):
     expect(page.locator("#status")).to_have_text("No painting fits these filters.")
     page.locator("[name=other_artists]").uncheck()
     expect(page.locator("#nearest li")).to_have_count(7)
-    expect(page.locator("#artists li")).to_have_count(1)
+    expect(page.locator("#artists li a")).to_have_count(1)
 
 
 def test_styles_and_centuries_filter_where_they_are_known(page, address, client):
@@ -118,8 +126,8 @@ def test_an_upload_and_a_drop_are_answered_alike(page, painting, client, tmp_pat
     expect(page.locator("#status")).to_contain_text("mine.png")
     expected = client.post("/api/query", content=painting).json()
     assert _numbers(page, "artists") == [artist["id"] for artist in expected["artists"]]
-    share = f"{100 * expected['artists'][0]['probability']:.0f} %"
-    expect(page.locator("#artists li").first).to_contain_text(share)
+    share = f"{100 * expected['someone_else']:.0f} %"
+    expect(page.locator("#artists li").last).to_contain_text(share)
     expect(page.locator("[name=other_artists]")).to_be_disabled()
     _drop(page, "dropped.png", painting)
     expect(page.locator("#status")).to_contain_text("dropped.png")
@@ -163,6 +171,12 @@ def test_two_pictures_are_compared(page, painting, opened, client, tmp_path):
         expected = client.post(f"/api/compare?{given}").json()
         for words in (f"{expected['distance']:.2f}", f"{100 * expected['probability']:.0f} %"):
             expect(page.locator("#verdict")).to_contain_text(words)
+        page.get_by_label("Same artist, beforehand").fill("20")
+        odds = 0.25 * expected["probability"] / (1 - expected["probability"])
+        expect(page.locator("#verdict")).to_contain_text(
+            f"{100 * odds / (1 + odds):.0f} %, if it was 20 %"
+        )
+        page.get_by_label("Same artist, beforehand").fill("50")
         page.locator("#first").set_input_files(tmp_path / "a.png")
 
 

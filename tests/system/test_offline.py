@@ -27,7 +27,7 @@ sys.addaudithook(forbid)
 STEPS = """
 import pathlib
 from painterjax import (
-    benchmark, embed, evaluate, export, prepare, report, search, submit, train
+    attribute, benchmark, embed, evaluate, export, prepare, report, search, submit, train
 )
 from painterjax.pages import app, gallery
 from painterjax.run.load import load_run
@@ -47,6 +47,7 @@ if __name__ == "__main__":
     pathlib.Path("pairs.csv").write_text(f"index,image1,image2\\n0,{first.name},{second.name}\\n")
     words = ["--pairs", "pairs.csv", "--images", str(first.parent), "--workers", "1"]
     submit.main([*run, *words, "--allow-trained-on", "--output", "submission.csv"])
+    attribute.main([*run, *words[2:], "--output", "attribution.csv"])
     # All of explore but the socket that it listens at.
     web_app = app.application(gallery.open_gallery(load_run(path)), host="127.0.0.1")
     asked = TestClient(web_app, base_url="http://127.0.0.1")

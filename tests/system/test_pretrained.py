@@ -88,7 +88,7 @@ def test_vectors_from_images_are_those_from_features(fitted, tmp_path):
     emb_NxD = load_run(run).embedder.embed(images)
     np.testing.assert_allclose(emb_NxD, kept.emb_NxD, atol=1e-5)  # Of length 1.
     export.main(["--run", str(run), "--output", str(tmp_path / "exported")])
-    opened, _, _ = exported.load(tmp_path / "exported")
+    opened, *_ = exported.load(tmp_path / "exported")
     np.testing.assert_allclose(opened.embed(images), emb_NxD, atol=1e-5)
     start = untrained(load_run(run).config, image_size=32)
     assert abs(start.embed(images) - emb_NxD).max() > 0.1

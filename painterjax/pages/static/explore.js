@@ -11,6 +11,7 @@ let run = { upload_bytes: Infinity };
 let chosen = null;
 let pending = null; // The AbortController of the latest request for an answer.
 const sides = { first: null, second: null }; // The pictures to compare, each like `chosen`.
+let compared = null; // Their distance, and the probability of one artist at even odds.
 
 // Words
 
@@ -99,10 +100,10 @@ async function choose(what) {
   byId("found").ariaBusy = "false";
 }
 
-function show({ query, nearest, artists }) {
+function show({ query, nearest, artists, someone_else }) {
   const hadFocus = byId("found").contains(document.activeElement);
   byId("query").replaceChildren(picture(query), captionOf(chosen));
-  byId("artists").replaceChildren(...artists.map(artistRow));
+  byId("artists").replaceChildren(...artistRows(artists, someone_else));
   byId("nearest").replaceChildren(...nearest.map(card));
   byId("found").hidden = false;
   const name = chosen.file?.name ?? nameOf(query);
@@ -114,24 +115,44 @@ function show({ query, nearest, artists }) {
   if (hadFocus) answer.focus({ preventScroll: true }); // The focused element was replaced.
 }
 
+// All rows add up to 100 %.
+function artistRows(artists, someoneElse) {
+  const named = artists.reduce((sum, { probability }) => sum + probability, 0);
+  const others = Math.max(0, 1 - someoneElse - named);
+  return [
+    ...artists.map(artistRow),
+    element("li", {}, element("div", {}, ...artistCells("Other artists here, together", others))),
+    element("li", {}, element("div", {}, ...artistCells("Someone else", someoneElse))),
+  ];
+}
+
 function artistRow(painting) {
-  const share = percent(painting.probability);
-  const thumbnail = element("img", { src: painting.image, alt: "" });
+  const { id, artist, probability, paintings, image } = painting;
+  const count = `${paintings} ${paintings === 1 ? "painting" : "paintings"}`;
   return element("li", {}, element(
     "a",
-    { href: `#painting-${painting.id}`, title: `Nearest painting: ${nameOf(painting)}` },
-    thumbnail,
-    element("span", { className: "name caption", textContent: painting.artist }),
-    element("meter", { value: painting.probability, ariaHidden: "true" }),
-    element("span", { className: "share", textContent: share }),
+    { href: `#painting-${id}`, title: `Nearest painting: ${nameOf(painting)}` },
+    ...artistCells(artist, probability, count, element("img", { src: image, alt: "" })),
   ));
 }
 
+function artistCells(name, probability, note = "", thumbnail = element("span")) {
+  return [
+    thumbnail,
+    element(
+      "span",
+      { className: "caption" },
+      element("b", { className: "name", textContent: name }),
+      element("span", { className: "note", textContent: note }),
+    ),
+    element("meter", { value: probability, ariaHidden: "true" }),
+    element("span", { className: "share", textContent: percent(probability) }),
+  ];
+}
+
 function card(painting) {
-  const textContent = `${painting.distance.toFixed(3)}, ${percent(painting.probability)}`;
-  const title = "Distance, and probability of the same artist";
   const text = caption(painting);
-  text.prepend(element("b", { textContent, title }));
+  text.prepend(element("b", { textContent: painting.distance.toFixed(3), title: "Distance" }));
   return element("li", {}, element(
     "a", { href: `#painting-${painting.id}` }, picture(painting), text,
   ));
@@ -156,22 +177,33 @@ function upload(file) {
 async function setSide(side, what) {
   const place = document.querySelector(`[data-side="${side}"] .shown`);
   byId("pair-error").textContent = "";
-  byId("verdict").textContent = "";
+  showVerdict(null);
   try {
     const shown = what.shown ?? (await lookUp(what, "k=1")).query;
     sides[side] = { ...what, shown };
     place.replaceChildren(picture(shown), captionOf(sides[side]));
     if (sides.first && sides.second) {
-      const { distance, probability } = await compare([sides.first, sides.second]);
-      byId("verdict").textContent =
-        `Distance ${distance.toFixed(3)}. The probability that both are by the same artist is`
-        + ` ${percent(probability)}, if same and different artists are equally likely beforehand.`;
+      showVerdict(await compare([sides.first, sides.second]));
     }
   } catch (error) {
     sides[side] = null;
     place.replaceChildren();
     showError(byId("pair-error"), error, what.file);
   }
+}
+
+// By Bayes' rule, from the probability beforehand that the slider gives.
+function showVerdict(found) {
+  compared = found;
+  byId("beforehand").hidden = !compared;
+  const before = byId("prior").value / 100;
+  byId("prior-shown").textContent = percent(before);
+  const same = before * compared?.probability;
+  const different = (1 - before) * (1 - compared?.probability);
+  byId("verdict").textContent = compared
+    ? `Distance ${compared.distance.toFixed(3)}. The probability that both are by the same artist is`
+      + ` ${percent(same / (same + different))}, if it was ${percent(before)} beforehand.`
+    : "";
 }
 
 function compare(two) {
@@ -209,6 +241,7 @@ function listen() {
     acceptFiles(zone, (file) => setSide(side, { file }));
     zone.querySelector("button").addEventListener("click", () => setSide(side, chosen));
   }
+  byId("prior").addEventListener("input", () => showVerdict(compared));
   filters.addEventListener("change", () => chosen && choose(chosen));
   filters.addEventListener("submit", (event) => event.preventDefault());
   listenToMap(followAddress);

@@ -1,0 +1,70 @@
+"""Tells who painted each image: artists of a collection with probabilities, or someone else.
+
+    python -m painterjax.attribute --run RUN --images DIR --output FILE [--index DIR]
+        [--someone-else 0.5]
+
+Example:
+
+    python -m painterjax.attribute --run runs/quickstart --images pictures --output table.csv
+
+compares the images below DIR, or one image, with all paintings of the run's store, or of another
+index that painterjax.search made. Each row of the .csv has an image, its five most likely artists
+with probabilities and their numbers of paintings, and someone else; over all artists they add up to
+1. An image that is in the collection itself is no evidence for its own artist. --someone-else is
+the probability beforehand that none of the artists painted it. The images are embedded into
+FILE.npz; the same command embeds only what is new or changed.
+"""
+
+import argparse
+from pathlib import Path
+
+from painterjax.common import cli
+from painterjax.common.errors import InputError
+from painterjax.distributed import compilation
+from painterjax.index import lookup
+from painterjax.index.attribution import Attributor
+from painterjax.metrics.attribution import SOMEONE_ELSE
+from painterjax.run import attribution
+from painterjax.run.load import load_run
+
+PRINTED = 10  # images
+
+
+def main(argv: list[str]) -> None:
+    """Runs the command line `painterjax.attribute`."""
+    compilation.keep_on_disk()
+    args = _parse(argv)
+    run = load_run(args.run)
+    attributor = Attributor(run, lookup.open_index(run, args.index))
+    names, emb_QxD = lookup.embed_images(run, args.images, args.output, workers=args.workers)
+    found = attributor.answers(emb_QxD, someone_else=args.someone_else)
+    attribution.write_table(args.output, names, found)
+    for name, answer in list(zip(names, found, strict=True))[:PRINTED]:
+        print(f"{name}: {attribution.line(answer)}")
+    if len(found) > PRINTED:
+        print(f"and {len(found) - PRINTED} more")
+    print(attribution.summary(found, attributor.collection, someone_else=args.someone_else))
+    print(f"attribution: {args.output}")
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = cli.Parser(__doc__ or "", prog="python -m painterjax.attribute")
+    parser.add_argument("--run", type=Path, required=True, help="a folder that train wrote")
+    parser.add_argument("--images", type=Path, required=True, help="an image, or a folder of some")
+    parser.add_argument("--output", type=Path, required=True, help="the .csv to write")
+    parser.add_argument("--index", type=Path, help="the collection (RUN/index, the run's store)")
+    parser.add_argument(
+        "--someone-else", type=float, default=SOMEONE_ELSE,
+        help="its probability beforehand (0.5)",
+    )  # fmt: skip
+    cli.add_workers(parser)
+    args = parser.parse_args(argv)
+    if args.output.suffix != ".csv":
+        raise InputError(f"--output is {args.output}: its name must end in .csv")
+    if not 0 < args.someone_else < 1:
+        raise InputError(f"--someone-else is {args.someone_else}: must be above 0 and below 1")
+    return args
+
+
+if __name__ == "__main__":
+    cli.run(main, "attribute")

@@ -1,0 +1,41 @@
+"""Who painted a picture, among the artists of an index."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from painterjax.index.index import Index
+from painterjax.metrics.attribution import SOMEONE_ELSE, Collection
+from painterjax.run import attribution
+from painterjax.run.attribution import Answer
+from painterjax.run.embeddings import SAME_IMAGE
+from painterjax.run.load import Run
+
+COPIES = 16  # of one picture that an index can have
+
+
+class Attributor:
+    """Answers who painted pictures, by all paintings of an index."""
+
+    def __init__(self, run: Run, index: Index) -> None:
+        self._model, self._index = run.needed_attribution(), index
+
+    @functools.cached_property
+    def collection(self) -> Collection:
+        """The artists of the index."""
+        return self._index.collection()
+
+    def answers(self, emb_QxD: np.ndarray, *, someone_else: float = SOMEONE_ELSE) -> list[Answer]:
+        """Returns who painted each picture; one that the index has is no evidence for itself."""
+        own = [self._own_artists(emb_D) for emb_D in emb_QxD]
+        return attribution.answers(
+            self._model, emb_QxD, self.collection, own, someone_else=someone_else
+        )
+
+    def _own_artists(self, emb_D: np.ndarray) -> Sequence[str]:
+        """The artist of each painting with the same vector, as equal pixels have."""
+        distance_R, number_R = self._index.nearest(emb_D, COPIES)
+        is_same_R = distance_R <= SAME_IMAGE * np.linalg.norm(emb_D)
+        entries = self._index.entries(number_R[is_same_R].tolist()) if is_same_R.any() else []
+        return [entry.painting.artist for entry in entries]
