@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import imagehash
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageOps
 
 from painterjax.common.errors import InputError
 
@@ -151,11 +151,39 @@ def to_square_and_picture(
     return square_SxSxC, _loaded(image, lambda: _picture(*_upright(image, least)))
 
 
-def square_of(picture: bytes, *, size: int) -> np.ndarray:
-    """Returns the center square of a JPEG file of ours: uint8 S x S x 3, not enlarged."""
+def to_picture(data: bytes) -> bytes:
+    """Returns the picture of `to_square_and_picture`; raises ImageError as that does."""
+    return to_square_and_picture(data, open_image(data), size=PICTURE_SIDE // 2)[1]
+
+
+def reduced(picture: bytes, size: int) -> np.ndarray:
+    """Returns a JPEG file of ours as uint8 H x W x 3, of at most `size` pixels."""
     image = Image.open(io.BytesIO(picture))
-    side = min(size, *image.size)
-    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS))
+    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def center_square(height: int, width: int) -> tuple[int, int, int]:
+    """Returns the left, the top and the side of what the network sees of a picture, in pixels.
+
+    >>> center_square(100, 160)
+    (30, 0, 100)
+    """
+    side = min(height, width)
+    return (width - side) // 2, (height - side) // 2, side
+
+
+def framed(picture: bytes, size: int) -> np.ndarray:
+    """Returns a whole painting in the middle of a white square: uint8 `size` x `size` x 3.
+
+    Where it is not square, a white line marks the center square that the network sees.
+    """
+    image = Image.fromarray(reduced(picture, size))
+    left, top, side = center_square(image.height, image.width)
+    if image.width != image.height:
+        box = (left, top, left + side - 1, top + side - 1)
+        ImageDraw.Draw(image).rectangle(box, outline="white")
+    return np.asarray(ImageOps.pad(image, (size, size), color="white"))
 
 
 def _loaded(image: Image.Image, read: Callable[[], T]) -> T:
@@ -242,7 +270,12 @@ def jpeg(image_HxWxC: np.ndarray) -> bytes:
 
 def jpeg_url(image_HxWxC: np.ndarray) -> str:
     """Returns the image as a data: URL."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg(image_HxWxC)).decode()
+    return url_of_jpeg(jpeg(image_HxWxC))
+
+
+def url_of_jpeg(data: bytes) -> str:
+    """Returns a JPEG file as a data: URL."""
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
 def _black_and_white(image: Image.Image) -> tuple[int, int]:

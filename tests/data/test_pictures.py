@@ -67,8 +67,21 @@ def test_pictures_show_whole_paintings_and_leave_the_squares_alone(opened, paint
 def test_the_center_square_of_a_picture_is_what_the_network_sees(opened):
     train = opened.splits["train"]
     for row in range(len(train)):
-        seen = images.square_of(train.picture(row), size=32).astype(float)
+        image_HxWxC = images.reduced(train.picture(row), 512)
+        left, top, side = images.center_square(*image_HxWxC.shape[:2])
+        square = Image.fromarray(image_HxWxC[top : top + side, left : left + side])
+        seen = np.asarray(square.resize((32, 32), Image.Resampling.BICUBIC)).astype(float)
         assert np.abs(seen - train.image_NxSxSxC[row]).mean() < 6
+
+
+def test_a_framed_picture_has_the_square_marked(opened):
+    split = opened.splits["train"]
+    (row,) = [r for r, p in enumerate(split.paintings) if "wide" in p.file][:1]
+    image_SxSxC = images.framed(split.picture(row), 64)
+    assert image_SxSxC.shape == (64, 64, 3)
+    white_SxS = (image_SxSxC == 255).all(axis=2)
+    assert white_SxS[[0, 63]].all()
+    assert white_SxS[32, [14, 49]].all() and not white_SxS[32, [0, 63]].any()
 
 
 def test_any_program_reads_the_pictures_and_a_changed_one_is_found(opened, tmp_path):
