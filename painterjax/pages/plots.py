@@ -8,8 +8,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from painterjax.data import images
 from painterjax.data.store import Split
 from painterjax.metrics.pairs import Pairs
 from painterjax.pages.html import Tile
@@ -36,6 +38,7 @@ THUMBNAIL_INCHES = 0.22
 LABEL_INCHES = 0.18  # the height of a name on the map, and twice a letter's width
 NAMED_ARTISTS = 20  # on the map, as many as there are colors
 PICTURE_INCHES = 1.2
+TILE = 256  # pixels of a picture at most
 
 
 def svg(figure: Figure) -> str:
@@ -178,7 +181,13 @@ def tile_sheet(split: Split, rows: Sequence[Sequence[Tile]]) -> Figure:
         axis.spines[:].set_visible(False)
     for axis_C, row in zip(axes_RxC, rows, strict=True):
         for axis, tile in zip(axis_C, row, strict=False):
-            axis.imshow(split.image_NxSxSxC[tile.row])
+            image_HxWxC = images.reduced(split.picture(tile.row), TILE)
+            height, width, _ = image_HxWxC.shape
+            axis.imshow(image_HxWxC)
+            if height != width:  # What the network sees of it.
+                left, top, side = images.center_square(height, width)
+                corner = (left - 0.5, top - 0.5)
+                axis.add_patch(Rectangle(corner, side, side, fill=False, color="white"))
             axis.set_title(tile.caption, fontsize=8)
             axis.spines["bottom"].set(visible=True, color=BORDERS[tile.kind], linewidth=4)
     return figure
