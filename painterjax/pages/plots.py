@@ -36,6 +36,7 @@ HISTOGRAM_BINS = 80
 MAP_INCHES = 9.0
 THUMBNAIL_INCHES = 0.22
 LABEL_INCHES = 0.18  # the height of a name on the map, and twice a letter's width
+HEAT = "autumn"
 NAMED_ARTISTS = 20  # on the map, as many as there are colors
 PICTURE_INCHES = 1.2
 TILE = 256  # pixels of a picture at most
@@ -190,6 +191,29 @@ def tile_sheet(split: Split, rows: Sequence[Sequence[Tile]]) -> Figure:
                 axis.add_patch(Rectangle(corner, side, side, fill=False, color="white"))
             axis.set_title(tile.caption, fontsize=8)
             axis.spines["bottom"].set(visible=True, color=BORDERS[tile.kind], linewidth=4)
+    return figure
+
+
+def likeness(image_Px2xSxSxC: np.ndarray, map_Px2xMxM: np.ndarray, captions: list[str]) -> Figure:
+    """Pairs of images, two pairs a row, with what makes each pair alike in color."""
+    rows = -(-len(captions) // 2)
+    size = (PICTURE_INCHES * 4.2, 1.2 * PICTURE_INCHES * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    axes_Px2 = figure.subplots(rows, 4, squeeze=False).reshape(-1, 2)
+    for axis in axes_Px2.flat:
+        axis.set_axis_off()
+    for axis_2, image_2xSxSxC, map_2xMxM, caption in zip(
+        axes_Px2, image_Px2xSxSxC, map_Px2xMxM, captions, strict=False
+    ):
+        for axis, image_SxSxC, map_MxM in zip(axis_2, image_2xSxSxC, map_2xMxM, strict=True):
+            side = len(image_SxSxC)
+            axis.imshow(image_SxSxC.mean(axis=2), cmap="gray", vmin=-100, vmax=255)
+            share_MxM = np.clip(map_MxM / max(map_MxM.max(), np.finfo(float).tiny), 0, 1)
+            axis.imshow(
+                share_MxM, cmap=HEAT, alpha=0.8 * share_MxM, vmin=0, vmax=1,
+                interpolation="bilinear", extent=(-0.5, side - 0.5, side - 0.5, -0.5),
+            )  # fmt: skip
+        axis_2[0].set_title(caption, fontsize=8, loc="left")
     return figure
 
 
