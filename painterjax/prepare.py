@@ -128,6 +128,10 @@ COMMON_FLAGS: dict[str, dict[str, Any]] = {
         "help": "leave out the held-out artists, to choose a recipe without them",
     },
     "--seed": _optional(SEED, 0, "of the split"),
+    "--no-pictures": {
+        "action": "store_true",
+        "help": "keep no whole paintings beside the squares, for the page and the report",
+    },
     "--shard": {"type": shards.parse, "metavar": "I/N", "help": "decode only share I of N"},
 }
 
@@ -143,12 +147,17 @@ def main(argv: list[str]) -> None:
         source = splits.without_holdout(source)
     plan = StorePlan(
         args.source, args.image_size, args.seed, **split_keys,
-        **store_builder.listing_digests(source),
+        **store_builder.listing_digests(source), picture_side=_picture_side(args, source),
     )  # fmt: skip
     if args.shard:
         store_builder.decode_shard(args.shard, source, args.output, plan, workers=args.workers)
     else:
         store_builder.build_store(source, args.output, plan, workers=args.workers)
+
+
+def _picture_side(args: argparse.Namespace, source: sources.Source) -> int | None:
+    """The side of pictures for people; what has no files is painted at the store's size."""
+    return None if args.no_pictures or source.directory is None else images.PICTURE_SIDE
 
 
 def _split_keys(args: argparse.Namespace) -> dict[str, Any]:

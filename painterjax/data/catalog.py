@@ -131,6 +131,38 @@ def _check_header(path: Path, names: Sequence[str], required: Sequence[str]) -> 
         raise InputError(f"{path} has the column(s) {', '.join(twice)} twice: rename one")
 
 
+PARTICLES = frozenset(
+    ["da", "de", "del", "der", "di", "du", "la", "le", "of", "ten", "ter", "the", "van", "von", "y"]
+)
+
+
+def written_name(slug: str) -> str:
+    """Returns the name of a folder as people write a name; other names stay as they are.
+
+    >>> written_name("vincent-van-gogh"), written_name("El Greco"), written_name("rembrandt")
+    ('Vincent van Gogh', 'El Greco', 'Rembrandt')
+    """
+    words = [word for word in re.split("[-_ ]+", slug) if word]
+    if slug != slug.lower() or " " in slug or not words:
+        return slug
+    return " ".join(
+        word if i and word in PARTICLES else word[0].upper() + word[1:]
+        for i, word in enumerate(words)
+    )
+
+
+def written_title(slug: str) -> str:
+    """Returns the title that a file's name stands for, as people write it.
+
+    >>> written_title("the-starry-night-1889"), written_title("IMG-20")
+    ('The starry night 1889', 'IMG-20')
+    """
+    if slug != slug.lower() or " " in slug or not slug:
+        return slug
+    text = " ".join(re.split("[-_]+", slug)).strip()
+    return text[:1].upper() + text[1:]
+
+
 def century(date: str) -> str:
     """Returns the century of the first year of three or four digits in a date, or "".
 

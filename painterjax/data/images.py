@@ -5,14 +5,15 @@ import contextlib
 import functools
 import hashlib
 import io
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import imagehash
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageOps
 
 from painterjax.common.errors import InputError
 
@@ -30,10 +31,14 @@ MAX_PIXELS = 89_478_485
 MAX_BYTES = 2**30
 # A progressive JPEG has some 10 scans. Each takes 0.1 s to decode at 9,400 x 9,400 pixels.
 MAX_SCANS = 100
+PICTURE_SIDE = 512  # of a picture for people, at most
 HASH_SIDE = 16
 # Standard deviation in gray levels. JPEG moves pixels by as much, so a flatter image has a hash of
 # noise.
 MIN_CONTRAST = 2
+
+
+T = TypeVar("T")
 
 
 class ImageError(ValueError):
@@ -118,6 +123,71 @@ def to_square(image: Image.Image, *, size: int) -> np.ndarray:
     Raises:
       ImageError: the image is damaged, too small or too large.
     """
+    return _loaded(image, lambda: _square(*_upright(image, (2 * size, 2 * size)), size))
+
+
+def to_square_and_picture(
+    data: bytes, image: Image.Image, *, size: int
+) -> tuple[np.ndarray, bytes]:
+    """Returns what `to_square` does, and the whole painting as people look at it.
+
+    Args:
+      data: the whole file.
+      image: what `open_image` returned for it.
+      size: the side of the square.
+
+    Returns:
+      The square, and a JPEG file of at most PICTURE_SIDE pixels, which is never enlarged.
+
+    Raises:
+      ImageError: as `to_square` does.
+    """
+    width, height = image.size
+    square_SxSxC = to_square(image, size=size)
+    scale = min(1, PICTURE_SIDE / max(width, height))
+    least = (math.ceil(scale * width), math.ceil(scale * height))
+    if max(image.size) < max(least):  # Reduced for a small square; its pixels must stay the same.
+        image = open_image(data)
+    return square_SxSxC, _loaded(image, lambda: _picture(*_upright(image, least)))
+
+
+def to_picture(data: bytes) -> bytes:
+    """Returns the picture of `to_square_and_picture`; raises ImageError as that does."""
+    return to_square_and_picture(data, open_image(data), size=PICTURE_SIDE // 2)[1]
+
+
+def reduced(picture: bytes, size: int) -> np.ndarray:
+    """Returns a JPEG file of ours as uint8 H x W x 3, of at most `size` pixels."""
+    image = Image.open(io.BytesIO(picture))
+    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def center_square(height: int, width: int) -> tuple[int, int, int]:
+    """Returns the left, the top and the side of what the network sees of a picture, in pixels.
+
+    >>> center_square(100, 160)
+    (30, 0, 100)
+    """
+    side = min(height, width)
+    return (width - side) // 2, (height - side) // 2, side
+
+
+def framed(picture: bytes, size: int) -> np.ndarray:
+    """Returns a whole painting in the middle of a white square: uint8 `size` x `size` x 3.
+
+    Where it is not square, a white line marks the center square that the network sees.
+    """
+    image = Image.fromarray(reduced(picture, size))
+    left, top, side = center_square(image.height, image.width)
+    if image.width != image.height:
+        box = (left, top, left + side - 1, top + side - 1)
+        ImageDraw.Draw(image).rectangle(box, outline="white")
+    return np.asarray(ImageOps.pad(image, (size, size), color="white"))
+
+
+def _loaded(image: Image.Image, read: Callable[[], T]) -> T:
+    """What `read` makes of an opened image; raises ImageError as `to_square` does."""
     width, height = image.size
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"{width} x {height} pixels: a side is below {MIN_SIDE}")
@@ -126,16 +196,17 @@ def to_square(image: Image.Image, *, size: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of Pillow, about harmless damage.
-            return _loaded_square(image, size)
+            return read()
     except MemoryError:
         raise  # Not the file's fault.
     except Exception as error:  # Pillow's readers raise almost any type on damaged data.
         raise ImageError(f"damaged image: {error}") from error
 
 
-def _loaded_square(image: Image.Image, size: int) -> np.ndarray:
-    # A JPEG decodes faster at 1/2, 1/4 or 1/8 of its size; at least 2 x `size` is kept.
-    image.draft(None, (2 * size, 2 * size))
+def _upright(image: Image.Image, least: tuple[int, int]) -> tuple[Image.Image, bytes | None]:
+    """The decoded image with 8 bits a channel, and its color profile."""
+    # A JPEG decodes faster at 1/2, 1/4 or 1/8 of its size, of which `least` is kept.
+    image.draft(None, least)
     image.load()
     profile, (black, white) = image.info.get("icc_profile"), _black_and_white(image)
     try:
@@ -144,10 +215,18 @@ def _loaded_square(image: Image.Image, size: int) -> np.ndarray:
         raise  # Not the file's fault.
     except Exception:
         pass  # Damaged metadata does not matter for the pixels.
-    image = _resizable(image, black, white)
+    return _resizable(image, black, white), profile
+
+
+def _square(image: Image.Image, profile: bytes | None, size: int) -> np.ndarray:
     # Profiles are slow, so they convert the small image.
     image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(_to_srgb(image, profile))
+
+
+def _picture(image: Image.Image, profile: bytes | None) -> bytes:
+    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.BICUBIC)
+    return jpeg(np.asarray(_to_srgb(image, profile)))
 
 
 def fingerprint(image_SxSxC: np.ndarray) -> dict[str, str]:
@@ -191,7 +270,12 @@ def jpeg(image_HxWxC: np.ndarray) -> bytes:
 
 def jpeg_url(image_HxWxC: np.ndarray) -> str:
     """Returns the image as a data: URL."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg(image_HxWxC)).decode()
+    return url_of_jpeg(jpeg(image_HxWxC))
+
+
+def url_of_jpeg(data: bytes) -> str:
+    """Returns a JPEG file as a data: URL."""
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
 def _black_and_white(image: Image.Image) -> tuple[int, int]:

@@ -18,8 +18,9 @@ from painterjax.data.catalog import Painting
 KNOWN = ("title", "style", "genre", "date")  # Columns that a table may have.
 KEEP = "keep"  # The column of a table that says which of several duplicates to keep.
 # Maps (painting, size S) to the file's "sha256" and "area" in pixels, and uint8 S x S x 3, or
-# raises ImageError. Workers run it, so it must pickle.
-Loader = Callable[[Painting, int], tuple[dict[str, Any], np.ndarray]]
+# raises ImageError. With pictures=True, a file's "picture" is the whole of it, as JPEG. Workers run
+# it, so it must pickle.
+Loader = Callable[..., tuple[dict[str, Any], np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +149,9 @@ def _size(path: Path) -> int:
         return -1
 
 
-def load_file(directory: Path, painting: Painting, size: int) -> tuple[dict[str, Any], np.ndarray]:
+def load_file(
+    directory: Path, painting: Painting, size: int, *, pictures: bool = False
+) -> tuple[dict[str, Any], np.ndarray]:
     """Reads and decodes one image file under `directory`."""
     file = Path(painting.file)
     if file.is_absolute() or ".." in file.parts or "\0" in painting.file:
@@ -156,7 +159,10 @@ def load_file(directory: Path, painting: Painting, size: int) -> tuple[dict[str,
     data = images.read(directory / file)
     image = images.open_image(data)
     result = {"sha256": hashlib.sha256(data).hexdigest(), "area": image.width * image.height}
-    return result, images.to_square(image, size=size)
+    if not pictures:
+        return result, images.to_square(image, size=size)
+    square_SxSxC, picture = images.to_square_and_picture(data, image, size=size)
+    return {**result, "picture": picture}, square_SxSxC
 
 
 def load_synthetic(seed: int, painting: Painting, size: int) -> tuple[dict[str, Any], np.ndarray]:

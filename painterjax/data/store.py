@@ -4,6 +4,7 @@
     paintings.csv   index, split, artist, file, title, ...
     rejected.csv    file, reason
     duplicates.csv  group, file, artist, kind, kept
+    pictures.zip    the whole paintings for people, where prepare kept them; see data/pictures.py
     dataset.json    format version, image size, seed, fractions, counts, SHA-256
 
 A store appears under its name when it is complete, and is refused where its files disagree.
@@ -21,13 +22,16 @@ import numpy as np
 
 from painterjax.common import checksums, files
 from painterjax.common.errors import InputError
-from painterjax.data import catalog, duplicates
+from painterjax.data import catalog, duplicates, images, pictures
 from painterjax.data.images import DECODING
+from painterjax.data.pictures import Pictures
 
 STORE_VERSION = 1
 TEST_FRACTION, VAL_FRACTION = 0.2, 0.1  # of artists; of a training artist's paintings
 FILES = ("images.npy", "paintings.csv", "rejected.csv")
-DUPLICATES = "duplicates.csv"  # Stores of earlier versions lack it.
+# Stores of earlier versions lack these, and --no-pictures leaves out the pictures.
+DUPLICATES = "duplicates.csv"
+OPTIONAL = (DUPLICATES, pictures.NAME)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +49,7 @@ class StorePlan:
     without_holdout: bool | None = None  # True where held-out artists are left out
     duplicates: int = duplicates.VERSION  # how they are found
     decoding: int = DECODING  # which pixels a file has
+    picture_side: int | None = None  # of pictures for people, at most; None where there are none
 
     def as_json(self) -> dict[str, Any]:
         """Returns the keys and their values, without those that are None."""
@@ -64,6 +69,8 @@ class Split:
     artists: list[str]  # their names by number
     paintings: list[catalog.Painting]
     feature_NxF: np.ndarray | None = None  # float32
+    first_row: int = 0  # in the store
+    pictures: Pictures | None = None  # of the store, for people
 
     def __len__(self) -> int:
         return len(self.artist_N)
@@ -72,6 +79,12 @@ class Split:
     def inputs(self) -> np.ndarray:
         """What a network is trained on: features where there are some, else the images."""
         return self.image_NxSxSxC if self.feature_NxF is None else self.feature_NxF
+
+    def picture(self, row: int) -> bytes:
+        """Returns a painting as a JPEG file for people: the whole of it, or else the square."""
+        if self.pictures is None:
+            return images.jpeg(self.image_NxSxSxC[row])
+        return self.pictures.read(self.first_row + row)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +116,8 @@ def write_images(path: Path, batches: Iterable[np.ndarray], *, rows: int, size: 
 
 def write_info(path: Path, info: dict[str, Any]) -> None:
     """Writes dataset.json: `info`, the format version and the SHA-256 of the store's files."""
-    digests = {name: checksums.sha256(path / name) for name in (*FILES, DUPLICATES)}
+    names = [name for name in (*FILES, *OPTIONAL) if (path / name).exists()]
+    digests = {name: checksums.sha256(path / name) for name in names}
     info = {"format_version": STORE_VERSION, **info, "sha256": digests}
     files.write_json(path / "dataset.json", info)
 
@@ -118,8 +132,9 @@ def open_store(path: str | Path) -> Store:
     path = Path(path)
     info = _read_info(path)
     rows = _read_rows(path, info)
-    images = _map_images(path, info, len(rows))
-    splits = {name: _split(name, rows, images) for name in catalog.SPLITS}
+    image_NxSxSxC = _map_images(path, info, len(rows))
+    kept = Pictures(path / pictures.NAME) if pictures.NAME in _files(info) else None
+    splits = {name: _split(name, rows, image_NxSxSxC, kept) for name in catalog.SPLITS}
     counts = catalog.count_rows(rows)
     recorded = info["counts"] if isinstance(info["counts"], dict) else {}
     if {name: recorded.get(name) for name in counts} != counts or "rejected" not in recorded:
@@ -156,7 +171,7 @@ def _read_info(path: Path) -> dict[str, Any]:
 
 
 def _files(info: dict[str, Any]) -> tuple[str, ...]:
-    return (*FILES, DUPLICATES) if DUPLICATES in info["sha256"] else FILES
+    return (*FILES, *(name for name in OPTIONAL if name in info["sha256"]))
 
 
 def _read_rows(path: Path, info: dict[str, Any]) -> list[catalog.Row]:
@@ -171,21 +186,26 @@ def _read_rows(path: Path, info: dict[str, Any]) -> list[catalog.Row]:
 
 def _map_images(path: Path, info: dict[str, Any], rows: int) -> np.ndarray:
     try:
-        images = np.lib.format.open_memmap(path / "images.npy", mode="r")
+        image_NxSxSxC = np.lib.format.open_memmap(path / "images.npy", mode="r")
     except (ValueError, tokenize.TokenError) as error:
         raise _damaged(f"{path}/images.npy cannot be read ({error})") from error
     expected = (rows, info["image_size"], info["image_size"], 3)
-    if images.shape != expected or images.dtype != np.uint8:
-        found = f"{images.dtype} {images.shape}"
+    if image_NxSxSxC.shape != expected or image_NxSxSxC.dtype != np.uint8:
+        found = f"{image_NxSxSxC.dtype} {image_NxSxSxC.shape}"
         raise _damaged(f"{path}/images.npy is {found}, expected uint8 {expected}")
-    return images
+    return image_NxSxSxC
 
 
-def _split(name: str, rows: list[catalog.Row], images: np.ndarray) -> Split:
+def _split(
+    name: str, rows: list[catalog.Row], image_NxSxSxC: np.ndarray, kept: Pictures | None
+) -> Split:
     index = [i for i, row in enumerate(rows) if row.split == name]
     paintings = [rows[i].painting for i in index]
     first = index[0] if index else 0
     artists = sorted({painting.artist for painting in paintings})
     number = {artist: i for i, artist in enumerate(artists)}
     artist_N = np.array([number[painting.artist] for painting in paintings], np.int32)
-    return Split(name, images[first : first + len(index)], artist_N, artists, paintings)
+    image_NxSxSxC = image_NxSxSxC[first : first + len(index)]
+    return Split(
+        name, image_NxSxSxC, artist_N, artists, paintings, first_row=first, pictures=kept
+    )  # fmt: skip

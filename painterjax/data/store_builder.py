@@ -17,6 +17,7 @@ from painterjax.common.progress import Progress
 from painterjax.data import (
     catalog,
     duplicates,
+    pictures,
     records,
     shards,
     sources,
@@ -64,7 +65,7 @@ def build_store(source: sources.Source, output: Path, plan: StorePlan, *, worker
         if is_sharded:
             parts = shards.read_all(source, partial, plan)
         else:
-            parts = [_decode(source, partial, plan.image_size, workers, "prepare")]
+            parts = [_decode(source, partial, plan, workers, "prepare")]
         contents = _select(source, parts, plan)
         if not contents.rows:
             # With the results kept, these files would stay rejected once they are repaired.
@@ -104,7 +105,7 @@ def decode_shard(
         return _check_existing(output, plan)
     share = dataclasses.replace(source, paintings=shard.share(source.paintings))
     with shards.locked_folder(shard, _partial(output), plan) as folder:
-        _decode(share, folder, plan.image_size, workers, f"shard {shard}")
+        _decode(share, folder, plan, workers, f"shard {shard}")
     print(f"shard {shard} is complete; once all are, repeat this without --shard")
 
 
@@ -113,11 +114,11 @@ def _partial(output: Path) -> Path:
 
 
 def _decode(
-    source: sources.Source, folder: Path, size: int, workers: int, label: str
+    source: sources.Source, folder: Path, plan: StorePlan, workers: int, label: str
 ) -> DecodedImages:
-    stored = records.pixel_format(size)
+    stored = records.pixel_format(plan.image_size, pictures=plan.picture_side is not None)
     results = records.decode_all(source, folder, stored, workers=workers, label=label)
-    return DecodedImages(folder, size, results)
+    return DecodedImages(folder, plan.image_size, results)
 
 
 def _check_existing(output: Path, plan: StorePlan) -> None:
@@ -125,12 +126,15 @@ def _check_existing(output: Path, plan: StorePlan) -> None:
     if not (output / "dataset.json").exists():
         raise InputError(f"{output} exists and is no store: delete it or choose another --output")
     info = store.open_store(output).info
-    asked = vars(plan)  # A key that the plan lacks must be missing there as well.
+    # A key that the plan lacks must be missing there as well. Nothing is trained on the pictures.
+    asked = {key: value for key, value in vars(plan).items() if key != "picture_side"}
     if changed := [key for key in asked if info.get(key) != asked[key]]:
         was = ", ".join(f"{key} is {info.get(key)}, asked for {asked[key]}" for key in changed)
         raise InputError(f"{output} is another store ({was}): choose another --output")
     store.verify(output)
     print(f"{output} is complete already, of files with these names and sizes")
+    if plan.picture_side and "picture_side" not in info:
+        print("  it has no pictures of whole paintings: delete it and repeat this to have them")
     _report(output, info["counts"])
 
 
@@ -167,13 +171,11 @@ class _Contents:
 def _select(source: sources.Source, parts: list[DecodedImages], plan: StorePlan) -> _Contents:
     """Rejects duplicates and single paintings, and splits the rest."""
     results = [result for part in parts for result in part.results]
-    pictures, rejected = _pictures(source, results)
-    groups = duplicates.find(pictures, functools.partial(records.gather, parts))
+    decoded, rejected = _decoded_files(source, results)
+    groups = duplicates.find(decoded, functools.partial(records.gather, parts))
     rejected += [*source.rejected, *duplicates.rejections(groups)]
     dropped = {picture.place for group in groups for picture, _ in group.rejected()}
-    place = {
-        picture.painting: picture.place for picture in pictures if picture.place not in dropped
-    }
+    place = {picture.painting: picture.place for picture in decoded if picture.place not in dropped}
     rows, single = _split(source, place, plan)
     rejected += [(painting.file, "the artist's only painting") for painting in single]
     place_N = np.array([place[row.painting] for row in rows])
@@ -191,22 +193,22 @@ def _split(
     return splits.by_artist(paintings, test_fraction=fraction, val_fraction=val_fraction, seed=seed)
 
 
-def _pictures(
+def _decoded_files(
     source: sources.Source, results: list[DecodeResult]
 ) -> tuple[list[duplicates.DecodedFile], list[tuple[str, str]]]:
     """Returns what was decoded, in order, and the files that could not be."""
-    pictures: list[duplicates.DecodedFile] = []
+    decoded: list[duplicates.DecodedFile] = []
     rejected: list[tuple[str, str]] = []
     for painting, result in zip(source.paintings, results, strict=True):
         if "reason" in result:
             rejected.append((painting.file, result["reason"]))
             continue
-        found = {key: value for key, value in result.items() if key != "file"}
+        found = {k: v for k, v in result.items() if k not in ("file", "picture_bytes")}
         is_preferred = painting in source.preferred
         is_test = (source.split_by_file or {}).get(painting.file) == "test"
-        picture = duplicates.DecodedFile(painting, len(pictures), is_preferred, is_test, **found)
-        pictures.append(picture)
-    return pictures, rejected
+        picture = duplicates.DecodedFile(painting, len(decoded), is_preferred, is_test, **found)
+        decoded.append(picture)
+    return decoded, rejected
 
 
 def _write(target: Path, contents: _Contents, parts: list[DecodedImages], plan: StorePlan) -> None:
@@ -215,6 +217,8 @@ def _write(target: Path, contents: _Contents, parts: list[DecodedImages], plan: 
     target.mkdir()
     rows, size = contents.rows, plan.image_size
     store.write_images(target / "images.npy", _sorted(parts, contents), rows=len(rows), size=size)
+    if plan.picture_side is not None:
+        pictures.write(target / pictures.NAME, records.read_pictures(parts, contents.place_N))
     rejected_csv = catalog.csv_text([("file", "reason"), *contents.rejected])
     files.write_text(target / "paintings.csv", catalog.to_csv(rows))
     files.write_text(target / "rejected.csv", rejected_csv)

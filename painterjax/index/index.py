@@ -241,6 +241,12 @@ class Index:
             self._faiss.make_direct_map()
         return self._faiss.reconstruct(number)
 
+    def embeddings(self) -> np.ndarray:
+        """Returns all embeddings emb_NxD by number, as the index stores them."""
+        if self._is_ivf:
+            self._faiss.make_direct_map()
+        return self._faiss.reconstruct_n(0, len(self))
+
     def entry(self, number: int) -> IndexedPainting:
         """Returns a painting of the index; raises InputError if there is no such number."""
         if not 0 <= number < len(self):

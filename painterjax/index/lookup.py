@@ -163,12 +163,12 @@ def select(index: Index, query: Query, filters: Filters) -> np.ndarray | None:
 
 
 def nearest(
-    index: Index, query: Query, k: int, among_N: np.ndarray | None = None
+    index: Index, query: Query, k: int, among_N: np.ndarray | None = None, *, first: int = 0
 ) -> list[Neighbor]:
-    """Returns the k nearest of the selected paintings, without the query's own."""
+    """Returns k of the selected paintings without the query's own: the nearest after `first`."""
     own = -1 if query.entry is None else query.entry.id
-    distance_R, number_R = index.nearest(query.emb_D, k + (own >= 0), among_N=among_N)
-    row_K = np.flatnonzero(number_R != own)[:k]
+    distance_R, number_R = index.nearest(query.emb_D, first + k + (own >= 0), among_N=among_N)
+    row_K = np.flatnonzero(number_R != own)[first : first + k]
     entries = index.entries(number_R[row_K].tolist())
     return [Neighbor(*each) for each in zip(entries, distance_R[row_K].tolist(), strict=True)]
 
@@ -179,7 +179,7 @@ def describe(run: Run, index: Index, entry: IndexedPainting, distance: float) ->
         "id": entry.id,
         **distance_and_probability(run, distance),
         **dataclasses.asdict(entry.painting),
-        "image": str(_picture(run, index, entry)),
+        "image": str(picture_file(run, index, entry)),
     }
 
 
@@ -211,20 +211,29 @@ def _closest_value(index: Index, column: str, text: str) -> str:
     raise InputError(f"no painting of the index has the {column} {text!r}: {hint}")
 
 
-def _picture(run: Run, index: Index, entry: IndexedPainting) -> Path:
-    """The file that shows a painting: its own, or a thumbnail written from its store.
+def picture_file(run: Run, index: Index, entry: IndexedPainting) -> Path:
+    """Returns the file that shows a painting: its own, or one written from its store.
 
     The file is missing if the painting or its store has been removed.
     """
     if "images" in entry.origin:
         return Path(entry.origin["images"]).absolute() / entry.painting.file
-    path = (index.folder / "thumbnails" / f"{entry.id}.png").absolute()
-    store = None if path.exists() else _store(run, index, entry)
-    if store is not None and store.info["sha256"] == entry.origin.get("store_sha256"):
-        split = store.splits[entry.origin["split"]]
-        path.parent.mkdir(exist_ok=True)
-        with files.replacing(path) as temporary:
+    folder = index.folder / "thumbnails"
+    paths = [(folder / f"{entry.id}.{ending}").absolute() for ending in ("jpg", "png")]
+    if written := [path for path in paths if path.exists()]:
+        return written[0]
+    whole, square = paths
+    store = _store(run, index, entry)
+    if store is None or store.info["sha256"] != entry.origin.get("store_sha256"):
+        return square
+    split = store.splits[entry.origin["split"]]
+    folder.mkdir(exist_ok=True)
+    path = square if split.pictures is None else whole
+    with files.replacing(path) as temporary:
+        if split.pictures is None:
             Image.fromarray(split.image_NxSxSxC[entry.position]).save(temporary, "PNG")
+        else:
+            temporary.write_bytes(split.picture(entry.position))
     return path
 
 

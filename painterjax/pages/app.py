@@ -38,6 +38,7 @@ UPLOADS = 16  # in memory at once
 THREADS = 2  # Each may need a gigabyte to decode an image of images.MAX_PIXELS.
 SHUTDOWN_S = 3
 K, MAX_K = 12, 100  # paintings to find
+FILTERS = ("k", *(field.name for field in dataclasses.fields(lookup.Filters)))
 HEADERS = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self';"
     b" img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none';"
@@ -83,6 +84,7 @@ def application(shown: gallery.Gallery, *, host: str) -> ASGIApp:
         Route("/api/run", answers.run),
         Route("/api/map", answers.map),
         Route("/api/painting/{number}", answers.painting),
+        Route("/api/nearest", answers.nearest, methods=["POST"]),
         Route("/api/query", answers.query, methods=["POST"]),
         Route("/api/compare", answers.compare, methods=["POST"]),
         Route("/pictures/{key}/{name}.jpg", answers.picture),
@@ -109,11 +111,11 @@ class Answers:
 
     def __init__(self, shown: gallery.Gallery) -> None:
         self._gallery = shown
-        self._key = shown.run.store.info["sha256"]["images.npy"][:16]
+        self._key = shown.key()
         self._threads = concurrent.futures.ThreadPoolExecutor(THREADS, "explore")
         self._uploads = asyncio.Semaphore(UPLOADS)
-        points, sheet_HxWxC = shown.map()
-        self._map, self._sheet = {**points, "sheet": self._url("map")}, images.jpeg(sheet_HxWxC)
+        points, self._sheet = shown.map()
+        self._map = JSONResponse({**points, "sheet": self._url("map"), "key": self._key})
         self._summary = {**shown.summary(), "upload_bytes": UPLOAD_BYTES}
 
     async def run(self, request: Request) -> Response:
@@ -122,7 +124,7 @@ class Answers:
 
     async def map(self, request: Request) -> Response:
         """GET /api/map: the places of paintings, and the sheet of their thumbnails."""
-        return JSONResponse(self._map)
+        return self._map
 
     async def picture(self, request: Request) -> Response:
         """GET /pictures/KEY/NUMBER.jpg or map.jpg: a painting, or the sheet of the map."""
@@ -150,6 +152,27 @@ class Answers:
             read = self._gallery.picture_from_upload
             return JSONResponse(await self._compute(lambda: self._answer(read(data), k, filters)))
 
+    async def nearest(self, request: Request) -> Response:
+        """POST /api/nearest?first=COUNT&FILTERS: the paintings that come after the first ones.
+
+        They are nearest to the painting ?number=NUMBER, or to the image in the body.
+        """
+        k, filters = _filters(request, ("number", "first"))
+        first = _whole(request.query_params.get("first", "0"), "first", len(self._gallery.index))
+        number = request.query_params.get("number")
+        async with self._uploads:
+            data = await _body(request, limit=UPLOAD_BYTES)
+
+            def found() -> list[dict[str, Any]]:
+                shown = self._gallery
+                query = (
+                    shown.picture_from_upload(data) if number is None else self._from_index(number)
+                )
+                paintings = self._gallery.nearest(query, k, filters, first=first)
+                return [self._with_url(painting) for painting in paintings]
+
+            return JSONResponse({"nearest": await self._compute(found)})
+
     async def compare(self, request: Request) -> Response:
         """POST /api/compare: the distance of two pictures, and the probability of one artist.
 
@@ -170,14 +193,16 @@ class Answers:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
     def _from_index(self, number: str) -> gallery.Picture:
+        return self._gallery.picture_from_index(self._number(number))
+
+    def _number(self, text: str) -> int:
         try:
-            last = len(self._gallery.index) - 1
-            return self._gallery.picture_from_index(_whole(number, "number", last))
+            return _whole(text, "number", len(self._gallery.index) - 1)
         except InputError as error:
             raise HTTPException(404, f"no such painting: {error}") from error
 
     def _jpeg(self, number: str) -> bytes:
-        return images.jpeg(self._from_index(number).image_SxSxC)
+        return self._gallery.picture(self._number(number))
 
     def _answer(self, query: gallery.Picture, k: int, filters: lookup.Filters) -> dict[str, Any]:
         answer = self._gallery.answer(query, k, filters)
@@ -197,7 +222,7 @@ class Answers:
     def _describe(self, query: gallery.Picture) -> dict[str, Any]:
         """A query as the page shows it: as the network sees it."""
         if query.entry is None:
-            return {"image": images.jpeg_url(query.image_SxSxC)}
+            return {"image": images.url_of_jpeg(query.picture)}
         return self._with_url(self._gallery.label(query.entry))
 
     def _with_url(self, painting: dict[str, Any]) -> dict[str, Any]:
@@ -228,9 +253,11 @@ async def _body(request: Request, *, limit: int) -> bytes:
     return bytes(data)
 
 
-def _filters(request: Request) -> tuple[int, lookup.Filters]:
-    _check_names(request, ["k", *(field.name for field in dataclasses.fields(lookup.Filters))])
-    values: dict[str, Any] = {key: text for key, text in request.query_params.items() if text}
+def _filters(request: Request, others: Collection[str] = ()) -> tuple[int, lookup.Filters]:
+    """The number of paintings to find and what they must be; `others` are other parameters."""
+    _check_names(request, [*FILTERS, *others])
+    given = {key: text for key, text in request.query_params.items() if key not in others}
+    values: dict[str, Any] = {key: text for key, text in given.items() if text}
     k = _whole(values.pop("k", str(K)), "k", MAX_K, least=1)
     if "other_artists" in values:
         values["other_artists"] = bool(_whole(values["other_artists"], "other_artists", 1))

@@ -33,7 +33,7 @@ METRIC_NAMES = {
 QUERIES, NEIGHBORS = 8, 7
 CONFUSED = 15
 BEST_AND_WORST = 5  # artists
-THUMBNAIL = 160  # pixels at most
+THUMBNAIL = 256  # pixels at most
 INTERVAL = re.compile(r" (\[\d\.\d+, \d\.\d+\])$")
 # The colored borders of tiles by class, and what they mean.
 KEY = {"": "anchor or query", "same": "same artist", "other": "another artist"}
@@ -197,9 +197,13 @@ def _with_interval(figure: dict[str, Any]) -> str:
 
 def _tile(split: Split, tile: Tile) -> str:
     painting = split.paintings[tile.row]
-    source = images.jpeg_url(images.thumbnail(split.image_NxSxSxC[tile.row], THUMBNAIL))
+    image_HxWxC = images.reduced(split.picture(tile.row), THUMBNAIL)
+    height, width, _ = image_HxWxC.shape
+    seen = "" if height == width else " seen"
     text = escape(f"{painting.artist}, {painting.title}".strip(", "))
     return (
         f'<figure class="{tile.kind}"><strong>{escape(tile.caption)}</strong>'
-        f'<img src="{source}" alt="{text}"/><figcaption>{text}</figcaption></figure>'
+        f'<div class="frame"><div class="whole{seen}" style="--ratio: {width / height:.4f}">'
+        f'<img src="{images.jpeg_url(image_HxWxC)}" alt="{text}"/></div></div>'
+        f"<figcaption>{text}</figcaption></figure>"
     )

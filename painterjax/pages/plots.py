@@ -8,8 +8,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from painterjax.data import images
 from painterjax.data.store import Split
 from painterjax.metrics.pairs import Pairs
 from painterjax.pages.html import Tile
@@ -34,8 +36,10 @@ HISTOGRAM_BINS = 80
 MAP_INCHES = 9.0
 THUMBNAIL_INCHES = 0.22
 LABEL_INCHES = 0.18  # the height of a name on the map, and twice a letter's width
+HEAT = "autumn"
 NAMED_ARTISTS = 20  # on the map, as many as there are colors
 PICTURE_INCHES = 1.2
+TILE = 256  # pixels of a picture at most
 
 
 def svg(figure: Figure) -> str:
@@ -178,9 +182,38 @@ def tile_sheet(split: Split, rows: Sequence[Sequence[Tile]]) -> Figure:
         axis.spines[:].set_visible(False)
     for axis_C, row in zip(axes_RxC, rows, strict=True):
         for axis, tile in zip(axis_C, row, strict=False):
-            axis.imshow(split.image_NxSxSxC[tile.row])
+            image_HxWxC = images.reduced(split.picture(tile.row), TILE)
+            height, width, _ = image_HxWxC.shape
+            axis.imshow(image_HxWxC)
+            if height != width:  # What the network sees of it.
+                left, top, side = images.center_square(height, width)
+                corner = (left - 0.5, top - 0.5)
+                axis.add_patch(Rectangle(corner, side, side, fill=False, color="white"))
             axis.set_title(tile.caption, fontsize=8)
             axis.spines["bottom"].set(visible=True, color=BORDERS[tile.kind], linewidth=4)
+    return figure
+
+
+def likeness(image_Px2xSxSxC: np.ndarray, map_Px2xMxM: np.ndarray, captions: list[str]) -> Figure:
+    """Pairs of images, two pairs a row, with what makes each pair alike in color."""
+    rows = -(-len(captions) // 2)
+    size = (PICTURE_INCHES * 4.2, 1.2 * PICTURE_INCHES * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    axes_Px2 = figure.subplots(rows, 4, squeeze=False).reshape(-1, 2)
+    for axis in axes_Px2.flat:
+        axis.set_axis_off()
+    for axis_2, image_2xSxSxC, map_2xMxM, caption in zip(
+        axes_Px2, image_Px2xSxSxC, map_Px2xMxM, captions, strict=False
+    ):
+        for axis, image_SxSxC, map_MxM in zip(axis_2, image_2xSxSxC, map_2xMxM, strict=True):
+            side = len(image_SxSxC)
+            axis.imshow(image_SxSxC.mean(axis=2), cmap="gray", vmin=-100, vmax=255)
+            share_MxM = np.clip(map_MxM / max(map_MxM.max(), np.finfo(float).tiny), 0, 1)
+            axis.imshow(
+                share_MxM, cmap=HEAT, alpha=0.8 * share_MxM, vmin=0, vmax=1,
+                interpolation="bilinear", extent=(-0.5, side - 0.5, side - 0.5, -0.5),
+            )  # fmt: skip
+        axis_2[0].set_title(caption, fontsize=8, loc="left")
     return figure
 
 

@@ -12,6 +12,7 @@ from painterjax.data import images
 from painterjax.data.store import Split, Store
 from painterjax.metrics import evaluator
 from painterjax.metrics.pairs import count_pairs
+from painterjax.model import likeness
 from painterjax.pages import html, plots, tsne
 from painterjax.run import folder as run_folder
 from painterjax.run import metrics_log
@@ -21,7 +22,13 @@ from painterjax.run.load import NETWORK, Run
 
 CURVES = ("loss", "accuracy", "roc_auc", "recall_at_1")
 TRIPLETS = 8  # of each kind
+EXPLAINED = 6  # paintings whose nearest one is shown with a heat map
 PAIR_PLOTS = ("roc", "distances", "reliability")
+LIKENESS = (
+    "<p>The brighter a place, the more it adds to the cosine of the two embeddings: the gradient of"
+    " the cosine times what the network has there more than on average (Draelos and Carin 2020;"
+    " Stylianou et al. 2019).</p>"
+)
 
 
 @matplotlib.rc_context(plots.STYLE)
@@ -71,6 +78,7 @@ def _sections(
         "Pairs of test paintings": html.pairs_summary(judged) + _plots(figures, *PAIR_PLOTS),
         "Artists, styles and centuries": html.groups_tables(judged["groups"]),
         "Nearest paintings": html.tile_rows(test, tiles["neighbors"], layout="rows"),
+        "Where a painting and its nearest one are alike": LIKENESS + plots.svg(figures["likeness"]),
         "Artists most often confused": html.confused_table(emb_NxD, test),
         "Map of test paintings": plots.svg(figures["map"]),
     }
@@ -89,7 +97,16 @@ def _figures(run: Run, emb_NxD: np.ndarray, evaluation: dict[str, Any]) -> dict[
     }
     if run.calibration is not None:
         figures["reliability"] = plots.reliability(*run.calibration.reliability(pairs))
-    return {**figures, "map": paintings_map(emb_NxD, test)}
+    explained = _likeness(run, emb_NxD, test)
+    return {**figures, "likeness": explained, "map": paintings_map(emb_NxD, test)}
+
+
+def _likeness(run: Run, emb_NxD: np.ndarray, split: Split) -> Figure:
+    rows = [[tile.row for tile in tiles[:2]] for tiles in html.neighbor_tiles(emb_NxD, split)]
+    image_Px2xSxSxC = split.image_NxSxSxC[np.array(rows[:EXPLAINED])]
+    explained = [likeness.likeness(run.embedder, pair) for pair in image_Px2xSxSxC]
+    captions = [f"cosine {cosine:.2f}" for cosine, _ in explained]
+    return plots.likeness(image_Px2xSxSxC, np.stack([each for _, each in explained]), captions)
 
 
 def paintings_map(emb_NxD: np.ndarray, split: Split) -> Figure:

@@ -81,13 +81,19 @@ def write_projector(run: Path, split: Split, emb_NxD: np.ndarray) -> None:
     lines = ["\t".join(f"{value:.5g}" for value in emb_D) for emb_D in emb_NxD[rows].tolist()]
     files.write_text(folder / "vectors.tsv", "\n".join(lines) + "\n")
     files.write_text(folder / "paintings.tsv", _paintings_table(split, rows))
-    thumbnails = [images.thumbnail(split.image_NxSxSxC[row], THUMBNAIL) for row in rows]
+    thumbnails = [_thumbnail(split, row) for row in rows]
     sprite = images.sheet(np.stack(thumbnails), columns=math.ceil(math.sqrt(len(rows))))
     with files.replacing(folder / "sprite.jpg") as temporary:
         temporary.write_bytes(images.jpeg(sprite))
     side, dim = len(thumbnails[0]), emb_NxD.shape[1]
     config = PROJECTOR.format(split=split.name, rows=len(rows), dim=dim, side=side)
     files.write_text(run / "projector_config.pbtxt", config)
+
+
+def _thumbnail(split: Split, row: int) -> np.ndarray:
+    if split.pictures is None:
+        return images.thumbnail(split.image_NxSxSxC[row], THUMBNAIL)
+    return images.framed(split.picture(row), THUMBNAIL)
 
 
 def _paintings_table(split: Split, rows: np.ndarray) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from painterjax.pages import app
+from painterjax.pages import app, gallery
 
 PATIENCE_S = 60  # for answers on a busy machine
 
@@ -27,6 +27,12 @@ def serving(web_app: Any) -> Iterator[int]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+def square(shown: gallery.Gallery, number: int) -> np.ndarray:
+    """Returns a painting of a run's store as the network sees it."""
+    entry = shown.index.entry(number)
+    return shown.run.store.splits[entry.origin["split"]].image_NxSxSxC[entry.position]
 
 
 def png(image: np.ndarray | Image.Image) -> bytes:

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from painterjax.pages import app, gallery
 from painterjax.run.load import load_run
-from tests.helpers.pages import png, serving
+from tests.helpers.pages import png, serving, square
 
 
 @pytest.fixture(scope="module")
@@ -36,4 +36,4 @@ def address(web_app) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def painting(opened) -> bytes:
     """The store's painting 50, in test, as a file."""
-    return png(opened.picture_from_index(50).image_SxSxC)
+    return png(square(opened, 50))

@@ -15,11 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
 from painterjax import attribute, explore, search
 from painterjax.common.errors import InputError
+from painterjax.data import synthetic
 from painterjax.pages import app, gallery
-from tests.helpers.pages import PATIENCE_S, bad_files, png
+from painterjax.run.load import load_run
+from tests.helpers.pages import PATIENCE_S, bad_files, png, square
 from tests.helpers.tiny import ROOT
 
 BAD_FILES = bad_files()
@@ -70,6 +73,51 @@ def test_artists_are_those_of_the_command_with_someone_else(
     assert one["probability"] == pytest.approx(expected["painter-001"])
 
 
+def test_more_paintings_come_by_pages(client, painting):
+    whole = client.get("/api/painting/50?k=30").json()["nearest"]
+    for first, k in ((0, 7), (7, 12), (19, 11)):
+        page = client.post(f"/api/nearest?number=50&first={first}&k={k}").json()["nearest"]
+        assert page == whole[first : first + k]
+    assert client.post("/api/nearest?number=50&first=63").json()["nearest"] == []
+    uploaded = client.post("/api/query?k=9", content=painting).json()["nearest"]
+    page = client.post("/api/nearest?first=4&k=5", content=painting).json()["nearest"]
+    assert [p["id"] for p in page] == [p["id"] for p in uploaded[4:]]
+    for wrong in ("first=x", "first=65", "number=999", "sort=title"):
+        assert client.post(f"/api/nearest?{wrong}", content=painting).status_code in (400, 404)
+
+
+def test_a_folder_of_one_s_own_is_shown_by_names_as_people_write_them(run, tmp_path):
+    folder = tmp_path / "mine"
+    wide = [synthetic.paint(seed=3, artist=0, painting=i, size=64)[:40] for i in range(5)]
+    for i, artist in enumerate(["vincent-van-gogh", "El Greco"] * 2):
+        path = folder / artist / f"{i // 2}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(wide[i]))
+    loaded = load_run(run)
+    for added in (0, 1):
+        index = gallery.index_of_folder(loaded, folder, workers=1)
+        shown = gallery.open_gallery(loaded, index)
+        assert len(index) == 4 + added
+        (folder / "new.png").write_bytes(png(wide[4]))
+    web_app = app.application(shown, host="127.0.0.1")
+    with TestClient(web_app, base_url="http://127.0.0.1") as client:
+        summary = client.get("/api/run").json()
+        assert summary["artists"] == ["El Greco", "vincent-van-gogh"]
+        assert summary["names"]["vincent-van-gogh"] == "Vincent van Gogh"
+        assert client.get("/api/map").json()["values"]["artist"] == [
+            "", "El Greco", "Vincent van Gogh"
+        ]  # fmt: skip
+        (number,) = np.flatnonzero(index.find(file="vincent-van-gogh/0.png")).tolist()
+        query = client.get(f"/api/painting/{number}").json()["query"]
+        assert (query["name"], query["artist"]) == ("Vincent van Gogh", "vincent-van-gogh")
+        image = Image.open(io.BytesIO(client.get(query["image"]).content))
+        assert image.size == (64, 40)  # the whole painting
+        found = client.get(f"/api/painting/{number}?artist=vincent-van-gogh").json()["nearest"]
+        assert [painting["file"] for painting in found] == ["vincent-van-gogh/1.png"]
+        (folder / query["file"]).unlink()
+        assert client.get(query["image"]).status_code == 422
+
+
 def test_an_upload_finds_the_painting_that_it_is(client, painting):
     answer = client.post("/api/query", content=painting).json()
     assert answer["nearest"][0]["id"] == 50
@@ -78,7 +126,7 @@ def test_an_upload_finds_the_painting_that_it_is(client, painting):
 
 
 def test_two_pictures_compare_alike_wherever_they_come_from(client, opened, painting):
-    other = png(opened.picture_from_index(3).image_SxSxC)
+    other = png(square(opened, 3))
     expected = client.post("/api/compare?first=50&second=3").json()
     (found,) = [p for p in client.get("/api/painting/50?k=100").json()["nearest"] if p["id"] == 3]
     assert expected["distance"] == pytest.approx(found["distance"], abs=1e-4)
@@ -95,15 +143,23 @@ def test_two_pictures_compare_alike_wherever_they_come_from(client, opened, pain
 
 def test_pictures_are_the_store_s(client, opened):
     points = client.get("/api/map").json()
-    test = opened.run.store.splits["test"]
-    assert [point["artist"] for point in points["points"]] == [p.artist for p in test.paintings]
-    assert all(0 <= point[axis] <= 1 for point in points["points"] for axis in "xy")
+    paintings = [p for split in opened.run.store.splits.values() for p in split.paintings]
+    assert sorted(points["id"]) == list(range(64)) == list(range(len(paintings)))
+    artists = [points["values"]["artist"][value] for value in points["artist"]]
+    assert artists == [paintings[number].artist for number in points["id"]]
+    for axis in "xy":
+        assert (min(points[axis]), max(points[axis])) == (0, 1)
+    columns, side = points["columns"], points["side"]
+    sheet = np.asarray(Image.open(io.BytesIO(client.get(points["sheet"]).content))).astype(float)
+    row, column = divmod(points["id"].index(50), columns)
+    shown = sheet[row * side : row * side + 32, column * side : column * side + 32]
+    assert np.abs(shown - square(opened, 50)).mean() < 8
     for url in (points["sheet"], client.get("/api/painting/50").json()["query"]["image"]):
         answer = client.get(url)
         assert answer.headers["content-type"] == "image/jpeg"
         assert "immutable" in answer.headers["cache-control"]
     pixels = np.asarray(Image.open(io.BytesIO(answer.content))).astype(float)
-    assert np.abs(pixels - opened.picture_from_index(50).image_SxSxC).mean() < 8
+    assert np.abs(pixels - square(opened, 50)).mean() < 8
     for missing in ("/pictures/other/50.jpg", url.replace("50.jpg", "9999.jpg")):
         assert client.get(missing).status_code == 404
 
@@ -164,12 +220,12 @@ def test_a_failure_of_the_server_is_answered_as_well(client, monkeypatch):
 
 
 def test_a_damaged_map_is_refused_with_what_to_do(opened, run):
-    path = run / "index" / "map.npz"
+    path = run / "index" / "paintings-map.npz"
     opened.map()
     whole = path.read_bytes()
     for damaged in (b"no map", whole[: len(whole) // 2]):
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match=r"map\.npz is damaged: delete it"):
+        with pytest.raises(InputError, match=r"paintings-map\.npz is damaged: delete it"):
             opened.map()
     path.write_bytes(whole)
 
@@ -248,6 +304,14 @@ def test_it_refuses_to_start_in_one_line(run, tmp_path):
             (["--run", str(run), "--port", "65536"], "--port is 65536"),
             (["--run", str(run), "--port", "http"], "--port: .*'http'"),
             (["--run", str(run), "--host", "nowhere.invalid"], "--host nowhere.invalid"),
+            (
+                ["--run", str(run), "--port", "0", "--index", str(tmp_path / "none")],
+                "no index|not an index",
+            ),
+            (
+                ["--run", str(run), "--port", "0", "--images", str(tmp_path / "none")],
+                "not a folder",
+            ),
             ([], "--run"),
         ):
             with pytest.raises(InputError, match=message) as refusal:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from painterjax.pages import gallery
-from tests.helpers.pages import PATIENCE_S, bad_files, png, serving
+from tests.helpers.pages import PATIENCE_S, bad_files, png, serving, square
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -36,7 +37,7 @@ def page(browser, address) -> Iterator[Page]:
     page.on("console", lambda message: troubles.append(message.text))
     page.on("request", lambda request: requests.append(request.url))
     page.goto(address)
-    expect(page.locator("#plane a")).to_have_count(16)
+    expect(page.locator("#map")).to_have_attribute("data-drawn", "64")
     yield page
     page.close()
     # Chromium reports every answer of 400 and above.
@@ -45,8 +46,28 @@ def page(browser, address) -> Iterator[Page]:
 
 
 def _choose(page: Page, number: int) -> None:
-    page.locator(f"#plane a[data-id='{number}']").dispatch_event("click")
+    page.evaluate(f"location.hash = '#painting-{number}'")
     expect(page.locator("#nearest li")).to_have_count(12)
+
+
+def _pixels(page: Page, kind: str) -> int:
+    """The number of pixels of the map that have the color of a mark."""
+    return page.evaluate(
+        """(kind) => {
+          const canvas = document.getElementById("map");
+          const pen = new OffscreenCanvas(1, 1).getContext("2d");
+          pen.fillStyle = getComputedStyle(canvas).getPropertyValue(`--${kind}`);
+          pen.fillRect(0, 0, 1, 1);
+          const wanted = pen.getImageData(0, 0, 1, 1).data;
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          let count = 0;
+          for (let i = 0; i < data.length; i += 4) {
+            count += [0, 1, 2].every((c) => data[i + c] === wanted[c]);
+          }
+          return count;
+        }""",
+        kind,
+    )
 
 
 def _numbers(page: Page, list_id: str) -> list[int]:
@@ -56,8 +77,7 @@ def _numbers(page: Page, list_id: str) -> list[int]:
 
 def test_the_map_leads_to_a_painting_s_neighbors(page, client):
     _choose(page, 50)
-    page.locator("#plane a[data-id='50']").focus()
-    page.keyboard.press("Enter")
+    expect(page.locator("#query")).to_contain_text("painter-")
     answer = client.get("/api/painting/50").json()
     assert _numbers(page, "nearest") == [painting["id"] for painting in answer["nearest"]]
     assert _numbers(page, "artists") == [painting["id"] for painting in answer["artists"]]
@@ -75,9 +95,8 @@ def test_the_map_leads_to_a_painting_s_neighbors(page, client):
     expect(page.locator("#about")).to_contain_text("by 2 artists never seen in training.")
     assert first["artist"] in text
     expect(page.locator("#status")).to_contain_text(answer["query"]["artist"])
-    expect(page.locator("#plane a.chosen")).to_have_count(1)
-    on_map = sum(painting["split"] == "test" for painting in answer["nearest"])
-    expect(page.locator("#plane a.near")).to_have_count(on_map)
+    for kind in ("chosen", "near", "same"):
+        assert _pixels(page, kind) > 0, kind
     for image in page.locator("#found img").all():
         assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 32
     page.locator("#nearest a").first.click()
@@ -165,7 +184,7 @@ def test_two_pictures_are_compared(page, painting, opened, client, tmp_path):
     expect(page.locator("[data-side=first] img")).to_have_count(1)
     expect(page.locator("#verdict")).to_be_empty()
     (tmp_path / "b.png").write_bytes(painting)
-    (tmp_path / "a.png").write_bytes(png(opened.picture_from_index(3).image_SxSxC))
+    (tmp_path / "a.png").write_bytes(png(square(opened, 3)))
     page.locator("#second").set_input_files(tmp_path / "b.png")
     for given in ("first=60&second=50", "first=3&second=50"):
         expected = client.post(f"/api/compare?{given}").json()
@@ -180,38 +199,22 @@ def test_two_pictures_are_compared(page, painting, opened, client, tmp_path):
         page.locator("#first").set_input_files(tmp_path / "a.png")
 
 
-def _reached_by_arrows(page) -> int:
-    """The number of paintings that the arrow keys reach from the focused one."""
-    focused = "document.activeElement.dataset.id"
-    waiting = [page.evaluate(focused)]
-    reached = set(waiting)
-    while waiting:
-        start = waiting.pop()
-        for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"):
-            page.locator(f"#plane a[data-id='{start}']").focus()
-            page.keyboard.press(key)
-            came_to = page.evaluate(focused)
-            waiting += {came_to} - reached
-            reached.add(came_to)
-    return len(reached)
-
-
-def test_the_keyboard_is_enough(page):
+def test_the_keyboard_is_enough(page, client):
     page.keyboard.press("Tab")
     expect(page.locator("#file")).to_be_focused()
-    for _ in range(4):
-        page.keyboard.press("Tab")  # zoom in, the name, the link past the map, the map
-    assert page.evaluate("document.activeElement.parentElement.id") == "plane"
-    assert _reached_by_arrows(page) == page.locator("#plane a").count()
-    name = page.evaluate("document.activeElement.ariaLabel")
-    assert name.startswith("painter-")
-    expect(page.locator("#under")).to_have_text(name)
-    width = "document.getElementById('plane').clientWidth"
-    before = page.evaluate(width)
+    for _ in range(6):
+        page.keyboard.press("Tab")  # zoom out, zoom in, the name, colors, past the map, the map
+    expect(page.locator("#map")).to_be_focused()
+    names = {page.locator("#under").inner_text()}
+    for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp", "ArrowLeft") * 4:
+        page.keyboard.press(key)
+        names.add(page.locator("#under").inner_text())
+    assert len(names) > 3 and all(name.startswith("painter-") for name in names)
     page.keyboard.press("+")
-    assert page.evaluate(width) == pytest.approx(2 * before, abs=40)
+    expect(page.locator("#map")).to_have_attribute("data-zoom", "2.00")
     page.keyboard.press("-")
-    assert page.evaluate(width) == before
+    expect(page.locator("#map")).to_have_attribute("data-zoom", "1.00")
+    name = page.locator("#under").inner_text()
     page.keyboard.press("Enter")
     expect(page.locator("#status")).to_contain_text(name)
     outline = "getComputedStyle(document.activeElement).outlineStyle"
@@ -220,24 +223,88 @@ def test_the_keyboard_is_enough(page):
     expect(page.locator("[name=artist]")).to_be_focused()
 
 
-def test_a_painting_of_the_map_is_found_by_its_name(page, client):
-    points = client.get("/api/map").json()["points"]
-    wanted = points[-1]  # not the first of its artist: its name has the number added
-    assert [p["artist"] for p in points].index(wanted["artist"]) < len(points) - 1
-    expect(page.locator("#names option")).to_have_count(len(points))
+def test_a_painting_of_the_map_is_found_by_text(page, client):
+    points = client.get("/api/map").json()
+    artist = points["values"]["artist"][0]
+    wanted = [i for i, a in zip(points["id"], points["artist"], strict=True) if a == 0]
     field = page.get_by_label("Find by title or artist")
-    for text, number in (
-        (f"{wanted['artist']} ({wanted['id']})", wanted["id"]),
-        (points[0]["artist"].upper(), points[0]["id"]),
-    ):
-        field.fill(text)
+    field.fill(artist.upper())
+    expect(page.locator("#unknown")).to_contain_text(f"{len(wanted)} paintings")
+    for number in (*wanted, wanted[0]):
         field.press("Enter")
         page.wait_for_url(f"**/#painting-{number}")
-        expect(page.locator("#plane a.chosen")).to_have_attribute("data-id", str(number))
-    for text, known in (("nobody", False), ("", True)):
-        field.fill(text)
-        field.press("Enter")
-        expect(page.locator("#unknown")).to_have_text("" if known else re.compile("No painting"))
+    field.fill("nobody")
+    expect(page.locator("#unknown")).to_contain_text("No painting")
+    field.fill("")
+    expect(page.locator("#unknown")).to_be_empty()
+
+
+def test_the_wheel_and_two_fingers_zoom_and_a_click_chooses(page):
+    canvas = page.locator("#map")
+    box = canvas.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, -500)
+    expect(canvas).to_have_attribute("data-zoom", "2.72")  # exp(0.002 x 500)
+    page.mouse.wheel(0, 5000)
+    expect(canvas).to_have_attribute("data-zoom", "1.00")
+    touch = """([kind, id, x, y]) => document.getElementById("map").dispatchEvent(
+      new PointerEvent(kind, {pointerId: id, clientX: x, clientY: y, bubbles: true}))"""
+    page.evaluate("Element.prototype.setPointerCapture = () => {}")  # These fingers are none.
+    for kind, finger, right in (
+        ("down", 1, -20),
+        ("down", 2, 20),
+        ("move", 1, -40),
+        ("move", 2, 40),
+    ):
+        page.evaluate(touch, [f"pointer{kind}", finger, x + right, y])
+    expect(canvas).to_have_attribute("data-zoom", "2.00")
+    for finger in (1, 2):
+        page.evaluate(touch, ["pointercancel", finger, x, y])
+    for step in range(60):  # Somewhere along the diagonal lies a painting.
+        page.mouse.move(box["x"] + 5 * step, box["y"] + 5 * step)
+        if name := page.locator("#under").inner_text():
+            page.mouse.down()
+            page.mouse.up()
+            expect(page.locator("#status")).to_contain_text(name)
+            return
+    raise AssertionError("no painting under the pointer")
+
+
+def test_paintings_have_the_colors_of_their_artists(page):
+    page.locator("[name=color]").select_option("artist")
+    expect(page.locator("#colors li")).to_have_count(8)
+    hidden = "[...document.querySelectorAll('[name=color] option')].map((o) => o.hidden)"
+    assert page.evaluate(hidden) == [False, False, True, True]  # No style or century is known.
+    page.locator("[name=color]").select_option("")
+    expect(page.locator("#colors li")).to_have_count(0)
+
+
+def test_more_paintings_come_as_one_scrolls(page, client):
+    _choose(page, 60)
+    page.evaluate("scrollTo({top: document.body.scrollHeight, behavior: 'instant'})")
+    expect(page.locator("#nearest li")).to_have_count(36)
+    page.locator("#more").click()
+    expect(page.locator("#nearest li")).to_have_count(60)
+    expected = client.get("/api/painting/60?k=60").json()["nearest"]
+    assert _numbers(page, "nearest") == [painting["id"] for painting in expected]
+    page.locator("#more").click()
+    expect(page.locator("#nearest li")).to_have_count(63)
+    expect(page.locator("#more")).to_be_hidden()
+
+
+def test_the_square_that_the_network_sees_is_marked(page):
+    painting = png(Image.new("RGB", (96, 64), "gray"))
+    _drop(page, "wide.png", painting)
+    expect(page.locator("#query .seen")).to_have_count(1)
+    box = page.locator("#query .whole").bounding_box()
+    assert box is not None
+    assert box["width"] / box["height"] == pytest.approx(1.5, abs=0.02)
+    square = "getComputedStyle(document.querySelector('#query .seen'), '::after')"
+    sides = page.evaluate(f"[{square}.width, {square}.height].map(parseFloat)")
+    assert sides == pytest.approx([box["height"]] * 2, abs=1)
+    assert page.locator("#nearest .seen").count() == 0  # The store's are square.
 
 
 def test_the_whole_map_stays_visible_beside_a_long_answer(page):
@@ -248,15 +315,13 @@ def test_the_whole_map_stays_visible_beside_a_long_answer(page):
 
 
 def test_the_map_keeps_the_chosen_painting_visible(page, client):
-    points = sorted(client.get("/api/map").json()["points"], key=lambda point: point["x"])
-    for point, button, times in ((points[0], "#larger", 3), (points[-1], "#smaller", 1)):
-        link = page.locator(f"#plane a[data-id='{point['id']}']")
-        page.goto(f"{page.url.partition('#')[0]}#painting-{point['id']}")
-        expect(link).to_have_class(re.compile("chosen"))
-        expect(link).to_be_in_viewport(ratio=0.9)  # The map's frame clips it.
-        for _ in range(times):
-            page.locator(button).click()
-            expect(link).to_be_in_viewport(ratio=0.9)
+    points = client.get("/api/map").json()
+    last = points["id"][points["x"].index(max(points["x"]))]
+    for _ in range(3):
+        page.locator("#larger").click()
+    _choose(page, last)
+    expect(page.locator("#status")).to_contain_text("nearest to")
+    assert _pixels(page, "chosen") > 0
 
 
 def test_everything_has_a_name_for_screen_readers(page):
@@ -269,11 +334,13 @@ def test_everything_has_a_name_for_screen_readers(page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_narrow_screen_shows_all_of_it_light_or_dark(page, scheme):
+def test_a_narrow_screen_shows_all_of_it_light_or_dark(page, painting, scheme):
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.set_viewport_size({"width": 360, "height": 640})
-    page.locator("#plane a").first.click(force=True)
+    _drop(page, "mine.png", painting)
+    expect(page.locator("#status")).to_be_in_viewport()  # below the map
     expect(page.locator("#nearest li")).to_have_count(12)
+    expect(page.locator("#map-help")).to_be_hidden()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     expect(page.locator("#status")).to_be_in_viewport()
     colors = page.evaluate(
@@ -300,7 +367,7 @@ def test_a_server_that_has_stopped_is_reported(browser, web_app):
     with serving(web_app) as port:
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{port}/")
-        expect(page.locator("#plane a")).to_have_count(16)
-    page.locator("#plane a").first.dispatch_event("click")
+        expect(page.locator("#map")).to_have_attribute("data-drawn", "64")
+    page.evaluate("location.hash = '#painting-3'")
     expect(page.locator("#error")).to_contain_text("server does not answer")
     page.close()

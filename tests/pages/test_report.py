@@ -21,7 +21,7 @@ from tests.helpers import tiny
 
 HEADINGS = (
     "Metrics", "Training", "Paintings per artist", "Training triplets", "Test triplets",
-    "Worst mistakes", "Pairs", "Artists, styles", "Nearest", "Artists most often", "Map",
+    "Worst mistakes", "Pairs", "Artists, styles", "Nearest", "Where", "Artists most often", "Map",
 )  # fmt: skip
 PICTURES = ("trained_on", "triplets", "mistakes", "neighbors")
 
@@ -115,7 +115,8 @@ def test_no_name_on_the_map_overlaps_another():
 def test_the_plots_are_written_as_png_files(page, run):
     names = {path.stem for path in (run / "report").glob("*.png")}
     split_plots = {"artists_train", "artists_test"}
-    assert names == {*pages_report.CURVES, *pages_report.PAIR_PLOTS, *split_plots, *PICTURES, "map"}
+    maps = {"likeness", "map"}
+    assert names == {*pages_report.CURVES, *pages_report.PAIR_PLOTS, *split_plots, *PICTURES, *maps}
     for name in names:
         with Image.open(run / "report" / f"{name}.png") as image:
             assert min(image.size) > 400

@@ -9,5 +9,5 @@ export function element(tag, properties = {}, ...children) {
 }
 
 export function nameOf(painting) {
-  return [painting.artist, painting.title, painting.date].filter(Boolean).join(", ");
+  return [painting.name ?? painting.artist, painting.title, painting.date].filter(Boolean).join(", ");
 }

@@ -1,12 +1,14 @@
 // The page of a run: sends requests to the server and shows its answers. No library, no build step.
 
 import { byId, element, nameOf } from "./elements.js";
-import { drawMap, listenToMap, mark } from "./map.js";
+import { drawMap, listenToMap, mark, withPoints } from "./map.js";
 
+const SHOWN = 12; // nearest paintings at first, as the server answers
+const PAGE = 24; // that scrolling adds
 const answer = byId("answer");
 const filters = byId("filters");
 
-let run = { upload_bytes: Infinity };
+let run = { upload_bytes: Infinity, names: {} };
 // The picture that the answer is about: {id} of a painting or the uploaded {file}, and as shown.
 let chosen = null;
 let pending = null; // The AbortController of the latest request for an answer.
@@ -23,7 +25,15 @@ function percent(probability) {
 
 function picture(shown) {
   const alt = shown.artist ? `Painting: ${nameOf(shown)}` : "Your picture";
-  return element("img", { src: shown.image, alt, loading: "lazy" });
+  const image = element("img", { src: shown.image, alt, loading: "lazy" });
+  const whole = element("span", { className: "whole" }, image);
+  // The center square is what the network sees; a line marks it where there is more.
+  image.addEventListener("load", () => {
+    const { naturalWidth: width, naturalHeight: height } = image;
+    whole.style.setProperty("--ratio", width / height);
+    whole.classList.toggle("seen", width !== height);
+  });
+  return element("span", { className: "frame" }, whole);
 }
 
 function caption(painting) {
@@ -32,7 +42,7 @@ function caption(painting) {
   return element(
     "div",
     { className: "caption" },
-    element("b", { className: "name", textContent: painting.artist }),
+    element("b", { className: "name", textContent: painting.name }),
     ...lines.map((textContent) => element("span", { textContent })),
     element("span", { className: "note", textContent: seen }),
   );
@@ -78,6 +88,27 @@ function showError(place, error, file) {
     ? `${file.name}: ${error.message}` : error.message;
 }
 
+// The paintings after those that are shown, when one scrolls to the end of them.
+async function showMore() {
+  if (!chosen || byId("more").hidden || byId("more").disabled) return;
+  byId("more").disabled = true;
+  const { signal } = pending;
+  const count = byId("nearest").childElementCount;
+  const parameters = new URLSearchParams([...wantedFilters(), ["first", count], ["k", PAGE]]);
+  if (!chosen.file) parameters.set("number", chosen.id);
+  try {
+    const options = { method: "POST", body: chosen.file ?? "", signal };
+    const { nearest } = await request(`/api/nearest?${parameters}`, options);
+    byId("nearest").append(...nearest.map(card));
+    byId("more").hidden = nearest.length < PAGE;
+  } catch (error) {
+    showError(byId("error"), error);
+  }
+  byId("more").disabled = false;
+}
+
+const wantedFilters = () => [...new FormData(filters)].filter(([, value]) => value);
+
 // The answer: similar paintings and their artists
 
 async function choose(what) {
@@ -88,8 +119,7 @@ async function choose(what) {
   byId("status").textContent = "Searching…";
   byId("found").ariaBusy = "true";
   try {
-    const wanted = [...new FormData(filters)].filter(([, value]) => value);
-    const result = await lookUp(what, new URLSearchParams(wanted), signal);
+    const result = await lookUp(what, new URLSearchParams(wantedFilters()), signal);
     chosen = { ...what, shown: result.query };
     show(result);
   } catch (error) {
@@ -98,6 +128,7 @@ async function choose(what) {
     showError(byId("error"), error, what.file);
   }
   byId("found").ariaBusy = "false";
+  if (what.file && isNarrow()) answer.scrollIntoView(); // Below the map nobody would see it.
 }
 
 function show({ query, nearest, artists, someone_else }) {
@@ -106,6 +137,7 @@ function show({ query, nearest, artists, someone_else }) {
   byId("artists").replaceChildren(...artistRows(artists, someone_else));
   byId("nearest").replaceChildren(...nearest.map(card));
   byId("found").hidden = false;
+  byId("more").hidden = nearest.length < SHOWN;
   const name = chosen.file?.name ?? nameOf(query);
   byId("status").textContent = nearest.length
     ? `The ${nearest.length} paintings nearest to ${name}:`
@@ -127,12 +159,12 @@ function artistRows(artists, someoneElse) {
 }
 
 function artistRow(painting) {
-  const { id, artist, probability, paintings, image } = painting;
+  const { id, name, probability, paintings, image } = painting;
   const count = `${paintings} ${paintings === 1 ? "painting" : "paintings"}`;
   return element("li", {}, element(
     "a",
     { href: `#painting-${id}`, title: `Nearest painting: ${nameOf(painting)}` },
-    ...artistCells(artist, probability, count, element("img", { src: image, alt: "" })),
+    ...artistCells(name, probability, count, element("img", { src: image, alt: "" })),
   ));
 }
 
@@ -158,13 +190,14 @@ function card(painting) {
   ));
 }
 
+const isNarrow = () => matchMedia("(max-width: 60rem)").matches;
+
 // The address names the painting, so that links, Back and Forward work.
 function followAddress() {
   const [, id] = location.hash.match(/^#painting-(\d+)$/) ?? [];
   if (id === undefined) return;
   choose({ id });
-  const isNarrow = matchMedia("(max-width: 60rem)").matches;
-  if (isNarrow || answer.contains(document.activeElement)) answer.scrollIntoView();
+  if (isNarrow() || answer.contains(document.activeElement)) answer.scrollIntoView();
 }
 
 function upload(file) {
@@ -244,20 +277,25 @@ function listen() {
   byId("prior").addEventListener("input", () => showVerdict(compared));
   filters.addEventListener("change", () => chosen && choose(chosen));
   filters.addEventListener("submit", (event) => event.preventDefault());
-  listenToMap(followAddress);
+  byId("more").addEventListener("click", showMore);
+  addEventListener("scroll", () => {
+    if (byId("more").getBoundingClientRect().top < innerHeight) showMore();
+  }, { passive: true });
+  listenToMap();
 }
 
 function describeRun() {
   const { name, paintings, artists } = run;
   document.title = `${name} · painterjax`;
   byId("about").textContent =
-    `${name}: ${paintings.toLocaleString("en")} paintings by ${artists.length} artists. The map shows`
-    + ` test paintings by ${run.test_artists}.`;
+    `${name}: ${paintings.toLocaleString("en")} paintings by`
+    + ` ${artists.length.toLocaleString("en")} artists.`
+    + (run.test_artists ? ` The test has ${run.test_artists}.` : "");
   byId("size").textContent = `${run.image_size} × ${run.image_size}`;
   for (const [select, values] of [
     [filters.artist, artists], [filters.style, run.styles], [filters.century, run.centuries],
   ]) {
-    select.append(...values.map((value) => new Option(value, value)));
+    select.append(...values.map((value) => new Option(run.names[value] ?? value, value)));
     select.parentElement.hidden = values.length === 0;
   }
 }
@@ -268,7 +306,7 @@ async function start() {
     const [summary, map] = await Promise.all([request("/api/run"), request("/api/map")]);
     run = summary;
     describeRun();
-    drawMap(map);
+    drawMap(withPoints(map));
     followAddress();
   } catch (error) {
     byId("about").textContent = "";

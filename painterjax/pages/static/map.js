@@ -1,152 +1,179 @@
-// The map of paintings: drawing, marks, arrow keys, zoom, and search by name.
+// The map of paintings: marks, colors, search by text, keys, and what a pointer does.
 
+import { MapCanvas } from "./canvas.js";
 import { byId, element, nameOf } from "./elements.js";
 
-const SIDE_BY_ZOOM = new Map([[1, 26], [2, 36], [4, 52], [8, 72]]); // the pixels of a thumbnail
+const LEGEND = 12; // colors that the legend names
+const SWATCHES = ["#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#00a3a3", "#f032e6",
+  "#9a6324", "#808000", "#000075", "#d4a017", "#7f7f7f"];
 
-export function drawMap({ points, columns, sheet }) {
-  const rows = Math.ceil(points.length / columns);
-  const step = (i, count) => (count > 1 ? (100 * i) / (count - 1) : 0);
-  const links = points.map((point, i) => {
-    const link = element("a", { href: `#painting-${point.id}`, tabIndex: -1, draggable: false });
-    link.ariaLabel = nameOf(point);
-    Object.assign(link.dataset, point);
-    link.style.setProperty("--x", point.x);
-    link.style.setProperty("--y", point.y);
-    Object.assign(link.style, {
-      backgroundImage: `url("${sheet}")`,
-      backgroundSize: `${100 * columns}% ${100 * rows}%`,
-      backgroundPosition:
-        `${step(i % columns, columns)}% ${step(Math.floor(i / columns), rows)}%`,
-    });
-    return link;
-  });
-  links[0].tabIndex = 0;
-  byId("plane").replaceChildren(...links);
-  listNames(points);
-}
+const map = new MapCanvas(byId("map"));
+let names = []; // of the paintings, as they are searched
+let found = []; // the paintings that the text finds, as numbers of points
+let next = 0; // the one of them that Enter chooses
+let current = 0; // the painting that the keys are at
 
-// The paintings of the map by name; later ones of the same name have their number added.
-const pointByName = new Map();
+const plain = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
 
-function listNames(points) {
-  for (const point of points) {
-    const name = nameOf(point);
-    pointByName.set(pointByName.has(name) ? `${name} (${point.id})` : name, point);
+export function drawMap(data) {
+  map.show(data);
+  names = data.id.map((_, i) => plain(nameOf(data.points[i])));
+  const { color } = byId("map-tools");
+  for (const option of color.options) {
+    option.hidden = option.value && data.values[option.value].filter(Boolean).length < 2;
   }
-  byId("names").replaceChildren(
-    ...[...pointByName.keys()].map((value) => element("option", { value })),
-  );
+  paint(color.value);
 }
 
-function findByName(text) {
-  const wanted = text.trim().toLocaleLowerCase();
-  byId("unknown").textContent = "";
-  if (!wanted) return;
-  const names = [...pointByName.keys()];
-  const name = names.find((known) => known.toLocaleLowerCase() === wanted)
-    ?? names.find((known) => known.toLocaleLowerCase().includes(wanted));
-  if (name) location.hash = `#painting-${pointByName.get(name).id}`;
-  else byId("unknown").textContent = "No painting on the map has this in its name.";
+// The points of the answer of /api/map, which come by columns.
+export function withPoints(data) {
+  const { id, x, y, title, values, key } = data;
+  const points = id.map((number, i) => ({
+    id: number, x: x[i], y: y[i], title: title[i], image: `/pictures/${key}/${number}.jpg`,
+    artist: values.artist[data.artist[i]], style: values.style[data.style[i]],
+    century: values.century[data.century[i]],
+  }));
+  return { ...data, points };
+}
+
+// Colors the paintings by a column; the values with most paintings are named.
+function paint(column) {
+  const counts = new Map();
+  if (column) for (const { [column]: value } of map.points) {
+    if (value) counts.set(value, (counts.get(value) ?? 0) + 1);
+  }
+  const most = [...counts].sort((a, b) => b[1] - a[1]).slice(0, LEGEND).map(([value]) => value);
+  const colors = new Map(most.map((value, i) => [value, SWATCHES[i]]));
+  map.colors = column && map.points.map((point) => colors.get(point[column]));
+  map.draw();
+  byId("colors").replaceChildren(...most.map((value) => {
+    const item = element("li", { textContent: value });
+    item.style.setProperty("--color", colors.get(value));
+    return item;
+  }));
+}
+
+function find(text) {
+  const wanted = plain(text.trim());
+  found = wanted ? names.flatMap((name, i) => (name.includes(wanted) ? [i] : [])) : [];
+  next = 0;
+  map.found = wanted ? new Set(found) : null;
+  map.draw();
+  const count = found.length === 1 ? "1 painting" : `${found.length.toLocaleString("en")} paintings`;
+  byId("unknown").textContent = !wanted ? ""
+    : found.length ? `${count}: Enter goes through them.` : "No painting has this in its name.";
+}
+
+function chooseNext() {
+  if (found.length) choose(found[next++ % found.length]);
+}
+
+function choose(i) {
+  const hash = `#painting-${map.points[i].id}`;
+  if (location.hash === hash) dispatchEvent(new HashChangeEvent("hashchange"));
+  else location.hash = hash;
 }
 
 export function mark(query, nearest) {
-  const near = new Set(nearest.map(({ id }) => String(id)));
-  for (const link of byId("plane").children) {
-    link.classList.toggle("chosen", link.dataset.id === String(query.id));
-    link.classList.toggle("near", near.has(link.dataset.id));
-    link.classList.toggle("same", link.dataset.artist === query.artist);
+  const near = new Set(nearest.map(({ id }) => id));
+  const kind = ({ id, artist }) => (id === query.id ? "chosen" : near.has(id) ? "near"
+    : query.name && artist === query.name ? "same" : "");
+  map.kinds = map.points.map(kind);
+  const chosen = map.kinds.indexOf("chosen");
+  if (chosen >= 0) {
+    current = chosen;
+    map.bringIntoView(chosen);
   }
-  const chosen = chosenLink();
-  if (chosen && !isVisible(chosen)) center(chosen);
+  map.draw();
 }
 
-const chosenLink = () => byId("plane").querySelector(".chosen");
-
-function isVisible(link) {
-  const frame = byId("map").getBoundingClientRect();
-  const { left, right, top, bottom } = link.getBoundingClientRect();
-  return left >= frame.left && right <= frame.right && top >= frame.top && bottom <= frame.bottom;
-}
-
-function center(link) {
-  const map = byId("map");
-  map.scrollTo(
-    link.offsetLeft + (link.offsetWidth - map.clientWidth) / 2,
-    link.offsetTop + (link.offsetHeight - map.clientHeight) / 2,
-  );
-}
-
-// The nearest link in a direction, where the distance across counts twice.
-function nearestInDirection(link, [right, down]) {
-  let best = null;
-  let least = Infinity;
-  for (const other of link.parentElement.children) {
-    const x = other.dataset.x - link.dataset.x;
-    const y = other.dataset.y - link.dataset.y;
-    const along = x * right + y * down;
-    const across = Math.abs(x * down) + Math.abs(y * right);
-    if (along > 0 && along + 2 * across < least) {
-      least = along + 2 * across;
-      best = other;
-    }
-  }
-  return best;
+function point(i) {
+  current = i;
+  map.current = i;
+  byId("under").textContent = i < 0 ? "" : nameOf(map.points[i]);
+  map.draw();
 }
 
 const ARROWS = {
   ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1],
 };
 
-function onMapKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "+" || event.key === "-") zoom(event.key === "+" ? 1 : -1);
-  const arrow = ARROWS[event.key];
-  const link = event.target.closest("#plane a");
-  if (!arrow || !link) return;
-  event.preventDefault(); // The keys would scroll.
-  nearestInDirection(link, arrow)?.focus();
-}
-
-function onMapFocus({ target: link }) {
-  byId("plane").querySelector("[tabindex='0']").tabIndex = -1;
-  link.tabIndex = 0;
-}
-
-let zoomed = 1;
-
-function zoom(change) {
-  const map = byId("map");
-  const levels = [...SIDE_BY_ZOOM.keys()];
-  const next = levels[levels.indexOf(zoomed) + change];
-  if (!next) return;
-  const [x, y] = [map.scrollLeft + map.clientWidth / 2, map.scrollTop + map.clientHeight / 2];
-  const scale = next / zoomed;
-  const chosen = chosenLink();
-  const keepsChosen = chosen && isVisible(chosen);
-  zoomed = next;
-  byId("plane").style.width = `${100 * zoomed}%`;
-  byId("plane").style.setProperty("--size", `${SIDE_BY_ZOOM.get(zoomed)}px`);
-  map.scrollTo(x * scale - map.clientWidth / 2, y * scale - map.clientHeight / 2);
-  if (keepsChosen && !isVisible(chosen)) center(chosen);
-  byId("smaller").disabled = zoomed === levels[0];
-  byId("larger").disabled = zoomed === levels.at(-1);
-}
-
-// `followAddress` chooses the painting that the address names.
-export function listenToMap(followAddress) {
-  const plane = byId("plane");
-  byId("map").addEventListener("keydown", onMapKey);
-  plane.addEventListener("focusin", onMapFocus);
-  for (const kind of ["focusin", "pointerover"]) {
-    plane.addEventListener(kind, ({ target }) => {
-      byId("under").textContent = target.ariaLabel ?? "";
-    });
-  }
-  plane.addEventListener("click", ({ target }) => {
-    if (target.hash && target.hash === location.hash) followAddress();
+// The nearest painting in a direction, where the distance across counts twice.
+function nearestInDirection(from, [right, down]) {
+  let best = from;
+  let least = Infinity;
+  map.points.forEach((other, i) => {
+    const x = other.x - map.points[from].x;
+    const y = other.y - map.points[from].y;
+    const along = x * right + y * down;
+    const reach = along + 2 * (Math.abs(x * down) + Math.abs(y * right));
+    if (along > 0 && reach < least) [best, least] = [i, reach];
   });
-  byId("name").addEventListener("change", ({ target }) => findByName(target.value));
-  byId("smaller").addEventListener("click", () => zoom(-1));
-  byId("larger").addEventListener("click", () => zoom(1));
+  return best;
+}
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const arrow = ARROWS[event.key];
+  if (event.key === "+" || event.key === "-") map.zoomBy(event.key === "+" ? 2 : 0.5);
+  if (event.key === "Enter" && current >= 0) choose(current);
+  if (!arrow) return;
+  event.preventDefault(); // The keys would scroll.
+  point(nearestInDirection(Math.max(0, current), arrow));
+  map.bringIntoView(current);
+}
+
+// Dragging moves the map, two fingers zoom it, and a click chooses a painting.
+function listenToPointers(canvas) {
+  const pointers = new Map();
+  let moved = 0;
+  const middle = () => {
+    const all = [...pointers.values()];
+    const x = all.reduce((sum, p) => sum + p.offsetX, 0) / all.length;
+    const y = all.reduce((sum, p) => sum + p.offsetY, 0) / all.length;
+    const [a, b] = all;
+    return { x, y, gap: b && Math.hypot(a.offsetX - b.offsetX, a.offsetY - b.offsetY) };
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    if (!pointers.size) moved = 0;
+    pointers.set(event.pointerId, event);
+    canvas.setPointerCapture(event.pointerId);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!pointers.has(event.pointerId)) return point(map.at(event.offsetX, event.offsetY));
+    const before = middle();
+    pointers.set(event.pointerId, event);
+    const after = middle();
+    moved += Math.hypot(after.x - before.x, after.y - before.y) + Math.abs(after.gap - before.gap || 0);
+    if (before.gap) map.zoomBy(after.gap / before.gap, before.x, before.y);
+    map.moveBy(after.x - before.x, after.y - before.y);
+  });
+  canvas.addEventListener("pointerup", (event) => {
+    const i = map.at(event.offsetX, event.offsetY);
+    if (pointers.size === 1 && moved < 6 && i >= 0) choose(i);
+  });
+  for (const kind of ["pointerup", "pointercancel"]) {
+    canvas.addEventListener(kind, (event) => pointers.delete(event.pointerId));
+  }
+  canvas.addEventListener("pointerleave", () => point(-1));
+  canvas.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    const lines = event.deltaMode ? 30 : 1; // pixels of a line
+    map.zoomBy(Math.exp(-0.002 * lines * event.deltaY), event.offsetX, event.offsetY);
+  }, { passive: false });
+}
+
+export function listenToMap() {
+  const canvas = byId("map");
+  canvas.addEventListener("keydown", onKey);
+  canvas.addEventListener("focus", () => point(Math.max(0, current)));
+  listenToPointers(canvas);
+  byId("name").addEventListener("input", ({ target }) => find(target.value));
+  byId("map-tools").addEventListener("submit", (event) => {
+    event.preventDefault();
+    chooseNext();
+  });
+  byId("map-tools").color.addEventListener("change", ({ target }) => paint(target.value));
+  byId("smaller").addEventListener("click", () => map.zoomBy(0.5));
+  byId("larger").addEventListener("click", () => map.zoomBy(2));
 }
