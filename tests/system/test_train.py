@@ -604,7 +604,13 @@ def test_evaluate_writes_what_it_is_asked_for(run, tmp_path, capsys):
 def test_a_split_with_one_artist_is_not_judged_and_training_goes_on(tmp_path, capsys):
     prepare.main([*STORE, "--output", str(tmp_path / "store"), "--artists", "5"])
     train.main(_argv(tmp_path / "store", tmp_path / "run", "--config.num_epochs=1"))
-    assert "test: not judged, tuples need two artists" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "test: not judged, tuples need two artists" in out
+    validated = (
+        r"\nepoch 1/1: validation ROC AUC 0\.\d{3} \(the best so far\), recall@1 \d\.\d{3}\n"
+    )
+    assert len(re.findall(validated, err)) == 1
+    assert re.search(r"\n  ROC AUC is .*the untrained network's.*\n(.*\n)+next:\n", out)
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text()).keys() == {
         "step", "network_sha256", "threshold", "calibration", "val",
     }  # fmt: skip
