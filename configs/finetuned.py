@@ -1,6 +1,6 @@
 """Your own paintings, from a pretrained network that is trained on: configs/pretrained.py, further.
 
-    painterjax train --config finetuned --workdir runs/finetuned
+    python -m painterjax.train --config configs/finetuned.py --workdir runs/finetuned
 
 The head begins as that recipe fits it, and the artists' proxies as the means of their embeddings.
 """

@@ -40,7 +40,7 @@ def test_a_recipe_has_just_the_default_s_keys_and_types_and_names_its_command(re
     assert keys.keys() == KEYS.keys()
     assert [key for key in keys if type(keys[key]) is not type(KEYS[key])] == []
     config_checks.check_keys(module.get_config())
-    config_checks.check(module.get_config(), image_size=64)
+    config_checks.check(module.get_config(), image_size=module.IMAGE_SIZE)
     with pytest.raises(AttributeError):
         module.get_config().epochs = 3
 

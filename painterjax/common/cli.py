@@ -5,7 +5,6 @@ import errno
 import os
 import sys
 import traceback
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,7 +13,7 @@ from absl import flags
 from ml_collections import config_dict, config_flags
 
 from painterjax.common import files, signals
-from painterjax.common.config import find_recipe, recipe_folder
+from painterjax.common.config import find_recipe, make_bases_importable
 from painterjax.common.errors import DivergedError, InputError
 
 FAILED = DIVERGED = 1
@@ -153,7 +152,6 @@ def config_and_options(
         print(doc)
         sys.exit(0)
     values, command = flags.FlagValues(), ["painterjax", *_with_recipe_paths(argv)]
-    _make_bases_importable(shipped=command[1:] != argv)
     config_flags.DEFINE_config_file(
         "config", help_string="recipe", flag_values=values, sys_argv=command
     )
@@ -183,31 +181,16 @@ def config_and_options(
     return config, given
 
 
-def _make_bases_importable(*, shipped: bool) -> None:
-    """Lets recipes import their base as `configs.default`.
-
-    A shipped recipe gets the shipped base; another one that of a folder `configs` at hand, if it
-    has one.
-    """
-    if shipped:  # By sys.path a package `configs` at hand, with an __init__.py, would come first.
-        bases = types.ModuleType("configs")
-        bases.__path__ = [str(recipe_folder())]
-        sys.modules["configs"] = bases
-    else:
-        sys.path.insert(0, os.getcwd())  # As `python -m` does, and the console script does not.
-        sys.path.append(str(recipe_folder().parent))
-
-
 def _with_recipe_paths(argv: list[str]) -> list[str]:
-    """Replaces the name behind `--config` by the path of the shipped recipe."""
+    """Replaces the recipe behind `--config` by its path, and makes its bases importable."""
     words = list(argv)
     for i, word in enumerate(words):
         flag, equals, value = word.partition("=")
-        if flag in ("--config", "-config"):
-            if equals:
-                words[i] = f"{flag}={find_recipe(value)}"
-            elif i + 1 < len(words):
-                words[i + 1] = find_recipe(words[i + 1])
+        if flag not in ("--config", "-config") or (not equals and i + 1 == len(words)):
+            continue
+        path = find_recipe(value if equals else words[i + 1])
+        words[i if equals else i + 1] = f"{flag}={path}" if equals else path
+        make_bases_importable(Path(path))
     return words
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from painterjax.common import files
 from painterjax.common.errors import InputError
-from painterjax.common.progress import Progress
+from painterjax.common.progress import Progress, counted
 from painterjax.data import (
     catalog,
     duplicates,
@@ -22,6 +22,7 @@ from painterjax.data import (
     sources,
     splits,
     store,
+    sufficiency,
     synthetic,
 )  # fmt: skip
 from painterjax.data.records import DecodedImages, DecodeResult
@@ -76,7 +77,7 @@ def build_store(source: sources.Source, output: Path, plan: StorePlan, *, worker
         _write(partial / "store", contents, parts, plan)
         files.rename(partial / "store", output)
         shutil.rmtree(partial)
-    _report(output, contents.counts())
+    _report(store.open_store(output))
 
 
 def paint_if_missing(output: str, *, workers: int) -> None:
@@ -124,14 +125,17 @@ def _check_existing(output: Path, plan: StorePlan) -> None:
     """Accepts a store that is intact and was made with this plan."""
     if not (output / "dataset.json").exists():
         raise InputError(f"{output} exists and is no store: delete it or choose another --output")
-    info = store.open_store(output).info
+    opened = store.open_store(output)
+    info = opened.info
     asked = vars(plan)  # A key that the plan lacks must be missing there as well.
     if changed := [key for key in asked if info.get(key) != asked[key]]:
         was = ", ".join(f"{key} is {info.get(key)}, asked for {asked[key]}" for key in changed)
-        raise InputError(f"{output} is another store ({was}): choose another --output")
+        raise InputError(
+            f"{output} is another store ({was}): choose another --output, or delete it"
+        )
     store.verify(output)
     print(f"{output} is complete already, of files with these names and sizes")
-    _report(output, info["counts"])
+    _report(opened)
 
 
 def _remove_leftovers(partial: Path, plan: StorePlan) -> None:
@@ -234,16 +238,20 @@ def _sorted(parts: list[DecodedImages], contents: _Contents) -> Iterator[np.ndar
             progress.advance(len(place_N))
 
 
-def _report(output: Path, counts: dict[str, Any]) -> None:
-    for split in catalog.SPLITS:
-        paintings, artists = counts[split]["paintings"], counts[split]["artists"]
-        print(f"  {split:5} {paintings:>7} paintings by {artists} artists")
+def _report(made: store.Store) -> None:
+    output, counts = made.path, made.info["counts"]
+    for name, split in made.splits.items():
+        paintings, artists = counted(len(split), "painting"), counted(len(split.artists), "artist")
+        number, noun = paintings.split()
+        print(f"  {name:5} {number:>7} {noun} by {artists}")
     if counts["rejected"]:
-        print(f"  {counts['rejected']} files rejected: see {output}/rejected.csv")
+        print(f"  {counted(counts['rejected'], 'file')} rejected: see {output}/rejected.csv")
     if (found := counts["duplicates"])["groups"]:
         print(
             f"  pictures in several files: {found['groups']}, by several artists:"
             f" {found['by_several_artists']}, dropped: {found['dropped_whole']};"
             f" see {output}/duplicates.csv"
         )
+    for line in sufficiency.shortcomings(made):
+        print(f"  {line}")
     print(f"store: {output}")

@@ -9,12 +9,23 @@ from painterjax.common.config import as_config, as_json, find_recipe
 from painterjax.common.errors import InputError
 
 
-def test_a_name_is_a_shipped_recipe_and_a_path_is_a_path():
+def test_a_name_is_a_shipped_recipe_and_a_path_is_a_path(tmp_path):
     assert Path(find_recipe("quickstart")).is_file()
-    assert find_recipe("quickstart.py") == "quickstart.py"
-    assert find_recipe("my/quickstart") == "my/quickstart"
+    own = tmp_path / "quickstart.py"
+    with pytest.raises(InputError, match=r"no recipe at .*/quickstart\.py: .* or give a path"):
+        find_recipe(str(own))
+    own.touch()
+    assert find_recipe(str(own)) == str(own)
     with pytest.raises(InputError, match=r"quickstrat.* quickstart"):
         find_recipe("quickstrat")
+
+
+def test_the_path_of_a_shipped_recipe_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe("configs/quickstart.py") == find_recipe("quickstart")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "quickstart.py").touch()
+    assert find_recipe("configs/quickstart.py") == "configs/quickstart.py"
 
 
 def test_a_recipe_comes_back_from_json_as_it_was():
