@@ -16,22 +16,26 @@ file, or the number or file name of a painting of the index. --index searches an
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from painterjax.common import cli, files
 from painterjax.common.errors import InputError
-from painterjax.distributed import compilation
-from painterjax.index import lookup
-from painterjax.index.index import Index
-from painterjax.run import embeddings
-from painterjax.run.load import Run, load_run
+
+if TYPE_CHECKING:
+    from painterjax.run.embeddings import Vectors
+    from painterjax.run.load import Run
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.search`."""
-    compilation.keep_on_disk()
     args = _parse(argv)
     cli.check_json(args.json)
+    # Here, since they import JAX, which --help and wrong usage do without.
+    from painterjax.distributed import compilation
+    from painterjax.run import embeddings
+    from painterjax.run.load import load_run
+
+    compilation.keep_on_disk()
     added = embeddings.load(args.add) if args.add else None
     run = load_run(args.run)
     if added is not None:
@@ -43,7 +47,9 @@ def main(argv: list[str]) -> None:
             files.write_text(args.json, json.dumps(results, indent=2) + "\n")
 
 
-def _add(added: embeddings.Vectors, folder: Path) -> None:
+def _add(added: "Vectors", folder: Path) -> None:
+    from painterjax.index.index import Index
+
     index = Index(folder)
     count = index.add(added)
     present = len(added.paintings) - count
@@ -53,7 +59,10 @@ def _add(added: embeddings.Vectors, folder: Path) -> None:
     print(f"index: {index.folder}, {len(index)} paintings ({counts}), {accuracy}")
 
 
-def _search(run: Run, args: argparse.Namespace) -> list[dict[str, Any]]:
+def _search(run: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:
+    from painterjax.index import lookup
+    from painterjax.index.index import Index
+
     index = Index(args.index) if args.index else lookup.own_index(run)
     if not len(index):
         raise InputError(f"--index {index.folder} is not an index: make one with --add")

@@ -7,9 +7,9 @@ Example:
 
     python -m painterjax.train --config quickstart --workdir runs/quickstart
 
-NAME is a shipped recipe, or a path of one. Run it again to continue: the end is that of a run that
-was never stopped. Ctrl-C and SIGTERM save the step and end it, a second Ctrl-C ends it at once.
---init-from starts from the best weights of another run, --distributed trains together.
+NAME is a recipe below, or a path. Run it again to continue, as if never stopped. Ctrl-C and SIGTERM
+save the step and end it, a second Ctrl-C at once. --init-from starts from a run's best weights;
+--distributed trains with other processes, which Slurm, Kubernetes or launch/local.sh start.
 """
 
 import contextlib

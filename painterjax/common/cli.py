@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from painterjax.common import files, signals
+from painterjax.common import documentation, files, signals
 from painterjax.common.config import find_recipe, make_bases_importable
 from painterjax.common.errors import DivergedError, InputError
 
@@ -148,8 +148,8 @@ def config_and_options(
     Raises:
       InputError: a flag, key, type or file is wrong; the message names it.
     """
-    if "--help" in argv or "-h" in argv:
-        print(doc)
+    if documentation.is_asked(argv):
+        print(documentation.with_recipes(doc))
         sys.exit(0)
     values, command = flags.FlagValues(), ["painterjax", *_with_recipe_paths(argv)]
     config_flags.DEFINE_config_file(

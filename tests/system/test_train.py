@@ -28,7 +28,7 @@ from painterjax.data import store, synthetic
 from painterjax.losses import objectives
 from painterjax.metrics import evaluator
 from painterjax.model.embedder import untrained
-from painterjax.run import config_checks, evaluation, speed
+from painterjax.run import config_checks, evaluation, load, speed
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import Checkpoints
 from painterjax.run.load import load_run
@@ -348,7 +348,7 @@ WRONG = {
     "empty workdir": ([*TINY, "--workdir="], "--workdir is empty, perhaps by a variable that is"),
     "no such recipe": (
         ["--config=configs/none.py", "--workdir", "x"],
-        r"^\[Errno 2\] No such file or directory: 'configs/none.py'; see --help",
+        r"^no recipe at configs/none\.py: the shipped ones are .*quickstart.*; or give a path$",
     ),
     "unknown flag": ([*TINY, "--workdir", "x", "--fast"], "Unknown command line flag 'fast'"),
     "unknown key": (
@@ -473,7 +473,7 @@ def test_a_full_disk_leaves_earlier_json_as_it_was(
     path.write_text("{}")
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(library, work, lambda *_, **__: {"far too": "long"})
-    monkeypatch.setattr(evaluate, "load_run", lambda path: path)
+    monkeypatch.setattr(load, "load_run", lambda path: path)
     monkeypatch.setattr(benchmark, "table", str)
 
     def fill(*_):
