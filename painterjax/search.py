@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from painterjax.common import cli, files
 from painterjax.common.errors import InputError
+from painterjax.common.progress import counted
 
 if TYPE_CHECKING:
     from painterjax.run.embeddings import Vectors
@@ -56,7 +57,7 @@ def _add(added: "Vectors", folder: Path) -> None:
     recall = index.facts.get("recall")
     accuracy = f"measured recall@10 {recall}" if recall else "exact"
     counts = f"{count} added" + (f", {present} present before" if present else "")
-    print(f"index: {index.folder}, {len(index)} paintings ({counts}), {accuracy}")
+    print(f"index: {index.folder}, {counted(len(index), 'painting')} ({counts}), {accuracy}")
 
 
 def _search(run: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:

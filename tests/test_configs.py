@@ -123,9 +123,15 @@ def test_missing_and_unknown_keys_are_refused_by_name():
     del config.loss.margin
     with pytest.raises(InputError, match=r"lacks loss\.margin"):
         config_checks.check_keys(config)
+    with pytest.raises(
+        InputError, match=r"runs/x was made by another version .*lacks loss\.margin"
+    ):
+        config_checks.check_keys(config, of=Path("runs/x"))
     config.loss.margin, config.loss.old = 2.0, 1
     with pytest.raises(InputError, match=r"unknown .*loss\.old"):
         config_checks.check_keys(config)
+    with pytest.raises(InputError, match=r"has loss\.old besides\): use that .*or train again"):
+        config_checks.check_keys(config, of=Path("runs/x"))
 
 
 def test_the_reference_is_the_reference():

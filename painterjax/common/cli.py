@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import config_dict, config_flags
 
 from painterjax.common import documentation, files, signals
-from painterjax.common.config import find_recipe, make_bases_importable
+from painterjax.common.config import check_key, find_recipe, make_bases_importable
 from painterjax.common.errors import DivergedError, InputError
 
 FAILED = DIVERGED = 1
@@ -22,6 +22,14 @@ SIGNALED = 128  # plus the signal's number, as shells have it
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EPERM)
+REMEDIES = {
+    errno.ENOENT: "there is no such file or folder: check the name, or make its folder first",
+    errno.EEXIST: "exists already: delete it or choose another name",
+    errno.ENOTDIR: "a part of this path is a file: it must be a folder",
+    errno.EISDIR: "is a folder: give a file",
+    errno.ENOTEMPTY: "is a folder that is not empty: choose another",
+    errno.ENAMETOOLONG: "this name is too long: choose a shorter one",
+}
 EMPTY = "is empty, perhaps by a variable that is not set"
 
 
@@ -113,7 +121,8 @@ def reason(error: OSError) -> str:
         return f"{error}: it cannot be read, check its permissions"
     if error.errno in (*FORBIDDEN, errno.EROFS):
         return f"{error}: choose a folder that can be written to"
-    return str(error)
+    remedy = REMEDIES.get(error.errno or 0)
+    return f"{error.filename}: {remedy}" if remedy and error.filename else str(error)
 
 
 def _can_be_read(name: str) -> bool:
@@ -151,6 +160,8 @@ def config_and_options(
     if documentation.is_asked(argv):
         print(documentation.with_recipes(doc))
         sys.exit(0)
+    for word in (word for word in argv if word.startswith("--config.")):
+        check_key(word.removeprefix("--config.").partition("=")[0])
     values, command = flags.FlagValues(), ["painterjax", *_with_recipe_paths(argv)]
     config_flags.DEFINE_config_file(
         "config", help_string="recipe", flag_values=values, sys_argv=command

@@ -1,5 +1,7 @@
 """Recipes: where the shipped ones are, how two differ, and how JSON stores one."""
 
+import difflib
+import functools
 import json
 import os
 import runpy
@@ -40,6 +42,37 @@ def find_recipe(name: str) -> str:
     is_path = "/" in name or name.endswith(".py")
     missing = f"no recipe at {name}" if is_path else f"no recipe is called {name!r}"
     raise InputError(f"{missing}: the shipped ones are {known}; or give a path")
+
+
+def check_key(key: str) -> None:
+    """Raises InputError where no recipe has a key; the message suggests the one that is meant.
+
+    A key may be meant by its last name, by a part of it, or by its initials.
+    """
+    keys = _known_keys()
+    if key.partition("[")[0] in (*keys, *(known.rpartition(".")[0] for known in keys)):
+        return
+    word = key.rpartition(".")[2]
+    last = {known: known.rpartition(".")[2] for known in keys}
+    initials = {known: "".join(part[0] for part in last[known].split("_")) for known in keys}
+    alike = difflib.get_close_matches(word, last.values(), n=1)
+    meant = (
+        [known for known in keys if last[known] == word]
+        or [known for known in keys if len(word) > 1 and initials[known] == word]
+        or [known for known in keys if len(word) > 2 and word in last[known]]
+        or [known for known in keys if last[known] in alike]
+    )
+    in_group = [known for known in meant if known.rpartition(".")[0] == key.rpartition(".")[0]]
+    meant = in_group or meant
+    hint = f"did you mean {' or '.join(meant)}?" if meant else "configs/default.py has them all"
+    raise InputError(f"unknown key {key}: {hint}")
+
+
+@functools.cache
+def _known_keys() -> tuple[str, ...]:
+    """Every key of a recipe, with dots."""
+    default = runpy.run_path(str(recipe_folder() / "default.py"))
+    return tuple(flatten(default["get_config"]().to_dict()))
 
 
 def make_bases_importable(recipe: Path) -> None:

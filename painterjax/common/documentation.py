@@ -23,7 +23,7 @@ def with_recipes(doc: str) -> str:
         f"  {recipe.stem:20}{_docstring(recipe).partition(chr(10))[0]}"
         for recipe in sorted(recipe_folder().glob("*.py"))
     ]
-    keys = f"--config.key=value sets a key; all are in {recipe_folder() / 'default.py'}."
+    keys = f"--config.KEY=value sets a key; all are in {recipe_folder() / 'default.py'}."
     return "\n".join([doc.rstrip(), "", "Recipes:", "", *lines, "", keys])
 
 

@@ -17,6 +17,7 @@ from painterjax.common.progress import Progress, counted
 from painterjax.data import (
     catalog,
     duplicates,
+    images,
     records,
     shards,
     sources,
@@ -71,7 +72,8 @@ def build_store(source: sources.Source, output: Path, plan: StorePlan, *, worker
             # With the results kept, these files would stay rejected once they are repaired.
             shutil.rmtree(partial)
             raise InputError(
-                f"no artist has two readable paintings among {len(contents.rejected)} files"
+                "no artist has two readable paintings among"
+                f" {counted(len(contents.rejected), 'file')}"
                 f" (first rejected: {', '.join(contents.rejected[0])})"
             )
         _write(partial / "store", contents, parts, plan)
@@ -246,6 +248,9 @@ def _report(made: store.Store) -> None:
         print(f"  {name:5} {number:>7} {noun} by {artists}")
     if counts["rejected"]:
         print(f"  {counted(counts['rejected'], 'file')} rejected: see {output}/rejected.csv")
+    rejected_csv = (output / "rejected.csv").read_text(encoding="utf-8")
+    if unread := rejected_csv.count(images.NEEDS_HEIF):
+        print(f"  {counted(unread, 'file')} of these: {images.NEEDS_HEIF}")
     if (found := counts["duplicates"])["groups"]:
         print(
             f"  pictures in several files: {found['groups']}, by several artists:"

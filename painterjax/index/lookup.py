@@ -15,7 +15,7 @@ from painterjax.common.config import flatten
 from painterjax.common.errors import InputError
 from painterjax.data import catalog, images
 from painterjax.data.store import Store, open_store
-from painterjax.index.index import Index, IndexedPainting
+from painterjax.index.index import SAME_IMAGE, Index, IndexedPainting
 from painterjax.run import folder as run_folder
 from painterjax.run.embed import compute_embeddings, kept_embeddings
 from painterjax.run.load import NETWORK, Run
@@ -82,7 +82,10 @@ def _is_of_store(index: Index, run: Run) -> bool:
 
 
 def parse_query(text: str, index: Index, run: Run) -> Query:
-    """Returns the query for an image file, or for a painting's number or file name in the index."""
+    """Returns the query for an image file, or for a painting's number or file name in the index.
+
+    A file with the same pixels as a painting of the index is that painting.
+    """
     path = Path(text)
     if path.is_file():
         run.check_decoding()
@@ -90,7 +93,8 @@ def parse_query(text: str, index: Index, run: Run) -> Query:
             image_SxSxC = images.decode(images.read(path), size=run.embedder.image_size)
         except images.ImageError as error:
             raise InputError(f"--query {text}: {error}") from error
-        return Query(run.embedder.embed(image_SxSxC[None])[0], None)
+        emb_D = run.embedder.embed(image_SxSxC[None])[0]
+        return Query(emb_D, _same_picture(run, index, emb_D, image_SxSxC))
     numbers = [int(text)] if text.isdecimal() else np.flatnonzero(index.find(file=text)).tolist()
     if not numbers:
         raise InputError(
@@ -99,6 +103,31 @@ def parse_query(text: str, index: Index, run: Run) -> Query:
         )
     entry = index.entry(numbers[0])
     return Query(index.embedding(entry.id), entry)
+
+
+def _same_picture(
+    run: Run, index: Index, emb_D: np.ndarray, image_SxSxC: np.ndarray
+) -> IndexedPainting | None:
+    """The painting of the index that an image shows, to the pixel; None where there is none."""
+    if len(index) and index.embedding(0).shape == emb_D.shape:  # Else the caller refuses it.
+        distance_R, number_R = index.nearest(emb_D, SUGGESTED)
+        near_R = distance_R <= SAME_IMAGE * np.linalg.norm(emb_D)
+        for entry in index.entries(number_R[near_R].tolist()):
+            pixels_SxSxC = _pixels(run, index, entry)
+            if pixels_SxSxC is not None and np.array_equal(pixels_SxSxC, image_SxSxC):
+                return entry
+    return None
+
+
+def _pixels(run: Run, index: Index, entry: IndexedPainting) -> np.ndarray | None:
+    """What the network sees of a painting of the index; None where that is gone."""
+    if "images" not in entry.origin:
+        return _stored_pixels(run, index, entry)
+    path = Path(entry.origin["images"]) / entry.painting.file
+    try:
+        return images.decode(images.read(path), size=run.embedder.image_size)
+    except images.ImageError:
+        return None
 
 
 def answer(run: Run, index: Index, query: Query, k: int, filters: Filters) -> list[dict[str, Any]]:
@@ -185,13 +214,20 @@ def _picture(run: Run, index: Index, entry: IndexedPainting) -> Path:
     if "images" in entry.origin:
         return Path(entry.origin["images"]).absolute() / entry.painting.file
     path = (index.folder / "thumbnails" / f"{entry.id}.png").absolute()
-    store = None if path.exists() else _store(run, index, entry)
-    if store is not None and store.info["sha256"] == entry.origin.get("store_sha256"):
-        split = store.splits[entry.origin["split"]]
+    image_SxSxC = None if path.exists() else _stored_pixels(run, index, entry)
+    if image_SxSxC is not None:
         path.parent.mkdir(exist_ok=True)
         with files.replacing(path) as temporary:
-            Image.fromarray(split.image_NxSxSxC[entry.position]).save(temporary, "PNG")
+            Image.fromarray(image_SxSxC).save(temporary, "PNG")
     return path
+
+
+def _stored_pixels(run: Run, index: Index, entry: IndexedPainting) -> np.ndarray | None:
+    """The image of a painting in its store, unless that has changed or been removed."""
+    store = _store(run, index, entry)
+    if store is None or store.info["sha256"] != entry.origin.get("store_sha256"):
+        return None
+    return store.splits[entry.origin["split"]].image_NxSxSxC[entry.position]
 
 
 def _store(run: Run, index: Index, entry: IndexedPainting) -> Store | None:

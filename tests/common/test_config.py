@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from configs import default
-from painterjax.common.config import as_config, as_json, find_recipe
+from painterjax.common.config import as_config, as_json, check_key, find_recipe
 from painterjax.common.errors import InputError
 
 
@@ -31,3 +31,23 @@ def test_the_path_of_a_shipped_recipe_is_found_from_any_folder(tmp_path, monkeyp
 def test_a_recipe_comes_back_from_json_as_it_was():
     config = default.get_config().to_dict()
     assert as_config(as_json(config)).to_dict() == config
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("lr", "model.lora_rank or optimizer.learning_rate"),
+        ("optimizer.lr", "optimizer.learning_rate"),
+        ("learning_rate", "optimizer.learning_rate"),
+        ("epochs", "checkpoint_keep_every_epochs or num_epochs"),
+        ("model.batchnorm", "model.batch_norm"),
+        ("batch_siz", "batch_size"),
+    ],
+)
+def test_an_unknown_key_suggests_the_one_that_is_meant(key, meant):
+    with pytest.raises(InputError, match=rf"unknown key {key}: did you mean {meant}\?"):
+        check_key(key)
+    with pytest.raises(InputError, match=r"unknown key xyz: configs/default\.py has them all"):
+        check_key("xyz")
+    for known in ("optimizer.learning_rate", "model.widths[0]"):
+        check_key(known)

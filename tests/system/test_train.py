@@ -353,7 +353,7 @@ WRONG = {
     "unknown flag": ([*TINY, "--workdir", "x", "--fast"], "Unknown command line flag 'fast'"),
     "unknown key": (
         [*TINY, "--workdir", "x", "--config.batch_siz=3"],
-        "unknown key 'batch_siz' Did you mean \"batch_size\"",
+        r"unknown key batch_siz: did you mean batch_size\?",
     ),
     "wrong type": ([*TINY, "--workdir", "x", "--config.num_epochs=many"], "many"),
     "no store": (
