@@ -146,7 +146,8 @@ def kernel_density(parameter_2: np.ndarray, of: Draw) -> np.ndarray:
     """The mean of von Mises-Fisher kernels on an artist's paintings."""
     log_QxN = np.exp(parameter_2[0]) * (of.cosines - 1)
     columns = [
-        logsumexp(log_QxN[:, of.artist_N == a], axis=1) for a in range(of.artist_N.max() + 1)
+        np.asarray(logsumexp(log_QxN[:, of.artist_N == a], axis=1))
+        for a in range(of.artist_N.max() + 1)
     ]
     log_QxA = np.stack(columns, axis=1) - np.log(of.collection.count_A)[None]
     return _with_constant(log_QxA, parameter_2[1])

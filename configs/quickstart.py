@@ -10,6 +10,8 @@ from typing import Any
 
 from configs import default
 
+IMAGE_SIZE = 64
+
 
 def get_config() -> Any:
     config = default.get_config()

@@ -1,6 +1,6 @@
 """Your own paintings, from no foreign weights: a classifier of artists.
 
-    python -m painterjax.prepare folder --input paintings --output data/paintings-80 --image-size 80
+    python -m painterjax.prepare folder --input paintings --output data/paintings-80 --for scratch
     python -m painterjax.train --config configs/scratch.py --workdir runs/scratch
 
 An image is compared with a proxy of each artist, by their cosine. Hardware: two CPU cores. Minutes:

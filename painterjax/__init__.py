@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 if signals.started_module().startswith("painterjax."):  # By `python -m`; an import changes nothing.
     signals.exit_at_signals()
+    from painterjax.common import documentation
+
+    documentation.help_if_asked(signals.started_module())
 
 
 def load(path: str | Path) -> "StyleEmbedder":

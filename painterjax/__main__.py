@@ -3,7 +3,7 @@
 import runpy
 import sys
 
-from painterjax.common import signals
+from painterjax.common import documentation, signals
 
 COMMANDS = {
     "prepare": "turn a collection of paintings into a store",
@@ -22,7 +22,7 @@ COMMANDS = {
 
 def main() -> None:
     """Runs the command that the first argument names."""
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
         print(usage())
         sys.exit(0)
@@ -31,13 +31,15 @@ def main() -> None:
         sys.exit(2)
     signals.exit_at_signals()
     del sys.argv[1]
+    documentation.help_if_asked(f"painterjax.{name}")
     runpy.run_module(f"painterjax.{name}", run_name="__main__", alter_sys=True)
 
 
 def usage() -> str:
     """Returns one line for each command."""
     lines = [f"  {name:10} {what}" for name, what in COMMANDS.items()]
-    return "\n".join(["usage: painterjax <command> [arguments]", "", *lines])
+    head = "usage: painterjax <command> [arguments]; painterjax <command> --help"
+    return "\n".join([head, "", *lines])
 
 
 if __name__ == "__main__":

@@ -20,20 +20,22 @@ from pathlib import Path
 
 from painterjax.common import cli
 from painterjax.common.errors import InputError
-from painterjax.distributed import compilation
-from painterjax.index import lookup
-from painterjax.index.attribution import Attributor
 from painterjax.metrics.attribution import SOMEONE_ELSE
-from painterjax.run import attribution
-from painterjax.run.load import load_run
 
 PRINTED = 10  # images
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.attribute`."""
-    compilation.keep_on_disk()
     args = _parse(argv)
+    # Here, since they import JAX, which --help and wrong usage do without.
+    from painterjax.distributed import compilation
+    from painterjax.index import lookup
+    from painterjax.index.attribution import Attributor
+    from painterjax.run import attribution
+    from painterjax.run.load import load_run
+
+    compilation.keep_on_disk()
     run = load_run(args.run)
     attributor = Attributor(run, lookup.open_index(run, args.index))
     names, emb_QxD = lookup.embed_images(run, args.images, args.output, workers=args.workers)

@@ -17,14 +17,10 @@ from pathlib import Path
 from painterjax.common import cli
 from painterjax.common.errors import InputError
 from painterjax.data import catalog
-from painterjax.distributed import compilation
-from painterjax.run import embed as run_embed
-from painterjax.run.load import load_run
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.embed`."""
-    compilation.keep_on_disk()
     parser = cli.Parser(__doc__ or "", prog="python -m painterjax.embed")
     parser.add_argument("--run", type=Path, required=True, help="a folder that train wrote")
     what = parser.add_mutually_exclusive_group(required=True)
@@ -37,6 +33,12 @@ def main(argv: list[str]) -> None:
         raise InputError(f"--output is {args.output}: its name must end in .npz")
     if args.split and args.output.exists():
         raise InputError(f"--output {args.output} exists: delete it or choose another")
+    # Here, since they import JAX, which --help and wrong usage do without.
+    from painterjax.distributed import compilation
+    from painterjax.run import embed as run_embed
+    from painterjax.run.load import load_run
+
+    compilation.keep_on_disk()
     run = load_run(args.run)
     if args.split:
         run_embed.embed_split(run, args.split, args.output)

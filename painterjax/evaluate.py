@@ -23,26 +23,30 @@ from pathlib import Path
 from painterjax.common import cli, files
 from painterjax.common.errors import InputError
 from painterjax.data.store import open_store
-from painterjax.distributed import compilation
-from painterjax.run import evaluation
-from painterjax.run.load import load_run
+
+JUDGED = ("val", "test")
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.evaluate`."""
-    compilation.keep_on_disk()
     parser = cli.Parser(__doc__ or "", prog="python -m painterjax.evaluate")
     judged = parser.add_mutually_exclusive_group(required=True)
     judged.add_argument("--run", type=Path, help="a folder that train wrote")
     judged.add_argument("--embeddings", type=Path, help="a .npy or .npz of vectors")
     parser.add_argument("--store", type=Path, help="what the vectors are of")
-    parser.add_argument("--split", choices=evaluation.JUDGED, help="only this one (both)")
+    parser.add_argument("--split", choices=JUDGED, help="only this one (both)")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     args = parser.parse_args(argv)
     if (args.embeddings is None) != (args.store is None):
         raise InputError("--embeddings needs --store, and --store --embeddings; see --help")
     cli.check_json(args.json)
-    splits = (args.split,) if args.split else evaluation.JUDGED
+    # Here, since they import JAX, which --help and wrong usage do without.
+    from painterjax.distributed import compilation
+    from painterjax.run import evaluation
+    from painterjax.run.load import load_run
+
+    compilation.keep_on_disk()
+    splits = (args.split,) if args.split else JUDGED
     if args.run:
         figures = evaluation.evaluate(load_run(args.run), splits=splits)
     else:

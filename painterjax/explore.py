@@ -19,16 +19,18 @@ from pathlib import Path
 
 from painterjax.common import cli
 from painterjax.common.errors import InputError
-from painterjax.distributed import compilation
-from painterjax.index.index import Index
-from painterjax.pages import app, gallery
-from painterjax.run.load import load_run
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.explore`."""
-    compilation.keep_on_disk()
     args = _parse(argv)
+    # Here, since they import JAX, which --help and wrong usage do without.
+    from painterjax.distributed import compilation
+    from painterjax.index.index import Index
+    from painterjax.pages import app, gallery
+    from painterjax.run.load import load_run
+
+    compilation.keep_on_disk()
     with app.listen(args.host, args.port) as listener:
         run = load_run(args.run)
         index = Index(args.index) if args.index else None

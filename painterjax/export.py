@@ -20,20 +20,22 @@ from pathlib import Path
 
 from painterjax.common import cli
 from painterjax.common.errors import InputError
-from painterjax.distributed import compilation
-from painterjax.run import exported
-from painterjax.run.load import load_run
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.export`."""
-    compilation.keep_on_disk()
     parser = cli.Parser(__doc__ or "", prog="python -m painterjax.export")
     parser.add_argument("--run", type=Path, required=True, help="a folder that train wrote")
     parser.add_argument("--output", type=Path, required=True, help="the folder to write")
     args = parser.parse_args(argv)
     if args.output.exists():
         raise InputError(f"--output {args.output} exists: delete it or choose another")
+    # Here, since they import JAX, which --help and wrong usage do without.
+    from painterjax.distributed import compilation
+    from painterjax.run import exported
+    from painterjax.run.load import load_run
+
+    compilation.keep_on_disk()
     exported.export(load_run(args.run), args.output)
     print(f"export: {args.output}")
 

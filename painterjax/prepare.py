@@ -7,12 +7,15 @@
 
 Example:
 
-    python -m painterjax.prepare folder --input paintings --output data/paintings --image-size 64
+    python -m painterjax.prepare folder --input paintings --output data/mine --for pretrained
 
 reads paintings/<artist>/<any image>. After an interruption the same command continues; run on a
 finished store, it checks the store. It compares the names and sizes of files, not their contents.
 With --shard 1/16 to --shard 16/16, 16 processes on one or more machines decode a share each; the
 same command without --shard then makes the store, with the same bytes as one process.
+
+--for takes the image size that a recipe wants. Without --val-fraction validation gets a tenth of
+each artist's paintings, or more where half of the artists would not get two.
 
 --split-by holdout tests on the artists that are held out, a fifth of all names; choose a recipe on
 a store that --without-holdout made. --split-by kaggle trains on the competition's training images
@@ -29,8 +32,18 @@ from pathlib import Path
 from typing import Any
 
 from painterjax.common import cli
+from painterjax.common.config import recipe_image_size
 from painterjax.common.errors import InputError
-from painterjax.data import images, shards, sources, splits, store, store_builder, synthetic
+from painterjax.data import (
+    images,
+    shards,
+    sources,
+    splits,
+    store,
+    store_builder,
+    sufficiency,
+    synthetic,
+)  # fmt: skip
 from painterjax.data.store import StorePlan
 
 
@@ -77,7 +90,7 @@ SOURCES = {
     "folder": SourceCommand(
         _list_folder,
         "Reads DIR/<artist>/<any image>, at any depth below the artist.",
-        "--input paintings --output data/paintings --image-size 64",
+        "--input paintings --output data/paintings-224 --for pretrained",
         {"--input": _required("folder of the images")},
     ),
     "csv": SourceCommand(
@@ -117,11 +130,14 @@ SPLIT_FLAGS: dict[str, dict[str, Any]] = {
     "kaggle": {"val_fraction": store.VAL_FRACTION},
     "column": {},
 }
+IMAGE_SIZE = 256
+VAL_HELP = f"of paintings ({store.VAL_FRACTION}, or what gives half of the artists two)"
 COMMON_FLAGS: dict[str, dict[str, Any]] = {
     "--output": _required("the store to write"),
-    "--image-size": _optional(SIZE, 256, "side in pixels"),
+    "--for": {"dest": "recipe", "metavar": "RECIPE", "help": "take the image size of this recipe"},
+    "--image-size": {"type": SIZE, "help": f"side in pixels (of --for, or {IMAGE_SIZE})"},
     "--test-fraction": {"type": FRACTION, "help": f"of artists ({store.TEST_FRACTION})"},
-    "--val-fraction": {"type": FRACTION, "help": f"of paintings ({store.VAL_FRACTION})"},
+    "--val-fraction": {"type": FRACTION, "help": VAL_HELP},
     "--without-holdout": {
         "action": "store_true",
         "default": None,
@@ -145,14 +161,23 @@ def main(argv: list[str]) -> None:
         splits.check_names(source)
     if args.without_holdout:
         source = splits.without_holdout(source)
+    if args.val_fraction is None and split_keys["val_fraction"]:
+        split_keys["val_fraction"] = sufficiency.val_fraction(source)
     plan = StorePlan(
-        args.source, args.image_size, args.seed, **split_keys,
+        args.source, _image_size(args), args.seed, **split_keys,
         **store_builder.listing_digests(source), picture_side=_picture_side(args, source),
     )  # fmt: skip
     if args.shard:
         store_builder.decode_shard(args.shard, source, args.output, plan, workers=args.workers)
     else:
         store_builder.build_store(source, args.output, plan, workers=args.workers)
+
+
+def _image_size(args: argparse.Namespace) -> int:
+    wanted = IMAGE_SIZE if args.recipe is None else recipe_image_size(args.recipe)
+    if (size := args.image_size or wanted) is None:
+        raise InputError(f"--for {args.recipe}: this recipe has no IMAGE_SIZE, give --image-size")
+    return size
 
 
 def _picture_side(args: argparse.Namespace, source: sources.Source) -> int | None:

@@ -16,23 +16,27 @@ file, or the number or file name of a painting of the index. --index searches an
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from painterjax.common import cli, files
 from painterjax.common.errors import InputError
-from painterjax.distributed import compilation
-from painterjax.index import lookup
-from painterjax.index.attribution import Attributor
-from painterjax.index.index import Index
-from painterjax.run import attribution, embeddings
-from painterjax.run.load import Run, load_run
+from painterjax.common.progress import counted
+
+if TYPE_CHECKING:
+    from painterjax.run.embeddings import Vectors
+    from painterjax.run.load import Run
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.search`."""
-    compilation.keep_on_disk()
     args = _parse(argv)
     cli.check_json(args.json)
+    # Here, since they import JAX, which --help and wrong usage do without.
+    from painterjax.distributed import compilation
+    from painterjax.run import embeddings
+    from painterjax.run.load import load_run
+
+    compilation.keep_on_disk()
     added = embeddings.load(args.add) if args.add else None
     run = load_run(args.run)
     if added is not None:
@@ -44,17 +48,23 @@ def main(argv: list[str]) -> None:
             files.write_text(args.json, json.dumps(results, indent=2) + "\n")
 
 
-def _add(added: embeddings.Vectors, folder: Path) -> None:
+def _add(added: "Vectors", folder: Path) -> None:
+    from painterjax.index.index import Index
+
     index = Index(folder)
     count = index.add(added)
     present = len(added.paintings) - count
     recall = index.facts.get("recall")
     accuracy = f"measured recall@10 {recall}" if recall else "exact"
     counts = f"{count} added" + (f", {present} present before" if present else "")
-    print(f"index: {index.folder}, {len(index)} paintings ({counts}), {accuracy}")
+    print(f"index: {index.folder}, {counted(len(index), 'painting')} ({counts}), {accuracy}")
 
 
-def _search(run: Run, args: argparse.Namespace) -> list[dict[str, Any]]:
+def _search(run: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:
+    from painterjax.index import lookup
+    from painterjax.index.attribution import Attributor
+    from painterjax.run import attribution
+
     index = lookup.open_index(run, args.index)
     query = lookup.parse_query(args.query, index, run)
     filters = lookup.Filters(args.artist, args.style, args.century, args.other_artists)

@@ -22,15 +22,17 @@ from pathlib import Path
 
 from painterjax.common import cli
 from painterjax.common.errors import InputError
-from painterjax.distributed import compilation
-from painterjax.run import submission
-from painterjax.run.load import load_run
 
 
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.submit`."""
-    compilation.keep_on_disk()
     args = _parse(argv)
+    # Here, since they import JAX, which --help and wrong usage do without.
+    from painterjax.distributed import compilation
+    from painterjax.run import submission
+    from painterjax.run.load import load_run
+
+    compilation.keep_on_disk()
     submission.submit(
         load_run(args.run), args.pairs, args.images, args.output,
         workers=args.workers, allow_trained_on=args.allow_trained_on,

@@ -7,9 +7,9 @@ Example:
 
     python -m painterjax.train --config quickstart --workdir runs/quickstart
 
-NAME is a shipped recipe, or a path of one. Run it again to continue: the end is that of a run that
-was never stopped. Ctrl-C and SIGTERM save the step and end it, a second Ctrl-C ends it at once.
---init-from starts from the best weights of another run, --distributed trains together.
+NAME is a recipe below, or a path. Run it again to continue, as if never stopped. Ctrl-C and SIGTERM
+save the step and end it, a second Ctrl-C at once. --init-from starts from a run's best weights;
+--distributed trains with other processes, which Slurm, Kubernetes or launch/local.sh start.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from painterjax.data import pipeline, store_builder
 from painterjax.data.store import Store, open_store, verify
 from painterjax.distributed import compilation, processes
 from painterjax.model.trainable import keeps_backbone
-from painterjax.run import checkpoint, config_checks, evaluation, features, initial
+from painterjax.run import checkpoint, config_checks, evaluation, features, initial, summary
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import BEST_BY, Checkpoints
 from painterjax.run.load import load_run
@@ -92,9 +92,9 @@ def train(config: Config, path: Path, init_from: Path | None = None) -> None:
         checkpoints = stack.enter_context(contextlib.closing(opened))
         _take_steps(config, path, training, validator, checkpoints)
         processes.take_back_sigterm()
-        evaluation.evaluate(load_run(path, checkpoints))
+        figures = evaluation.evaluate(run := load_run(path, checkpoints), in_full=False)
         if processes.is_writer():
-            print(f"run: {path}")
+            print(summary.of_run(run, figures))
         processes.wait_for_all()
 
 
@@ -185,7 +185,7 @@ class _Loop:
             # A validation that a signal breaks off is repeated by the next start.
             with contextlib.suppress(signals.Stopped):
                 figures = self._validator.judge(state, self._raise_if_stopped)
-                self._recorder.validation(step, figures)
+                self._recorder.validation(step, figures, self._checkpoints.best_roc_auc())
         self._recorder.flush()
         self._checkpoints.save(
             state, step=step, roc_auc=figures.get(BEST_BY), window=self._recorder.window.copy()

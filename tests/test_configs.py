@@ -40,7 +40,7 @@ def test_a_recipe_has_just_the_default_s_keys_and_types_and_names_its_command(re
     assert keys.keys() == KEYS.keys()
     assert [key for key in keys if type(keys[key]) is not type(KEYS[key])] == []
     config_checks.check_keys(module.get_config())
-    config_checks.check(module.get_config(), image_size=getattr(module, "IMAGE_SIZE", 64))
+    config_checks.check(module.get_config(), image_size=module.IMAGE_SIZE)
     with pytest.raises(AttributeError):
         module.get_config().epochs = 3
 
@@ -123,9 +123,15 @@ def test_missing_and_unknown_keys_are_refused_by_name():
     del config.loss.margin
     with pytest.raises(InputError, match=r"lacks loss\.margin"):
         config_checks.check_keys(config)
+    with pytest.raises(
+        InputError, match=r"runs/x was made by another version .*lacks loss\.margin"
+    ):
+        config_checks.check_keys(config, of=Path("runs/x"))
     config.loss.margin, config.loss.old = 2.0, 1
     with pytest.raises(InputError, match=r"unknown .*loss\.old"):
         config_checks.check_keys(config)
+    with pytest.raises(InputError, match=r"has loss\.old besides\): use that .*or train again"):
+        config_checks.check_keys(config, of=Path("runs/x"))
 
 
 def test_the_reference_is_the_reference():

@@ -67,7 +67,8 @@ def gallery(tmp_path) -> Path:
 
 @pytest.mark.usefixtures("no_workers")
 def test_a_folder_becomes_a_store(gallery, tmp_path):
-    made = _prepare("folder", "--input", gallery, "--output", tmp_path / "store")
+    command = ["folder", "--input", gallery, "--val-fraction", "0.1"]
+    made = _prepare(*command, "--output", tmp_path / "store")
     assert _rejected(made.path) == {
         "artist 0/No. 0.png": "the same bytes as artist 1/copy.png by another artist",
         "artist 1/copy.png": "the same bytes as artist 0/No. 0.png by another artist",
@@ -156,7 +157,7 @@ def test_by_kaggle_s_split_no_image_of_test_is_trained_on(tmp_path):
         _save(folder / f"{number}.jpg", artist=artist, painting=number)
         lines.append(f"painter {artist},{is_train},{number}.jpg,{is_train}")
     (tmp_path / "input" / "all_data_info.csv").write_text("\n".join(lines))
-    command = ["kaggle", "--input", tmp_path / "input", "--output"]
+    command = ["kaggle", "--input", tmp_path / "input", "--val-fraction", "0.1", "--output"]
     made = _prepare(*command, tmp_path / "store", "--split-by", "kaggle")
     titles = {name: {p.title for p in split.paintings} for name, split in made.splits.items()}
     assert titles == {"train": {"True"}, "val": {"True"}, "test": {"False"}}
@@ -294,7 +295,7 @@ def test_another_choice_in_the_table_is_another_store(gallery, tmp_path):
 def _synthetic(output: Path, *more: str) -> list[str]:
     """Five artists with ten paintings each; workers get eight at a time."""
     argv = ["synthetic", "--artists", "5", "--paintings", "10", "--image-size", str(SIZE)]
-    return [*argv, "--output", str(output), *more]
+    return [*argv, "--val-fraction", "0.1", "--output", str(output), *more]
 
 
 @pytest.fixture(scope="module")

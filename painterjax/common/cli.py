@@ -5,7 +5,6 @@ import errno
 import os
 import sys
 import traceback
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,8 +12,8 @@ from typing import Any, NoReturn
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from painterjax.common import files, signals
-from painterjax.common.config import find_recipe, recipe_folder
+from painterjax.common import documentation, files, signals
+from painterjax.common.config import check_key, find_recipe, make_bases_importable
 from painterjax.common.errors import DivergedError, InputError
 
 FAILED = DIVERGED = 1
@@ -23,6 +22,14 @@ SIGNALED = 128  # plus the signal's number, as shells have it
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EPERM)
+REMEDIES = {
+    errno.ENOENT: "there is no such file or folder: check the name, or make its folder first",
+    errno.EEXIST: "exists already: delete it or choose another name",
+    errno.ENOTDIR: "a part of this path is a file: it must be a folder",
+    errno.EISDIR: "is a folder: give a file",
+    errno.ENOTEMPTY: "is a folder that is not empty: choose another",
+    errno.ENAMETOOLONG: "this name is too long: choose a shorter one",
+}
 EMPTY = "is empty, perhaps by a variable that is not set"
 
 
@@ -114,7 +121,8 @@ def reason(error: OSError) -> str:
         return f"{error}: it cannot be read, check its permissions"
     if error.errno in (*FORBIDDEN, errno.EROFS):
         return f"{error}: choose a folder that can be written to"
-    return str(error)
+    remedy = REMEDIES.get(error.errno or 0)
+    return f"{error.filename}: {remedy}" if remedy and error.filename else str(error)
 
 
 def _can_be_read(name: str) -> bool:
@@ -149,11 +157,12 @@ def config_and_options(
     Raises:
       InputError: a flag, key, type or file is wrong; the message names it.
     """
-    if "--help" in argv or "-h" in argv:
-        print(doc)
+    if documentation.is_asked(argv):
+        print(documentation.with_recipes(doc))
         sys.exit(0)
+    for word in (word for word in argv if word.startswith("--config.")):
+        check_key(word.removeprefix("--config.").partition("=")[0])
     values, command = flags.FlagValues(), ["painterjax", *_with_recipe_paths(argv)]
-    _make_bases_importable(shipped=command[1:] != argv)
     config_flags.DEFINE_config_file(
         "config", help_string="recipe", flag_values=values, sys_argv=command
     )
@@ -183,31 +192,16 @@ def config_and_options(
     return config, given
 
 
-def _make_bases_importable(*, shipped: bool) -> None:
-    """Lets recipes import their base as `configs.default`.
-
-    A shipped recipe gets the shipped base; another one that of a folder `configs` at hand, if it
-    has one.
-    """
-    if shipped:  # By sys.path a package `configs` at hand, with an __init__.py, would come first.
-        bases = types.ModuleType("configs")
-        bases.__path__ = [str(recipe_folder())]
-        sys.modules["configs"] = bases
-    else:
-        sys.path.insert(0, os.getcwd())  # As `python -m` does, and the console script does not.
-        sys.path.append(str(recipe_folder().parent))
-
-
 def _with_recipe_paths(argv: list[str]) -> list[str]:
-    """Replaces the name behind `--config` by the path of the shipped recipe."""
+    """Replaces the recipe behind `--config` by its path, and makes its bases importable."""
     words = list(argv)
     for i, word in enumerate(words):
         flag, equals, value = word.partition("=")
-        if flag in ("--config", "-config"):
-            if equals:
-                words[i] = f"{flag}={find_recipe(value)}"
-            elif i + 1 < len(words):
-                words[i + 1] = find_recipe(words[i + 1])
+        if flag not in ("--config", "-config") or (not equals and i + 1 == len(words)):
+            continue
+        path = find_recipe(value if equals else words[i + 1])
+        words[i if equals else i + 1] = f"{flag}={path}" if equals else path
+        make_bases_importable(Path(path))
     return words
 
 

@@ -20,6 +20,9 @@ from painterjax.common.errors import InputError
 # What museums and web collections use. Other formats are refused: some of Pillow's readers start
 # other programs (EPS starts Ghostscript).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM", "AVIF")
+# With pillow-heif; the brands of such files, as their bytes 8 to 12 have them.
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+NEEDS_HEIF = "a HEIC image, which pip install 'painterjax[heif]' lets this program read"
 # Another number for other pixels of the same file, so that vectors of both are not mixed.
 # 2: gray TIFFs of more than 8 bits may have white as 0; signed integers are refused.
 DECODING = 2
@@ -105,16 +108,30 @@ def open_image(data: bytes) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about harmless damage in metadata.
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=_formats())
         except Image.DecompressionBombError as error:
             raise ImageError(f"more than {MAX_PIXELS} pixels") from error
         except MemoryError:
             raise  # Not the file's fault.
         except Exception as error:
-            raise FormatError("not an image that can be read") from error
+            is_heif = data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS
+            needs_heif = is_heif and "HEIF" not in _formats()
+            reason = NEEDS_HEIF if needs_heif else "not an image that can be read"
+            raise FormatError(reason) from error
         if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
             raise ImageError(f"more than {MAX_SCANS} scans")
         return image
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """FORMATS, and HEIF where pillow-heif is installed."""
+    try:
+        import pillow_heif  # type: ignore[import-not-found]
+    except ImportError:
+        return FORMATS
+    pillow_heif.register_heif_opener()
+    return (*FORMATS, "HEIF")
 
 
 def to_square(image: Image.Image, *, size: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from painterjax.common.errors import InputError
+from painterjax.common.progress import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +40,9 @@ def artist_rows(artist_N: np.ndarray) -> ArtistRows:
     several = np.flatnonzero(count_A > 1)
     if len(count_A) < 2 or len(several) == 0:
         raise InputError(
-            f"tuples need two artists, one of them with two paintings; this split has"
-            f" {len(count_A)} artists, {len(several)} of them with two or more: add paintings"
+            "tuples need two artists, one of them with two paintings; this split has"
+            f" {counted(len(count_A), 'artist')}, {len(several)} of them with two or more:"
+            " add paintings"
         )
     return ArtistRows(first_A, count_A, several)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from painterjax.common.errors import InputError
+from painterjax.common.progress import counted
 from painterjax.data import catalog, images, synthetic
 from painterjax.data.catalog import Painting
 
@@ -45,7 +46,7 @@ def folder(directory: Path) -> Source:
     rejected = [*found.rejected, *nameless]
     if not paintings:
         raise InputError(
-            f"{directory} has {len(rejected)} files and none in an artist's folder;"
+            f"{directory} has {counted(len(rejected), 'file')} and none in an artist's folder;"
             f" expected {directory}/<artist>/<image>"
         )
     return dataclasses.replace(found, paintings=paintings, rejected=rejected)

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 
 from painterjax.common.errors import InputError
+from painterjax.common.progress import counted
 from painterjax.data.catalog import SPLITS, Painting, Row
 from painterjax.data.sources import Source
 
@@ -62,7 +63,8 @@ def without_holdout(source: Source) -> Source:
     held_out = [painting for painting in source.paintings if is_held_out(painting.artist)]
     kept = [painting for painting in source.paintings if not is_held_out(painting.artist)]
     artists = len({painting.artist for painting in held_out})
-    print(f"  {len(held_out)} files by {artists} held-out artists are left out")
+    whose = counted(artists, "held-out artist")
+    print(f"  left out: {counted(len(held_out), 'file')} by {whose}")
     rejected = [*source.rejected, *((painting.file, HELD_OUT) for painting in held_out)]
     return dataclasses.replace(source, paintings=kept, rejected=rejected)
 

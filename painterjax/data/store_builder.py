@@ -13,16 +13,18 @@ import numpy as np
 
 from painterjax.common import files
 from painterjax.common.errors import InputError
-from painterjax.common.progress import Progress
+from painterjax.common.progress import Progress, counted
 from painterjax.data import (
     catalog,
     duplicates,
+    images,
     pictures,
     records,
     shards,
     sources,
     splits,
     store,
+    sufficiency,
     synthetic,
 )  # fmt: skip
 from painterjax.data.records import DecodedImages, DecodeResult
@@ -71,13 +73,14 @@ def build_store(source: sources.Source, output: Path, plan: StorePlan, *, worker
             # With the results kept, these files would stay rejected once they are repaired.
             shutil.rmtree(partial)
             raise InputError(
-                f"no artist has two readable paintings among {len(contents.rejected)} files"
+                "no artist has two readable paintings among"
+                f" {counted(len(contents.rejected), 'file')}"
                 f" (first rejected: {', '.join(contents.rejected[0])})"
             )
         _write(partial / "store", contents, parts, plan)
         files.rename(partial / "store", output)
         shutil.rmtree(partial)
-    _report(output, contents.counts())
+    _report(store.open_store(output))
 
 
 def paint_if_missing(output: str, *, workers: int) -> None:
@@ -125,17 +128,20 @@ def _check_existing(output: Path, plan: StorePlan) -> None:
     """Accepts a store that is intact and was made with this plan."""
     if not (output / "dataset.json").exists():
         raise InputError(f"{output} exists and is no store: delete it or choose another --output")
-    info = store.open_store(output).info
+    opened = store.open_store(output)
+    info = opened.info
     # A key that the plan lacks must be missing there as well. Nothing is trained on the pictures.
     asked = {key: value for key, value in vars(plan).items() if key != "picture_side"}
     if changed := [key for key in asked if info.get(key) != asked[key]]:
         was = ", ".join(f"{key} is {info.get(key)}, asked for {asked[key]}" for key in changed)
-        raise InputError(f"{output} is another store ({was}): choose another --output")
+        raise InputError(
+            f"{output} is another store ({was}): choose another --output, or delete it"
+        )
     store.verify(output)
     print(f"{output} is complete already, of files with these names and sizes")
     if plan.picture_side and "picture_side" not in info:
         print("  it has no pictures of whole paintings: delete it and repeat this to have them")
-    _report(output, info["counts"])
+    _report(opened)
 
 
 def _remove_leftovers(partial: Path, plan: StorePlan) -> None:
@@ -238,16 +244,23 @@ def _sorted(parts: list[DecodedImages], contents: _Contents) -> Iterator[np.ndar
             progress.advance(len(place_N))
 
 
-def _report(output: Path, counts: dict[str, Any]) -> None:
-    for split in catalog.SPLITS:
-        paintings, artists = counts[split]["paintings"], counts[split]["artists"]
-        print(f"  {split:5} {paintings:>7} paintings by {artists} artists")
+def _report(made: store.Store) -> None:
+    output, counts = made.path, made.info["counts"]
+    for name, split in made.splits.items():
+        paintings, artists = counted(len(split), "painting"), counted(len(split.artists), "artist")
+        number, noun = paintings.split()
+        print(f"  {name:5} {number:>7} {noun} by {artists}")
     if counts["rejected"]:
-        print(f"  {counts['rejected']} files rejected: see {output}/rejected.csv")
+        print(f"  {counted(counts['rejected'], 'file')} rejected: see {output}/rejected.csv")
+    rejected_csv = (output / "rejected.csv").read_text(encoding="utf-8")
+    if unread := rejected_csv.count(images.NEEDS_HEIF):
+        print(f"  {counted(unread, 'file')} of these: {images.NEEDS_HEIF}")
     if (found := counts["duplicates"])["groups"]:
         print(
             f"  pictures in several files: {found['groups']}, by several artists:"
             f" {found['by_several_artists']}, dropped: {found['dropped_whole']};"
             f" see {output}/duplicates.csv"
         )
+    for line in sufficiency.shortcomings(made):
+        print(f"  {line}")
     print(f"store: {output}")

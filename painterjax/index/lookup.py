@@ -14,10 +14,11 @@ from painterjax.common import files
 from painterjax.common.config import flatten
 from painterjax.common.errors import InputError
 from painterjax.data import catalog, images
-from painterjax.data.store import Store, open_store
+from painterjax.data.store import Split, Store, open_store
 from painterjax.index.index import Index, IndexedPainting
 from painterjax.run import folder as run_folder
 from painterjax.run.embed import compute_embeddings, embed_folder, kept_embeddings
+from painterjax.run.embeddings import SAME_IMAGE
 from painterjax.run.load import NETWORK, Run
 
 SUGGESTED = 5  # values to suggest for one that the index lacks
@@ -97,10 +98,15 @@ def _is_of_store(index: Index, run: Run) -> bool:
 
 
 def parse_query(text: str, index: Index, run: Run) -> Query:
-    """Returns the query for an image file, or for a painting's number or file name in the index."""
+    """Returns the query for an image file, or for a painting's number or file name in the index.
+
+    A file with the same pixels as a painting of the index is that painting.
+    """
     path = Path(text)
     if path.is_file():
-        return Query(_embed_file(run, path, "--query"), None)
+        image_SxSxC = _decoded(run, path, "--query")
+        emb_D = run.embedder.embed(image_SxSxC[None])[0]
+        return Query(emb_D, _same_picture(run, index, emb_D, image_SxSxC))
     numbers = [int(text)] if text.isdecimal() else np.flatnonzero(index.find(file=text)).tolist()
     if not numbers:
         raise InputError(
@@ -120,19 +126,44 @@ def embed_images(
       InputError: there is no image that can be read, or the run's store was decoded in another way.
     """
     if path.is_file():
-        return [path.name], _embed_file(run, path, "--images")[None]
+        return [path.name], run.embedder.embed(_decoded(run, path, "--images")[None])
     vectors = output.with_name(output.name + ".npz")
     embedded, _ = embed_folder(run, path, vectors, workers=workers)
     return [painting.file for painting in embedded.paintings], embedded.emb_NxD
 
 
-def _embed_file(run: Run, path: Path, flag: str) -> np.ndarray:
+def _decoded(run: Run, path: Path, flag: str) -> np.ndarray:
     run.check_decoding()
     try:
-        image_SxSxC = images.decode(images.read(path), size=run.embedder.image_size)
+        return images.decode(images.read(path), size=run.embedder.image_size)
     except images.ImageError as error:
         raise InputError(f"{flag} {path}: {error}") from error
-    return run.embedder.embed(image_SxSxC[None])[0]
+
+
+def _same_picture(
+    run: Run, index: Index, emb_D: np.ndarray, image_SxSxC: np.ndarray
+) -> IndexedPainting | None:
+    """The painting of the index that an image shows, to the pixel; None where there is none."""
+    if len(index) and index.embedding(0).shape == emb_D.shape:  # Else the caller refuses it.
+        distance_R, number_R = index.nearest(emb_D, SUGGESTED)
+        near_R = distance_R <= SAME_IMAGE * np.linalg.norm(emb_D)
+        for entry in index.entries(number_R[near_R].tolist()):
+            pixels_SxSxC = _pixels(run, index, entry)
+            if pixels_SxSxC is not None and np.array_equal(pixels_SxSxC, image_SxSxC):
+                return entry
+    return None
+
+
+def _pixels(run: Run, index: Index, entry: IndexedPainting) -> np.ndarray | None:
+    """What the network sees of a painting of the index; None where that is gone."""
+    if "images" not in entry.origin:
+        split = _split(run, index, entry)
+        return None if split is None else split.image_NxSxSxC[entry.position]
+    path = Path(entry.origin["images"]) / entry.painting.file
+    try:
+        return images.decode(images.read(path), size=run.embedder.image_size)
+    except images.ImageError:
+        return None
 
 
 def answer(run: Run, index: Index, query: Query, k: int, filters: Filters) -> list[dict[str, Any]]:
@@ -223,10 +254,9 @@ def picture_file(run: Run, index: Index, entry: IndexedPainting) -> Path:
     if written := [path for path in paths if path.exists()]:
         return written[0]
     whole, square = paths
-    store = _store(run, index, entry)
-    if store is None or store.info["sha256"] != entry.origin.get("store_sha256"):
+    split = _split(run, index, entry)
+    if split is None:
         return square
-    split = store.splits[entry.origin["split"]]
     folder.mkdir(exist_ok=True)
     path = square if split.pictures is None else whole
     with files.replacing(path) as temporary:
@@ -235,6 +265,14 @@ def picture_file(run: Run, index: Index, entry: IndexedPainting) -> Path:
         else:
             temporary.write_bytes(split.picture(entry.position))
     return path
+
+
+def _split(run: Run, index: Index, entry: IndexedPainting) -> Split | None:
+    """The split of a painting in its store, unless that has changed or been removed."""
+    store = _store(run, index, entry)
+    if store is None or store.info["sha256"] != entry.origin.get("store_sha256"):
+        return None
+    return store.splits[entry.origin["split"]]
 
 
 def _store(run: Run, index: Index, entry: IndexedPainting) -> Store | None:

@@ -64,9 +64,17 @@ class Checkpoints:
     @property
     def best_step(self) -> int | None:
         """The step with the best validation; the newest where none was validated; or None."""
+        return self.latest_step if self._best is None else self._best.step
+
+    def best_roc_auc(self) -> float | None:
+        """Waits for the save that is under way; returns the best figure of validation, or None."""
+        self.wait()
+        return None if self._best is None else self._best.metrics[BEST_BY]
+
+    @property
+    def _best(self) -> Any:
         validated = [c for c in self._checkpoints if c.metrics]
-        best = max(validated, key=lambda c: (c.metrics[BEST_BY], c.step), default=None)
-        return self.latest_step if best is None else best.step
+        return max(validated, key=lambda c: (c.metrics[BEST_BY], c.step), default=None)
 
     @property
     def latest_is_validated(self) -> bool:

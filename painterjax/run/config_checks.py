@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,12 +131,20 @@ RULES = {
 }
 
 
-def check_keys(config: Config) -> None:
-    """Raises InputError where keys are missing or unknown, as in a run of another version."""
+def check_keys(config: Config, *, of: Path | None = None) -> None:
+    """Raises InputError where keys are missing or unknown, as `of` a run of another version."""
     keys = flatten(config.to_dict()).keys()
-    if missing := [key for key in RULES if key not in keys]:
+    missing = [key for key in RULES if key not in keys]
+    unknown = [key for key in keys if key not in RULES]
+    if of is not None and (missing or unknown):
+        raise InputError(
+            f"{of} was made by another version of painterjax (its config.json lacks"
+            f" {', '.join(missing) or 'nothing'}, and has {', '.join(unknown) or 'nothing'} besides"
+            f"): use that version, see {of / 'environment.json'}, or train again with this one"
+        )
+    if missing:
         raise InputError(f"the recipe lacks {', '.join(missing)}: begin it with configs/default.py")
-    if unknown := [key for key in keys if key not in RULES]:
+    if unknown:
         raise InputError(f"unknown are {', '.join(unknown)}: begin with configs/default.py")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from painterjax.common import checksums, files
 from painterjax.common.config import Config
 from painterjax.common.errors import InputError
-from painterjax.common.progress import Progress
+from painterjax.common.progress import Progress, counted
 from painterjax.data import catalog, records, sources
 from painterjax.data.store import Store, verify
 from painterjax.distributed import processes
@@ -136,8 +136,10 @@ def embed_folder(
         if embedded.paintings:
             embeddings.save(output, dataclasses.replace(embedded, origin=origin))
     if not embedded.paintings:
-        raise InputError(f"no image in {directory} can be read, of {len(rejected)} files")
-    print(f"embeddings: {output}, {len(embedded.paintings)} paintings")
+        raise InputError(
+            f"no image in {directory} can be read, of {counted(len(rejected), 'file')}"
+        )
+    print(f"embeddings: {output}, {counted(len(embedded.paintings), 'painting')}")
     return embedded, rejected
 
 
@@ -232,4 +234,4 @@ def _write_rejected(output: Path, rejected: dict[str, str]) -> None:
     table.unlink(missing_ok=True)
     if rejected:
         files.write_text(table, catalog.csv_text([("file", "reason"), *sorted(rejected.items())]))
-        print(f"  {len(rejected)} files rejected: see {table}")
+        print(f"  {counted(len(rejected), 'file')} rejected: see {table}")

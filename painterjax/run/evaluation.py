@@ -26,8 +26,8 @@ FLOORS = ("untrained", "color_histogram")
 TRIPLETS = 10_000  # of vectors that come without a recipe
 
 
-def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
-    """Judges a run's best network, prints a table, and writes evaluation.json.
+def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED, in_full: bool = True) -> dict[str, Any]:
+    """Judges a run's best network, prints a table if `in_full`, and writes evaluation.json.
 
     A split without two artists is left out, and a line says so. Where its artists are all in train,
     its paintings are also queries against those of train, whose embeddings are a forward pass: a
@@ -57,7 +57,8 @@ def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
     compared = _compare(run.store, emb_by_split, untrained_by_split, run.config.eval.triplets)
     calibrated = _calibrate(compared)
     judged = _judge(run.store, compared, splits, calibrated, emb_by_split)
-    _print_tables(run.store, judged, trained_on)
+    if in_full:
+        _print_tables(run.store, judged, trained_on)
     if "test" in judged:
         tensorboard.write_projector(run.path, run.store.splits["test"], emb_by_split["test"])
     network = {"step": run.step, NETWORK: run.origin[NETWORK]}

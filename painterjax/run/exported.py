@@ -125,7 +125,7 @@ def load(folder: Path) -> tuple[Embedder, Calibration | None, Attribution | None
         raise
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as e:
         raise InputError(f"{folder} is not a whole export ({e!r}): export again") from e
-    config_checks.check_keys(config)
+    config_checks.check_keys(config, of=folder)
     start = untrained(config, image_size=size, pretrained=False)
     shapes = {name: array.shape for name, array in arrays_by_name(start.arrays).items()}
     if shapes != {name: array.shape for name, array in weights.items()}:

@@ -59,7 +59,7 @@ def check(run: Path, init_from: Path | None, config: Config, *, has_checkpoint: 
 
 def _check_backbone(config: Config, init_from: Path) -> None:
     theirs = run_folder.read_config(init_from)
-    config_checks.check_keys(theirs)
+    config_checks.check_keys(theirs, of=init_from)
     own, other = config.model.lora_rank, theirs.model.lora_rank
     if other not in (0, own):
         raise InputError(

@@ -123,7 +123,7 @@ def load_run(path: Path, checkpoints: Checkpoints | None = None) -> Run:
       InputError: `path` is no run, is of another version, or has no checkpoint.
     """
     config = run_folder.read_config(path)
-    config_checks.check_keys(config)
+    config_checks.check_keys(config, of=path)
     size = run_folder.read_image_size(path)
     config_checks.check(config, image_size=size)
     if not trainable.trains_all(config):

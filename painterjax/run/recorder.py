@@ -87,9 +87,21 @@ class Recorder:
         for i, step in enumerate(steps):
             self._record(step, {**{key: array_L[i] for key, array_L in values.items()}, **clock})
 
-    def validation(self, step: int, figures: dict[str, float]) -> None:
-        """Records the figures of the validation split after a step."""
+    def validation(self, step: int, figures: dict[str, float], best: float | None) -> None:
+        """Records the figures of validation after a step, and shows them beside the best before."""
         self._write(step, "val", figures)
+        if self._progress is None:
+            return
+        roc_auc = figures["roc_auc"]
+        is_best = best is None or roc_auc >= best
+        so_far = "the best so far" if is_best else f"the best so far is {best:.3f}"
+        words = [
+            f"validation ROC AUC {roc_auc:.3f} ({so_far})",
+            f"recall@1 {figures['recall_at_1']:.3f}",
+            self._progress.time_left(),
+        ]
+        when = self._epoch_of(step) if step else "train: the fitted head"
+        self._progress.say(f"{when}: {', '.join(filter(None, words))}")
 
     def flush(self) -> None:
         """Puts all records on the disk: a checkpoint never knows of more steps than they do."""
@@ -131,7 +143,7 @@ class Recorder:
         self._write(step, "train", means)
         if self._progress is not None:
             self._progress.show(
-                f"epoch {self._epoch(step)}/{self._config.num_epochs}",
+                self._epoch_of(step),
                 loss=f"{means['loss']:.3f}",
                 images_per_s=f"{means['images_per_s']:.0f}",
             )
@@ -139,6 +151,9 @@ class Recorder:
     def _write(self, step: int, split: str, values: dict[str, Any]) -> None:
         if self._log is not None:
             self._log.write(step=step, epoch=self._epoch(step), split=split, values=values)
+
+    def _epoch_of(self, step: int) -> str:
+        return f"epoch {self._epoch(step)}/{self._config.num_epochs}"
 
     def _epoch(self, step: int) -> int:
         return -(-step // self._training.plan.steps_per_epoch)

@@ -88,7 +88,7 @@ class StyleEmbedder:
         Raises:
           InputError: as `embed` does.
         """
-        images.check_decoding(self.path, self.decoding)
+        images.check_decoding(self.path, self.origin["decoding"])
         pair = np.stack([_decode(painting, self.image_size) for painting in (first, second)])
         return likeness.likeness(self.embedder, pair)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from painterjax.common import files
 from painterjax.common.errors import InputError
-from painterjax.common.progress import Progress
+from painterjax.common.progress import Progress, counted
 from painterjax.data import catalog, sources
 from painterjax.metrics.calibration import Calibration
 from painterjax.run.embed import embed_folder
@@ -120,7 +120,7 @@ def trained_on(
             " --init-from no run that was trained on them, or score them all the same with"
             " --allow-trained-on"
         )
-    print(f"trained_on: {len(used)} of {len(names)} images")
+    print(f"trained_on: {len(used)} of {counted(len(names), 'image')}")
     return used
 
 
@@ -148,7 +148,8 @@ def write_missing(output: Path, missing: dict[str, str]) -> None:
     path.unlink(missing_ok=True)
     if missing:
         files.write_text(path, catalog.csv_text([("image", "reason"), *missing.items()]))
-        print(f"  {len(missing)} images are missing, their pairs get {UNKNOWN}: see {path}")
+        missed = counted(len(missing), "missing image")
+        print(f"  {missed}, whose pairs get {UNKNOWN}: see {path}")
 
 
 def write_used(output: Path, used: list[str]) -> None:
@@ -157,7 +158,7 @@ def write_used(output: Path, used: list[str]) -> None:
     path.unlink(missing_ok=True)
     if used:
         files.write_text(path, catalog.csv_text([("image",), *([file] for file in used)]))
-        print(f"  {len(used)} images were trained on: see {path}")
+        print(f"  trained on: {counted(len(used), 'image')}, see {path}")
 
 
 def _csv_lines(index: list[str], score_P: np.ndarray) -> str:

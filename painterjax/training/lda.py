@@ -10,8 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from painterjax.common.errors import InputError
 from painterjax.data import sampling
 from painterjax.data.store import Split
+from painterjax.data.sufficiency import FOLDS
 from painterjax.metrics import evaluator
 from painterjax.training.trainer import Training, on_all_devices
 
@@ -20,7 +22,6 @@ DIMENSIONS = (48, 64, 96)
 # Directions are scaled by the POWER of their lambda, the ratio of between to within. On artists of
 # training, held out, it gained 0.014 ROC AUC and lost 0.014 recall@1 (docs/results.md).
 POWER = 0.1
-FOLDS = 3  # Of artists; each is held out once.
 TRIPLETS = 10_000
 
 
@@ -123,6 +124,11 @@ def choose(feature_NxF: np.ndarray, artist_N: np.ndarray, *, most: int) -> Choic
     Raises:
       InputError: a fold of artists gives no triplets.
     """
+    if (artists := int(artist_N[-1]) + 1) < 2 * FOLDS:
+        raise InputError(
+            f"head.fit lda needs {2 * FOLDS} artists in train, two in each of {FOLDS} folds; there"
+            f" are {artists}: add artists, or train another recipe"
+        )
     dims = sorted({min(dim, most) for dim in DIMENSIONS})
     found: dict[tuple[float, int], list[dict[str, float]]] = {}
     for fold in range(FOLDS):

@@ -76,4 +76,7 @@ def prepare(config: Config, store: Store) -> Validator:
             row_Tx3=evaluator.fixed_triplets(split, count=config.eval.triplets),
         )
     except InputError as error:
-        raise InputError(f"{store.path}, split val: {error}, or raise --val-fraction") from error
+        raise InputError(
+            f"{store.path}, split val: {error}, or raise --val-fraction, and prepare it"
+            " again into another --output"
+        ) from error

@@ -1,5 +1,6 @@
 """Decoding: every kind of file becomes the right pixels, every broken one a named reason."""
 
+import io
 import struct
 import zlib
 
@@ -299,3 +300,23 @@ def test_colors_are_those_of_a_reference(mode):
     image_SxSxC = images.decode(data, size=32)
     # Levels are rounded once by the profile and once over white, by half a level at most each.
     np.testing.assert_allclose(image_SxSxC[16, 16], expected, atol=1)
+
+
+def _heic() -> bytes:
+    """The head of such a file, which is all that is read without pillow-heif."""
+    return b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+def test_a_heic_image_is_read_or_says_what_reads_it():
+    try:
+        import pillow_heif  # type: ignore[import-not-found]
+    except ImportError:
+        with pytest.raises(
+            images.ImageError, match=r"HEIC image.*pip install 'painterjax\[heif\]'"
+        ):
+            images.decode(_heic(), size=32)
+        return
+    data = io.BytesIO()
+    pillow_heif.from_pillow(PICTURE).save(data, quality=95)
+    found_SxSxC = images.decode(data.getvalue(), size=32).astype(int)
+    assert np.abs(found_SxSxC - images.to_square(PICTURE, size=32)).mean() < 8

@@ -193,9 +193,16 @@ def found(run, tmp_path) -> Callable[..., list[dict[str, Any]]]:
     return search_with
 
 
-def test_search_finds_the_painting_itself_and_then_others(pictures, opened, found, capsys):
+def test_search_finds_others_than_the_painting_itself(pictures, opened, found, capsys, tmp_path):
+    """Not by its name, and not by a file that has its pixels; a file with others finds it."""
     painting = opened.splits["test"].paintings[3]
-    results = found("--k", 4, "--query", pictures / f"{painting.file}.png")
+    picture = pictures / f"{painting.file}.png"
+    by_file = found("--k", 4, "--query", picture)
+    assert f"near {painting.artist}" in capsys.readouterr().out
+    pixels = np.array(Image.open(picture))
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(tmp_path / "changed.png")
+    results = found("--k", 4, "--query", tmp_path / "changed.png")
     assert results[0]["file"] == painting.file
     assert results[0]["distance"] < 1e-2
     distances, probabilities = (
@@ -207,7 +214,8 @@ def test_search_finds_the_painting_itself_and_then_others(pictures, opened, foun
     with Image.open(results[0]["image"]) as image:
         np.testing.assert_array_equal(np.asarray(image), opened.splits["test"].image_NxSxSxC[3])
     assert painting.artist in capsys.readouterr().out
-    others = found("--k", 4, "--query", painting.file)  # By name it is not found again.
+    others = found("--k", 4, "--query", painting.file)
+    assert [result["id"] for result in others] == [result["id"] for result in by_file]
     assert [result["id"] for result in others[:3]] == [result["id"] for result in results[1:]]
     by_others = found("--k", 4, "--query", results[0]["id"], "--other-artists")
     assert len(by_others) == 4

@@ -134,7 +134,7 @@ class Sized(NamedTuple):
 @pytest.mark.parametrize(
     ("mistake", "reason"),
     [
-        ("--config.batch_sice=8", "unknown key .*batch_sice"),
+        ("--config.batch_sice=8", "unknown key batch_sice: did you mean batch_size"),
         ("--config.batch_size=0", "batch_size is 0"),
         ("--json=none/x.json", "--json is 'none/x.json': its folder does not exist"),
         ("--data={}/runs", "runs/(scratch-1|short) exists: remove it, or name another --data"),

@@ -28,7 +28,7 @@ from painterjax.data import store, synthetic
 from painterjax.losses import objectives
 from painterjax.metrics import evaluator
 from painterjax.model.embedder import untrained
-from painterjax.run import config_checks, evaluation, speed
+from painterjax.run import config_checks, evaluation, load, speed
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import Checkpoints
 from painterjax.run.load import load_run
@@ -348,12 +348,12 @@ WRONG = {
     "empty workdir": ([*TINY, "--workdir="], "--workdir is empty, perhaps by a variable that is"),
     "no such recipe": (
         ["--config=configs/none.py", "--workdir", "x"],
-        r"^\[Errno 2\] No such file or directory: 'configs/none.py'; see --help",
+        r"^no recipe at configs/none\.py: the shipped ones are .*quickstart.*; or give a path$",
     ),
     "unknown flag": ([*TINY, "--workdir", "x", "--fast"], "Unknown command line flag 'fast'"),
     "unknown key": (
         [*TINY, "--workdir", "x", "--config.batch_siz=3"],
-        "unknown key 'batch_siz' Did you mean \"batch_size\"",
+        r"unknown key batch_siz: did you mean batch_size\?",
     ),
     "wrong type": ([*TINY, "--workdir", "x", "--config.num_epochs=many"], "many"),
     "no store": (
@@ -473,7 +473,7 @@ def test_a_full_disk_leaves_earlier_json_as_it_was(
     path.write_text("{}")
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(library, work, lambda *_, **__: {"far too": "long"})
-    monkeypatch.setattr(evaluate, "load_run", lambda path: path)
+    monkeypatch.setattr(load, "load_run", lambda path: path)
     monkeypatch.setattr(benchmark, "table", str)
 
     def fill(*_):
@@ -604,7 +604,13 @@ def test_evaluate_writes_what_it_is_asked_for(run, tmp_path, capsys):
 def test_a_split_with_one_artist_is_not_judged_and_training_goes_on(tmp_path, capsys):
     prepare.main([*STORE, "--output", str(tmp_path / "store"), "--artists", "5"])
     train.main(_argv(tmp_path / "store", tmp_path / "run", "--config.num_epochs=1"))
-    assert "test: not judged, tuples need two artists" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "test: not judged, tuples need two artists" in out
+    validated = (
+        r"\nepoch 1/1: validation ROC AUC 0\.\d{3} \(the best so far\), recall@1 \d\.\d{3}\n"
+    )
+    assert len(re.findall(validated, err)) == 1
+    assert re.search(r"\n  ROC AUC is .*the untrained network's.*\n(.*\n)+next:\n", out)
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text()).keys() == {
         "step", "network_sha256", "threshold", "calibration", "val",
     }  # fmt: skip

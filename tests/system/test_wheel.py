@@ -79,6 +79,22 @@ def test_a_shipped_recipe_has_the_shipped_base_and_another_the_one_at_hand(
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
+def test_a_recipe_in_any_folder_imports_shipped_ones_and_those_beside_it(installed, tmp_path):
+    folder = tmp_path / "mine" / "configs"
+    folder.mkdir(parents=True)
+    (folder / "beside.py").write_text("STORE = 'of one beside it'")
+    (folder / "own.py").write_text(
+        "from configs import beside, pretrained\n"
+        "def get_config():\n"
+        "    config = pretrained.get_config()\n"
+        "    config.data.store = beside.STORE\n"
+        "    return config\n"
+    )
+    argv = ["-m", "painterjax", "train", "--config", "mine/configs/own.py", "--workdir", "r"]
+    done = _run([sys.executable, *argv], tmp_path, PYTHONPATH=str(installed))
+    assert "no store at of one beside it: make one with" in done.stderr, done.stderr
+
+
 def test_the_wheel_works_in_an_empty_folder(installed, tmp_path):
     find = "from painterjax.common import config; print(config.find_recipe('quickstart'))"
     found = _run([sys.executable, "-c", find], tmp_path, PYTHONPATH=str(installed))

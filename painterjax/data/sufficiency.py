@@ -1,0 +1,68 @@
+"""What training needs of a collection: a validation fraction that gives it, or what is missing."""
+
+import collections
+import math
+from collections.abc import Iterator
+
+from painterjax.common.errors import InputError
+from painterjax.common.progress import counted
+from painterjax.data import sampling
+from painterjax.data.sources import Source
+from painterjax.data.store import VAL_FRACTION, Split, Store
+
+FEWEST_VALIDATED = 2  # Paintings by one artist: they give a pair.
+FOLDS = 3  # Of artists, by which a fit in closed form is chosen: each is held out once.
+AGAIN = "prepare it again into another --output"
+
+
+def val_fraction(source: Source) -> float:
+    """Returns VAL_FRACTION, or more where half of the artists would not get two in validation.
+
+    Artists with fewer than four paintings do not count: two stay in training.
+    """
+    split = source.split_by_file or {}
+    counts = collections.Counter(
+        painting.artist
+        for painting in source.paintings
+        if split.get(painting.file, "train") == "train"
+    )
+    able = sorted(count for count in counts.values() if count >= FEWEST_VALIDATED + 2)
+    if not able:
+        return VAL_FRACTION
+    median = able[(len(able) - 1) // 2]
+    # Three digits, rounded up, so that the floor of the share is two.
+    return max(VAL_FRACTION, math.ceil(1000 * FEWEST_VALIDATED / median) / 1000)
+
+
+def shortcomings(store: Store) -> Iterator[str]:
+    """Yields a line for each thing that training or evaluation needs and a store has not."""
+    train, val, test = (store.splits[name] for name in ("train", "val", "test"))
+    artists = counted(len(train.artists), "artist")
+    if not _gives_tuples(train):
+        yield f"train refuses this store, with {artists} in train: add artists, and {AGAIN}"
+        return
+    if not _gives_tuples(val):
+        yield (
+            "train refuses this store: validation needs two artists, one of them with two"
+            f" paintings, and has {counted(len(val), 'painting')} by"
+            f" {counted(len(val.artists), 'artist')}: add paintings or raise --val-fraction, and"
+            f" {AGAIN}"
+        )
+    elif len(train.artists) < 2 * FOLDS:
+        yield (
+            f"the recipes pretrained and finetuned need {2 * FOLDS} artists in train, which has"
+            f" {len(train.artists)}: add artists, and {AGAIN}; or train another recipe"
+        )
+    if not _gives_tuples(test):
+        yield (
+            "there will be no figures on artists never seen: test needs two artists, and has"
+            f" {len(test.artists)}: add artists or raise --test-fraction, and {AGAIN}"
+        )
+
+
+def _gives_tuples(split: Split) -> bool:
+    try:
+        sampling.artist_rows(split.artist_N)
+    except InputError:
+        return False
+    return True

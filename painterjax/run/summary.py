@@ -1,0 +1,60 @@
+"""What a training says at its end: the outcome in words, where the files are, what to run next."""
+
+import shlex
+from typing import Any
+
+from painterjax.common.progress import counted
+from painterjax.run.evaluation import FLOORS, JUDGED, artists_of
+from painterjax.run.load import Run
+
+METRICS = {"roc_auc": "ROC AUC", "recall_at_1": "recall@1"}
+FLOOR_NAMES = {"untrained": "the untrained network's", "color_histogram": "the color histogram's"}
+
+
+def of_run(run: Run, evaluation: dict[str, Any]) -> str:
+    """Returns the summary of a run that was just evaluated; its figures are of test, or of val."""
+    name = next(name for name in reversed(JUDGED) if name in evaluation)
+    split, figures = run.store.splits[name], evaluation[name]
+    artists = artists_of(split, run.artists_trained_on)
+    columns = {"trained": figures, **{floor: figures[floor] for floor in FLOORS}}
+    lines = [
+        f"{name}: {counted(len(split), 'painting')} by {artists}",
+        f"  {'':10}" + "".join(f"{column.replace('_', ' '):>17}" for column in columns),
+    ]
+    for metric, words in METRICS.items():
+        cells = [f"{column[metric]['value']:.3f}" for column in columns.values()]
+        lines.append(f"  {words:10}" + "".join(f"{cell:>17}" for cell in cells))
+    lines += [f"  {verdict(figures, metric)}" for metric in METRICS]
+    path = shlex.quote(str(run.path))
+    return "\n".join(
+        [
+            *lines,
+            f"run: {run.path}",
+            f"  all figures with intervals: {run.path / 'evaluation.json'}",
+            f"  the best weights, of step {run.step}: {run.path / 'checkpoints' / str(run.step)}",
+            "next:",
+            f"  painterjax report --run {path}",
+            f"  painterjax explore --run {path}",
+            f"  painterjax search --run {path} --query IMAGE",
+        ]
+    )
+
+
+def verdict(figures: dict[str, Any], metric: str) -> str:
+    """Returns in a sentence whether a figure is above those of both floors.
+
+    It is clearly above a floor that its whole interval is above.
+    """
+    value, low = figures[metric]["value"], figures[metric]["low"]
+    groups: dict[str, list[str]] = {}
+    for floor in FLOORS:
+        least = figures[floor][metric]["value"]
+        if value <= least:
+            words = "is not above"
+        elif low is None or low <= least:
+            words = "is above, by less than its uncertainty,"
+        else:
+            words = "is above"
+        groups.setdefault(words, []).append(FLOOR_NAMES[floor])
+    compared = (f"{words} {' and '.join(floors)}" for words, floors in groups.items())
+    return f"{METRICS[metric]} {', and '.join(compared)}"
