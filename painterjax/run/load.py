@@ -5,7 +5,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from painterjax.common.config import Config
 from painterjax.common.errors import InputError
@@ -22,6 +22,7 @@ from painterjax.run.checkpoint import Checkpoints
 from painterjax.run.lineage import Lineage
 from painterjax.run.lineage import read as read_lineage
 
+T = TypeVar("T")
 NETWORK = "network_sha256"  # The key of an origin that vectors of one network have in common.
 
 
@@ -76,23 +77,20 @@ class Run:
 
     def needed_calibration(self) -> Calibration:
         """Returns the calibration; raises InputError where there is none."""
-        if self.calibration is None:
-            raise InputError(
-                f"{self.path} has no calibration: run python -m painterjax.evaluate"
-                f" --run {self.path} on a store whose validation split has two artists with two"
-                " paintings each"
-            )
-        return self.calibration
+        return self._evaluated(self.calibration, "has no calibration")
 
     def needed_attribution(self) -> Attribution:
         """Returns the attribution; raises InputError where there is none."""
-        if self.attribution is None:
+        return self._evaluated(self.attribution, "cannot tell artists yet")
+
+    def _evaluated(self, fitted: T | None, lack: str) -> T:
+        if fitted is None:
             raise InputError(
-                f"{self.path} cannot tell artists yet: run python -m painterjax.evaluate"
+                f"{self.path} {lack}: run python -m painterjax.evaluate"
                 f" --run {self.path} on a store whose validation split has two artists with two"
                 " paintings each"
             )
-        return self.attribution
+        return fitted
 
     def check_decoding(self) -> None:
         """Raises InputError where new images would get other pixels than the run's store has."""

@@ -142,6 +142,21 @@ def test_an_index_that_outgrows_exact_search_is_measured(tmp_path, monkeypatch):
     assert min(recall[name] for name in searching.FILTERS) > 0.99
 
 
+@pytest.mark.slow
+def test_ways_to_attribute_are_compared(run, tmp_path, monkeypatch):
+    """`python -m benchmarks.attribution` in small, within this process."""
+    from benchmarks import attribution
+
+    argv = ["--run", str(run), "--draws", "2", "--json", str(tmp_path / "x.json")]
+    monkeypatch.setattr(sys, "argv", ["attribution", *argv])
+    attribution.main()
+    methods = json.loads((tmp_path / "x.json").read_text())["methods"]
+    assert {"plda", "prototypes", "kernel_density"} <= methods.keys()
+    for figures in methods.values():
+        assert all(0 <= figures[name] <= 1 for name in attribution.FIGURES if name != "log_loss")
+        assert sum(each["weight"] for each in figures["bins"]) == pytest.approx(1)
+
+
 GPU_PYTHON = """#!/bin/sh
 echo "python $@" >>"$RECORD"
 exit $STATUS
