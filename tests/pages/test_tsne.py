@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.neighbors import NearestNeighbors
 
 from painterjax.pages import tsne
 
@@ -27,3 +28,17 @@ def test_two_clusters_are_apart():
     _, place_Mx2 = tsne.places(emb_NxD)
     near, far = (np.linalg.norm(place_Mx2[1:20] - place_Mx2[i], axis=1) for i in (0, 30))
     assert near.max() < far.min()
+
+
+def test_all_of_a_large_collection_are_placed_beside_their_like(monkeypatch):
+    monkeypatch.setattr(tsne, "PLACED", 60)
+    monkeypatch.setattr(tsne, "PAINTINGS", 40)  # The others take the Barnes-Hut method.
+    group_N = np.arange(200) % 2
+    emb_NxD = np.random.default_rng(0).normal(size=(200, 4)) + 20.0 * group_N[:, None]
+    place_Nx2 = tsne.places_of_all(emb_NxD.astype(np.float32))
+    np.testing.assert_array_equal(place_Nx2, tsne.places_of_all(emb_NxD.astype(np.float32)))
+    assert (place_Nx2.min(), place_Nx2.max()) == (0, 1)
+    nearest = NearestNeighbors(n_neighbors=2).fit(place_Nx2).kneighbors(place_Nx2)[1][:, 1]
+    assert (group_N[nearest] == group_N).mean() > 0.95
+    same = tsne.places_of_all(np.ones((5, 3), np.float32))
+    np.testing.assert_array_equal(same, np.full((5, 2), 0.5))

@@ -1,6 +1,9 @@
 // Draws paintings at their places: thumbnails from one sheet, and whole pictures when they are large.
 
 const DRAWN = 12000; // thumbnails at once; zooming in shows the others
+const FEWEST = 1500; // of them while the map moves on a slow machine
+const SMOOTH = 30; // milliseconds of a frame, at most, that the number while it moves aims at
+const STILL = 150; // milliseconds without a move until all are drawn again
 const WHOLE = 56; // pixels from which on a whole picture is loaded
 const LOADED = 300; // whole pictures in memory
 const LARGEST = 240; // pixels of a picture
@@ -17,13 +20,21 @@ export class MapCanvas {
   #sheet = null;
   #view = { x: 0.5, y: 0.5, zoom: 1 }; // the middle, in the map's units
   #pending = false;
+  #box = { width: 1, height: 1 }; // of the canvas, in pixels
+  #few = DRAWN; // thumbnails while the map moves
+  #moved = -Infinity; // when it moved, and when it was drawn
+  #frame = 0;
+  #still = 0; // the timer until it stands still
   #whole = new Map(); // whole pictures by point, the latest ones last
   #drawn = []; // points, the topmost last
 
   constructor(canvas) {
     this.#canvas = canvas;
     this.#context = canvas.getContext("2d");
-    new ResizeObserver(() => this.draw()).observe(canvas);
+    new ResizeObserver(() => {
+      this.#box = { width: canvas.clientWidth, height: canvas.clientHeight };
+      this.draw();
+    }).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
 
@@ -33,6 +44,7 @@ export class MapCanvas {
     image.onload = async () => {
       this.#sheet = await createImageBitmap(image);
       this.draw();
+      requestAnimationFrame(() => performance.mark("map"));
     };
     image.src = sheet;
     this.draw();
@@ -47,18 +59,20 @@ export class MapCanvas {
     return Math.min(LARGEST, Math.max(5, Math.min(30, 0.8 * alone)) * this.zoom ** 0.8);
   }
 
-  get #box() { return { width: this.#canvas.clientWidth, height: this.#canvas.clientHeight }; }
-
   get #largestZoom() { return Math.max(8, Math.sqrt(this.points.length)); }
 
-  // Where a point is on the canvas; a margin holds the paintings at the border.
-  #place({ x, y }) {
+  // Where points are on the canvas; a margin holds the paintings at the border.
+  #placing() {
     const { width, height } = this.#box;
     const margin = this.#margin;
-    return [
-      width / 2 + (x - this.#view.x) * (width - margin) * this.zoom,
-      height / 2 + (y - this.#view.y) * (height - margin) * this.zoom,
-    ];
+    const [wide, high] = [(width - margin) * this.zoom, (height - margin) * this.zoom];
+    const [left, top] = [width / 2 - this.#view.x * wide, height / 2 - this.#view.y * high];
+    return { x: (point) => left + point.x * wide, y: (point) => top + point.y * high };
+  }
+
+  #place(point) {
+    const placing = this.#placing();
+    return [placing.x(point), placing.y(point)];
   }
 
   get #margin() { return Math.min(40, this.size + 10); }
@@ -66,11 +80,10 @@ export class MapCanvas {
   // The topmost painting at a pixel, or -1.
   at(left, top) {
     const reach = Math.max(this.size / 2, 6);
-    for (let n = this.#drawn.length - 1; n >= 0; n -= 1) {
-      const [x, y] = this.#place(this.points[this.#drawn[n]]);
-      if (Math.abs(x - left) <= reach && Math.abs(y - top) <= reach) return this.#drawn[n];
-    }
-    return -1;
+    const { x, y } = this.#placing();
+    const isThere = (i) => Math.abs(x(this.points[i]) - left) <= reach
+      && Math.abs(y(this.points[i]) - top) <= reach;
+    return this.#drawn.findLast(isThere) ?? -1;
   }
 
   zoomBy(factor, left, top) {
@@ -93,7 +106,21 @@ export class MapCanvas {
     view.y = Math.min(1 - reach, Math.max(reach, view.y));
     this.#canvas.style.touchAction = zoom > 1 ? "none" : "pan-y";
     this.#canvas.dataset.zoom = zoom.toFixed(2);
+    this.#moved = performance.now();
+    clearTimeout(this.#still);
+    this.#still = setTimeout(() => this.draw(), STILL);
     this.draw();
+  }
+
+  // Thumbnails of this frame: while the map moves, as many as the last frames had time for.
+  #limit(now) {
+    const isMoving = now - this.#moved < STILL;
+    const passed = now - this.#frame;
+    this.#frame = now;
+    if (!isMoving) return DRAWN;
+    if (passed > SMOOTH) this.#few = Math.max(FEWEST, 0.6 * this.#few);
+    else this.#few = Math.min(DRAWN, 1.05 * this.#few);
+    return this.#few;
   }
 
   bringIntoView(i) {
@@ -108,13 +135,13 @@ export class MapCanvas {
   draw() {
     if (this.#pending) return;
     this.#pending = true;
-    requestAnimationFrame(() => {
+    requestAnimationFrame((now) => {
       this.#pending = false;
-      this.#drawNow();
+      this.#drawNow(this.#limit(now));
     });
   }
 
-  #drawNow() {
+  #drawNow(most) {
     const ratio = devicePixelRatio;
     const { width, height } = this.#box;
     const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
@@ -122,20 +149,28 @@ export class MapCanvas {
     if (this.#canvas.height !== high) this.#canvas.height = high;
     this.#context.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.#context.clearRect(0, 0, width, height);
-    this.#drawn = this.#inOrder(this.#visible(width, height));
-    const style = getComputedStyle(this.#canvas);
-    for (const i of this.#drawn) this.#drawPainting(i, style);
+    this.#drawn = this.#inOrder(this.#visible(width, height, most));
+    const computed = getComputedStyle(this.#canvas);
+    const names = [...Object.keys(RINGS), "line", "raised"];
+    const look = Object.fromEntries(names.map((n) => [n, computed.getPropertyValue(`--${n}`)]));
+    const { x, y } = this.#placing();
+    const { size } = this;
+    for (const i of this.#drawn) {
+      this.#drawPainting(i, x(this.points[i]), y(this.points[i]), size, look);
+    }
     this.#canvas.dataset.drawn = this.#drawn.length;
   }
 
-  #visible(width, height) {
+  // The first `most` of the points in the frame, and those that are marked.
+  #visible(width, height, most) {
     const reach = this.size / 2;
-    const { points } = this;
+    const placing = this.#placing();
     const visible = [];
-    for (let i = 0; i < points.length && visible.length < DRAWN; i += 1) {
-      const [x, y] = this.#place(points[i]);
+    this.points.forEach((point, i) => {
+      if (visible.length >= most && !this.kinds[i]) return;
+      const [x, y] = [placing.x(point), placing.y(point)];
       if (x > -reach && y > -reach && x < width + reach && y < height + reach) visible.push(i);
-    }
+    });
     return visible;
   }
 
@@ -147,27 +182,25 @@ export class MapCanvas {
     return marked.length ? [...visible.filter((i) => !above(i)), ...marked] : visible;
   }
 
-  #drawPainting(i, style) {
+  #drawPainting(i, x, y, usual, look) {
     const context = this.#context;
-    const [x, y] = this.#place(this.points[i]);
-    const scale = i === this.current ? 1.3 : 1;
-    const size = scale * this.size;
+    const size = i === this.current ? 1.3 * usual : usual;
     const [left, top] = [x - size / 2, y - size / 2];
     const kind = this.kinds[i];
     const isFaint = this.found && !this.found.has(i) && !kind && i !== this.current;
     context.globalAlpha = isFaint ? 0.12 : 1;
     const ring = kind ? RINGS[kind] : 0;
-    if (ring) this.#border(left, top, size, ring + 1, style.getPropertyValue(`--${kind}`));
+    if (ring) this.#border(left, top, size, ring + 1, look[kind]);
     const color = this.colors?.[i];
     if (color) this.#border(left, top, size, Math.max(1, size / 12), color);
-    const whole = size >= WHOLE && this.#drawn.length < LOADED / 2 ? this.#wholePicture(i) : null;
-    if (whole?.naturalWidth) this.#drawWhole(whole, left, top, size, style);
+    const whole = usual >= WHOLE && this.#drawn.length < LOADED / 2 ? this.#wholePicture(i) : null;
+    if (whole?.naturalWidth) this.#drawWhole(whole, left, top, size, look);
     else if (this.#sheet) {
       const { columns, side } = this;
       const [column, row] = [i % columns, Math.floor(i / columns)];
       context.drawImage(this.#sheet, column * side, row * side, side, side, left, top, size, size);
     } else {
-      context.fillStyle = style.getPropertyValue("--line");
+      context.fillStyle = look.line;
       context.fillRect(left, top, size, size);
     }
   }
@@ -178,11 +211,11 @@ export class MapCanvas {
   }
 
   // The whole painting in its square, where a line marks the part that the network sees.
-  #drawWhole(image, left, top, size, style) {
+  #drawWhole(image, left, top, size, look) {
     const context = this.#context;
     const scale = size / Math.max(image.naturalWidth, image.naturalHeight);
     const [width, height] = [scale * image.naturalWidth, scale * image.naturalHeight];
-    context.fillStyle = style.getPropertyValue("--raised");
+    context.fillStyle = look.raised;
     context.fillRect(left, top, size, size);
     context.drawImage(image, left + (size - width) / 2, top + (size - height) / 2, width, height);
     if (Math.abs(width - height) < 1) return;

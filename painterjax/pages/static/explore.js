@@ -290,7 +290,7 @@ function describeRun() {
   byId("about").textContent =
     `${name}: ${paintings.toLocaleString("en")} paintings by`
     + ` ${artists.length.toLocaleString("en")} artists.`
-    + (run.test_artists ? ` The test has ${run.test_artists}.` : "");
+    + (run.test_artists ? ` The test paintings are by ${run.test_artists}.` : "");
   byId("size").textContent = `${run.image_size} × ${run.image_size}`;
   for (const [select, values] of [
     [filters.artist, artists], [filters.style, run.styles], [filters.century, run.centuries],
