@@ -39,11 +39,11 @@ def test_the_tour_runs_and_shows_what_it_keeps(tmp_path):
     assert done.returncode == 0, done.stderr
     kept, shown = _code(NOTEBOOK), _code(tmp_path / "tour.ipynb")
     pictures = [_pictures(cell) for cell in shown]
-    assert sum(pictures) == 2
+    assert sum(pictures) == 3
     assert pictures == [_pictures(cell) for cell in kept]
     said = "".join(map(_text, shown))
     assert "artists never seen in training" in said
-    assert "near new.png" in said
+    assert "near new.png" in said and "attribution: attribution.csv" in said
     assert "report: run/report.html" in said
 
 

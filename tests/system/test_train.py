@@ -612,7 +612,7 @@ def test_a_split_with_one_artist_is_not_judged_and_training_goes_on(tmp_path, ca
     assert len(re.findall(validated, err)) == 1
     assert re.search(r"\n  ROC AUC is .*the untrained network's.*\n(.*\n)+next:\n", out)
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text()).keys() == {
-        "step", "network_sha256", "threshold", "calibration", "val",
+        "step", "network_sha256", "threshold", "calibration", "attribution", "val",
     }  # fmt: skip
     with pytest.raises(InputError, match="has nothing to judge in test"):
         evaluate.main(["--run", str(tmp_path / "run"), "--split", "test"])

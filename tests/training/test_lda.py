@@ -62,11 +62,14 @@ def test_shrunk_it_has_the_eigenvectors_of_both_covariances(features, shrinkage)
     np.testing.assert_allclose(_up_to_sign(ours_NxD), _up_to_sign(expected_NxD), atol=1e-4)
 
 
-def test_a_feature_that_never_changes_does_no_harm(features):
+def test_a_feature_that_changes_by_rounding_alone_does_no_harm(features):
     feature_NxF, artist_N = features
-    constant_NxF = np.concatenate([feature_NxF, np.full((len(artist_N), 1), 7, np.float32)], 1)
-    ours = lda.fit(lda.scatter(constant_NxF, artist_N), shrinkage=0.5)
-    assert np.isfinite(ours.kernel_FxD).all()
+    rounded_N = 7 * (1 + 2.0**-23 * np.random.default_rng(0).integers(-3, 4, len(artist_N)))
+    without = lda.fit(lda.scatter(feature_NxF, artist_N), shrinkage=0.5)
+    for constant_N in (np.full(len(artist_N), 7.0), rounded_N):
+        more_NxF = np.column_stack([feature_NxF, constant_N]).astype(np.float32)
+        ours = lda.fit(lda.scatter(more_NxF, artist_N), shrinkage=0.5)
+        assert np.abs(ours.kernel_FxD).max() < 2 * np.abs(without.kernel_FxD).max()
 
 
 def test_artists_of_training_that_no_fit_saw_choose(features):
