@@ -1,6 +1,7 @@
 """Heat maps: on pictures of which half is by another painter, and against plain sums."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from painterjax.model.embedder import Embedder
 from painterjax.training import lda
 
 SIZE, ARTISTS, PAINTINGS = 64, 6, 12
-WIDTHS = (8, 16)
+WIDTHS = (16, 32, 32)
 
 
 def _paint(artist: int, painting: int) -> np.ndarray:
@@ -28,7 +29,7 @@ def _paint(artist: int, painting: int) -> np.ndarray:
 def network() -> Embedder:
     """A head fitted to what random convolutions make of synthetic painters."""
     config = default.get_config()
-    config.model.update(head="linear", widths=WIDTHS, depths=(1, 1), embedding_dim=ARTISTS - 1)
+    config.model.update(head="linear", widths=WIDTHS, depths=(1, 1, 1), embedding_dim=ARTISTS - 1)
     image_NxSxSxC = np.stack([_paint(*each) for each in np.ndindex(ARTISTS, PAINTINGS)])
     feature_NxF = embedder.feature_reader(config, image_size=SIZE).embed(image_NxSxSxC)
     artist_N = np.repeat(np.arange(ARTISTS), PAINTINGS)
@@ -40,8 +41,8 @@ def network() -> Embedder:
 
 
 def test_the_half_by_the_same_painter_makes_two_pictures_alike(network):
-    right = 0
-    for first, second in ((0, 1), (2, 3), (4, 5), (1, 4), (3, 0), (5, 2)):
+    right = total = 0
+    for first, second in itertools.permutations(range(ARTISTS), 2):
         halves = np.concatenate(
             [_paint(first, 20)[:, : SIZE // 2], _paint(second, 20)[:, SIZE // 2 :]], axis=1
         )
@@ -50,7 +51,8 @@ def test_the_half_by_the_same_painter_makes_two_pictures_alike(network):
             _, map_2xMxM = likeness.likeness(network, pair)
             left, other = np.split(map_2xMxM[0], 2, axis=1)
             right += (left.mean() > other.mean()) == (artist == first)
-    assert right >= 11  # By chance 11 or 12 of 12 halves are right once in 315 times.
+            total += 1
+    assert right >= 0.7 * total  # By chance 42 or more of 60 halves are right once in 760 times.
 
 
 def test_a_place_adds_what_it_adds_to_means_and_deviations(network):
@@ -77,5 +79,5 @@ def test_a_place_adds_what_it_adds_to_means_and_deviations(network):
         added = rest * by_mean + rest**2 / deviations[number][:, None, None] * by_deviation
         places = jax.image.resize(added.sum(-1), map_2xMxM.shape, "linear")
         expected += np.asarray(places) / map_2xMxM[0].size
-    # Sums of 24 channels and 64 pixels a place, in float32.
+    # Sums of 80 channels and 64 pixels a place, in float32.
     np.testing.assert_allclose(map_2xMxM, expected, atol=1e-5 * np.abs(expected).max())
