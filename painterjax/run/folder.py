@@ -244,4 +244,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return files.read_json(path)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise InputError(f"no run at {path.parent} ({error}): make one with train") from error
+        words = error.strerror if isinstance(error, OSError) else error
+        message = f"no run at {path.parent} ({path.name}: {words}): make one with train"
+        raise InputError(message) from error

@@ -621,7 +621,7 @@ def test_a_split_with_one_artist_is_not_judged_and_training_goes_on(tmp_path, ca
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--run", "nowhere"], "no run at nowhere"),
+        (["--run", "nowhere"], r"no run at nowhere \(config\.json: No such file"),
         ([], "one of the arguments --run --embeddings is required"),
         (["--run", "x", "--split", "train"], "invalid choice: 'train'"),
         (["--run="], "argument --run: is empty, perhaps by a variable that is not set"),
