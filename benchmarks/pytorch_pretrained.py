@@ -10,14 +10,15 @@ dimension chosen from the same ones by the same folds of training artists.
 import argparse
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from efficientnet_lite_pytorch import EfficientNet
+from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from configs import pretrained
@@ -52,8 +53,8 @@ def judge(store: Store, config: Config) -> dict[str, Any]:
     train, test = store.splits["train"], store.splits["test"]
     feature_NxF = read(network, train, config.model.stages)
     shrinkage, dim = choose(feature_NxF, train.artist_N, most=config.model.embedding_dim)
-    projection = fit(feature_NxF, train.artist_N, shrinkage)
-    emb_NxD = unit_length(projection.transform(read(network, test, config.model.stages))[:, :dim])
+    project = fit(feature_NxF, train.artist_N, shrinkage)
+    emb_NxD = unit_length(project(read(network, test, config.model.stages))[:, :dim])
     row_Tx3 = evaluator.fixed_triplets(test, count=config.eval.triplets)
     return {
         "torch": torch.__version__,
@@ -95,7 +96,7 @@ def read(network: Any, split: Split, stages: tuple[int, ...]) -> np.ndarray:
 
 def choose(feature_NxF: np.ndarray, artist_N: np.ndarray, *, most: int) -> tuple[float, int]:
     """Returns the shrinkage and the dimension that painterjax.training.lda would choose."""
-    dims = sorted({min(dim, most) for dim in lda.DIMENSIONS})
+    dims = sorted({min(dim, most, feature_NxF.shape[1]) for dim in lda.DIMENSIONS})
     found = dict.fromkeys(itertools.product(lda.SHRINKAGES, dims), 0.0)
     for fold in range(lda.FOLDS):
         held_N = artist_N % lda.FOLDS == fold
@@ -104,22 +105,26 @@ def choose(feature_NxF: np.ndarray, artist_N: np.ndarray, *, most: int) -> tuple
             sampling.artist_rows(held_M), batch_size=lda.TRIPLETS, seed=0, index=0
         )
         for shrinkage in lda.SHRINKAGES:
-            projection = fit(feature_NxF[~held_N], artist_N[~held_N], shrinkage)
-            emb_MxD = projection.transform(feature_NxF[held_N])
+            project = fit(feature_NxF[~held_N], artist_N[~held_N], shrinkage)
+            emb_MxD = project(feature_NxF[held_N])
             for dim in dims:
                 figures = evaluator.evaluate_quickly(unit_length(emb_MxD[:, :dim]), held_M, row_Tx3)
                 found[shrinkage, dim] += figures["roc_auc"] + figures["recall_at_1"]
     return max(found, key=found.__getitem__)
 
 
-def fit(feature_NxF: np.ndarray, artist_N: np.ndarray, shrinkage: float) -> Pipeline:
-    """Fits all directions, the best first, scaled as painterjax.training.lda scales them."""
-    analysis = LinearDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage)
-    projection = make_pipeline(StandardScaler(), analysis)
-    projection.fit(feature_NxF.astype(np.float64), artist_N)
-    ratio_D = analysis.explained_variance_ratio_
-    analysis.scalings_ = analysis.scalings_[:, : len(ratio_D)] * ratio_D**lda.POWER
-    return projection
+def fit(
+    feature_NxF: np.ndarray, artist_N: np.ndarray, shrinkage: float
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Fits all directions, scaled as painterjax.training.lda scales them, by their variance."""
+    scaler = StandardScaler().fit(feature_NxF.astype(np.float64))
+    x_NxF = scaler.transform(feature_NxF.astype(np.float64))
+    analysis = LinearDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage).fit(x_NxF, artist_N)
+    mean_CxF = analysis.means_ @ analysis.scalings_
+    between_F = np.average(mean_CxF**2, axis=0, weights=analysis.priors_)
+    axis_FxF = analysis.scalings_ * (between_F + lda.FLOOR) ** lda.POWER
+    turn = PCA().fit(x_NxF @ axis_FxF)
+    return lambda feature_MxF: turn.transform(scaler.transform(feature_MxF) @ axis_FxF)
 
 
 def unit_length(emb_NxD: np.ndarray) -> np.ndarray:

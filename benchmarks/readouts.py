@@ -29,7 +29,7 @@ from painterjax.run import folder as run_folder
 from painterjax.training import lda
 
 CROP = 128  # side in pixels
-MOST = 128  # dimensions
+MOST = 1024  # dimensions
 NEIGHBORS = 15  # of CSLS
 FIGURES = ("roc_auc", "recall_at_1", "map_at_r")
 
@@ -43,7 +43,8 @@ class Readout:
       views: of every image, from VIEWS; their features are averaged.
       stages: of the backbone.
       statistics: of the channels; 1 is the mean, 2 are mean and deviation.
-      power: of the ratios that scale the directions.
+      power, floor: of the ratios that scale the directions.
+      most: of the dimensions.
       is_csls: whether a pair is as much farther apart as its paintings are near those of training
         (Conneau et al. 2018, https://arxiv.org/abs/1710.04087).
     """
@@ -53,6 +54,8 @@ class Readout:
     stages: tuple[int, ...] = pretrained.get_config().model.stages
     statistics: int = 2
     power: float = lda.POWER
+    floor: float = lda.FLOOR
+    most: int = MOST
     is_csls: bool = False
 
 
@@ -68,6 +71,8 @@ CROPS = ("top_left", "top_right", "bottom_left", "bottom_right")
 READOUTS = {
     "base": Readout(),
     "equal_directions": Readout(power=0.0),
+    "no_floor": Readout(floor=0.0),
+    "of_256_numbers": Readout(most=256),
     "last_of_each_resolution": Readout(stages=(1, 2, 3, 5, 7)),
     "all_blocks": Readout(stages=(1, 2, 3, 4, 5, 6, 7)),
     "one_stage": Readout(stages=(5,)),
@@ -130,8 +135,8 @@ def features(readout: Readout, views: list[list[np.ndarray]]) -> np.ndarray:
 
 def judge(readout: Readout, feature_NxF: np.ndarray, split: Split) -> dict[str, Any]:
     """Returns the figures of the best shrinkage and dimension, and what these are."""
-    lda.POWER = readout.power  # What `choose` and `fit` scale by.
-    choice = lda.choose(feature_NxF, split.artist_N, most=MOST)
+    lda.POWER, lda.FLOOR = readout.power, readout.floor  # What `choose` and `fit` scale by.
+    choice = lda.choose(feature_NxF, split.artist_N, most=readout.most)
     environment = run_folder.environment()
     figures = csls(choice, feature_NxF, split.artist_N) if readout.is_csls else choice.figures
     return {

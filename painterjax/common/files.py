@@ -76,7 +76,7 @@ def is_replaced(path: Path) -> bool:
 
 
 def rename(path: Path, target: Path) -> None:
-    """Renames a folder whose files are synced already, and syncs the rename itself."""
+    """Renames a file, or a folder whose files are synced already, and syncs the rename itself."""
     _sync_folder(path)
     path.rename(target)
     _sync_folder(target.parent)

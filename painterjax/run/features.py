@@ -12,12 +12,15 @@ import numpy as np
 
 from painterjax.common import files
 from painterjax.common.config import Config
+from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress
 from painterjax.data.store import Split, Store
 from painterjax.model import embedder
 from painterjax.model.backbones import weights_sha256
 from painterjax.model.embedder import Embedder, embed_resumably, embed_together
 from painterjax.model.heads import HEADS
+
+VERSION = 1  # Another number for other features of the same images.
 
 
 def with_features(config: Config, store: Store, names: tuple[str, ...]) -> Store:
@@ -50,8 +53,11 @@ def _kept(split: Split, reader: Callable[[], Embedder], path: Path) -> np.ndarra
         partial = path.with_suffix(".partial")
         with files.claimed(path.parent), progress:
             embed_resumably(reader(), split.image_NxSxSxC, partial, progress)
-            partial.rename(path)
-    return np.memmap(path, np.float32, "r").reshape(len(split), -1)
+            files.rename(partial, path)
+    feature_M = np.memmap(path, np.float32, "r")
+    if not len(feature_M) or len(feature_M) % len(split):
+        raise InputError(f"{path} is damaged: delete it, and it is made again")
+    return feature_M.reshape(len(split), -1)
 
 
 def _folder(config: Config, store: Store) -> Path:
@@ -63,6 +69,7 @@ def _folder(config: Config, store: Store) -> Path:
         "stages": list(config.model.stages),
         "read": HEADS[config.model.head].read.__name__,
         "dtype": config.model.dtype,
+        "version": VERSION,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     return store.path.with_name(f"{store.path.name}.features") / digest[:16]
