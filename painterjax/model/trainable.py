@@ -21,6 +21,11 @@ def trains_all(config: Config) -> bool:
     return not (keeps_backbone(config) or config.model.lora_rank)
 
 
+def changes_all(config: Config) -> bool:
+    """Returns whether training leaves nothing as it was, neither parameters nor statistics."""
+    return trains_all(config) and config.model.batch_norm != "frozen"
+
+
 def divide(config: Config, arrays: PureDict) -> tuple[PureDict, PureDict]:
     """Divides a network's {params, stats} into what training changes and what it leaves alone.
 
@@ -64,7 +69,7 @@ def rate_shares(config: Config, params: PureDict) -> PureDict:
 
 def _changes(config: Config, kind: str, part: str, *names: str | int) -> bool:
     if kind == "stats":
-        return trains_all(config) and config.model.batch_norm != "frozen"
+        return changes_all(config)
     return trains_all(config) or part == "head" or names[-1] in ADAPTER
 
 

@@ -61,7 +61,8 @@ def rename(
             name = re.sub(renaming.pattern, renaming.name, key)
             while array.ndim > len(shapes.get(name, array.shape)) and len(array) == 1:
                 array = array[0]  # Some keep an axis for the batch.
-            found[name] = array.transpose(renaming.axes) if renaming.axes else array
+            fits = renaming.axes and array.ndim == len(renaming.axes)
+            found[name] = array.transpose(renaming.axes) if fits else array
         elif not re.fullmatch(unused, key):
             extra.append(key)
     extra += sorted(found.keys() - shapes.keys())

@@ -92,7 +92,10 @@ RULES = {
     "data.store": _changeable(Rule("the name of a folder", lambda value: isinstance(value, str))),
     "data.residency": _changeable(_one_of(pipeline.RESIDENCIES)),
     "model.backbone": _one_of(BACKBONES),
-    "model.weights": Rule("the name of a file, or empty", lambda value: isinstance(value, str)),
+    # The SHA-256 of its contents may not change.
+    "model.weights": _changeable(
+        Rule("the name of a file, or empty", lambda value: isinstance(value, str))
+    ),
     "model.stages": _several(_whole(0, MAX_DEPTH)),
     "model.widths": _several(_whole(1, MAX_WIDTH)),
     "model.depths": _several(_whole(1, MAX_DEPTH)),
@@ -221,6 +224,11 @@ def _check_fit(config: Config) -> None:
         raise InputError(
             f"head.fit is lda, but model.head {config.model.head} is not linear: use"
             " --config.model.head=linear"
+        )
+    if fit == "lda" and BACKBONES[config.model.backbone].published is None:
+        raise InputError(
+            f"head.fit is lda, but model.backbone {config.model.backbone} has no published weights"
+            " whose features to fit: choose a pretrained backbone, or head.fit gradient"
         )
     if fit == "gradient" and not config.num_epochs:
         raise InputError("num_epochs is 0: only head.fit lda needs none, others at least 1")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import safetensors
 import safetensors.numpy
 
-from painterjax.common import files
+from painterjax.common import checksums, files
 from painterjax.common.config import as_config
 from painterjax.common.errors import InputError
 from painterjax.data import images
@@ -76,6 +76,7 @@ def export(run: Run, output: Path) -> None:
         (folder / STABLEHLO).write_bytes(serialized.serialize())
         weights = jax.device_get(arrays_by_name(run.embedder.arrays))
         (folder / WEIGHTS).write_bytes(safetensors.numpy.save(weights))
+        manifest["weights_sha256"] = checksums.sha256(folder / WEIGHTS)
         files.write_json(folder / MANIFEST, manifest)
         card = model_card.text(run, name=output.resolve().name, dim=dim)
         (folder / CARD).write_text(card, encoding="utf-8")
@@ -116,6 +117,8 @@ def load(folder: Path) -> tuple[Embedder, Calibration | None, Attribution | None
             found = f"has format version {manifest['format_version']}, expected {FORMAT_VERSION}"
             raise InputError(f"{folder} {found}: export again")
         config = as_config(manifest["config"])
+        if checksums.sha256(folder / WEIGHTS) != manifest["weights_sha256"]:
+            raise InputError(f"{folder}/{WEIGHTS} is not what export wrote: export again")
         weights = safetensors.numpy.load_file(folder / WEIGHTS)
         calibration = manifest["calibration"] and Calibration(**manifest["calibration"])
         attribution = manifest.get("attribution") and Attribution(**manifest["attribution"])

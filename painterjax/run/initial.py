@@ -15,7 +15,7 @@ from painterjax.data.store import Store
 from painterjax.distributed import processes, sharding
 from painterjax.model import backbones
 from painterjax.model.build import array_name, arrays_by_name
-from painterjax.model.trainable import trains_all
+from painterjax.model.trainable import changes_all, trains_all
 from painterjax.run import config_checks, features, lineage
 from painterjax.run import folder as run_folder
 from painterjax.run.load import NETWORK, Run, load_run
@@ -49,6 +49,11 @@ def check(run: Path, init_from: Path | None, config: Config, *, has_checkpoint: 
             " choose another --workdir"
         )
     if init_from and not has_checkpoint:
+        if config.head.fit == "lda":
+            raise InputError(
+                f"--init-from {init_from} has a head, and head.fit lda would fit another: set"
+                " head.fit to gradient, or leave --init-from out"
+            )
         lineage.read(init_from)
         try:
             run_folder.open_store_of(init_from)
@@ -66,6 +71,13 @@ def _check_backbone(config: Config, init_from: Path) -> None:
             f"--init-from {init_from} has model.lora_rank {other}, this recipe {own}, which would"
             " lose its adapters: set the same rank, or choose another run"
         )
+    if changes_all(theirs) and config.model.batch_norm == "frozen":
+        raise InputError(
+            f"--init-from {init_from} has trained its BatchNorm statistics, and this recipe would"
+            " keep the published ones: set model.batch_norm as there, or choose another run"
+        )
+    if not trains_all(theirs):
+        run_folder.check_weights(init_from, config)
     if trains_all(theirs) and not trains_all(config):
         raise InputError(
             f"--init-from {init_from} has trained its backbone, and this recipe would train on the"
@@ -92,7 +104,7 @@ def first_weights(
       store: where the training paintings are.
       training: what would start from random weights and those of a pretrained backbone.
       path: the folder of the training.
-      init_from: the run whose weights to start from, as many as fit; they replace fitted ones.
+      init_from: the run whose weights to start from, as many as fit.
 
     Raises:
       InputError: nothing of `init_from` fits.

@@ -64,8 +64,14 @@ class Run:
 
     @property
     def artists_trained_on(self) -> set[str]:
-        """The artists of train, and those that its first weights were trained on."""
-        return {*self.store.splits["train"].artists, *self.lineage.artists}
+        """The artists of train and val, and those that its first weights were trained on."""
+        splits = self.store.splits
+        return {*splits["train"].artists, *splits["val"].artists, *self.lineage.artists}
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it is more than a published backbone."""
+        return True
 
     def stores_trained_on(self) -> list[Store]:
         """Opens its store and those that its first weights were trained on.
@@ -124,9 +130,10 @@ def load_run(path: Path, checkpoints: Checkpoints | None = None) -> Run:
     config_checks.check_keys(config, of=path)
     size = run_folder.read_image_size(path)
     config_checks.check(config, image_size=size)
-    if not trainable.trains_all(config):
+    needs_published = not trainable.changes_all(config)
+    if needs_published:
         run_folder.check_weights(path, config)
-    start = untrained(config, image_size=size, pretrained=not trainable.trains_all(config))
+    start = untrained(config, image_size=size, pretrained=needs_published)
     with contextlib.ExitStack() as stack:
         if checkpoints is None:
             checkpoints = stack.enter_context(contextlib.closing(Checkpoints(path)))
@@ -134,22 +141,22 @@ def load_run(path: Path, checkpoints: Checkpoints | None = None) -> Run:
         params, stats, step = checkpoints.restore_network(**trained)
     embedder = start.with_arrays(params, stats)
     decoding = images.decoding_of(run_folder.read_dataset(path))
-    network_sha256 = _network_sha256(config, embedder, decoding)
-    evaluation = run_folder.read_evaluation(path, network_sha256)
+    sha256 = network_sha256(config, embedder, decoding)
+    evaluation = run_folder.read_evaluation(path, sha256)
     return Run(
         path=path,
         config=config,
         embedder=embedder,
-        origin={"run": str(path), "step": step, "decoding": decoding, NETWORK: network_sha256},
+        origin={"run": str(path), "step": step, "decoding": decoding, NETWORK: sha256},
         calibration=_calibration(evaluation),
         attribution=_attribution(evaluation),
     )
 
 
-def _network_sha256(config: Config, embedder: Embedder, decoding: int) -> str:
-    """The SHA-256 of all that embeddings depend on: weights, architecture, and preprocessing."""
+def network_sha256(config: Config, embedder: Embedder, decoding: int) -> str:
+    """Returns the SHA-256 of weights, architecture and preprocessing."""
     settings = {
-        "model": config.to_dict()["model"],
+        "model": {**config.to_dict()["model"], "weights": ""},  # Not the name of a file.
         "image_size": embedder.image_size,
         "decoding": decoding,
     }

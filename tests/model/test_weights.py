@@ -81,6 +81,9 @@ def test_all_that_does_not_fit_is_said_at_once():
         "a file does not fit the backbone: missing are c; unknown are b; of another shape are"
         " a.kernel ((3, 2), expected (3, 4))"
     )
+    with pytest.raises(InputError, match=r"of another shape are a\.kernel"):
+        weights.rename({"a.weight": np.zeros((2, 3, 4, 1))}, renamings[:1], {"a.kernel": (3, 2)},
+                       unused="", source="a file")  # fmt: skip
     number = np.arange(6.0).reshape(2, 3)
     shapes = {"a.kernel": (3, 2)}
     renamed = weights.rename({"a.weight": number}, renamings, shapes, unused="", source="a file")

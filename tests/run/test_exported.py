@@ -172,7 +172,7 @@ def test_a_damaged_export_is_refused(folder_of_export, tmp_path):
     for damage, message in (
         ({exported.MANIFEST: whole[exported.MANIFEST][:-9]}, "not a whole export"),
         ({exported.MANIFEST: b"\xff"}, "not a whole export"),
-        ({exported.WEIGHTS: whole[exported.WEIGHTS][:-9]}, "not a whole export"),
+        ({exported.WEIGHTS: whole[exported.WEIGHTS][:-9]}, "not what export wrote"),
         ({exported.MANIFEST: json.dumps({**manifest, "format_version": 1}).encode()},
          "format version 1, expected 2"),
         ({exported.MANIFEST: json.dumps({**manifest, "image_size": 48}).encode()},

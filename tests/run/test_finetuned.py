@@ -1,8 +1,10 @@
 """Runs that change a part of a network: they go on to the same bits, and keep that part alone."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -12,6 +14,7 @@ import pytest
 from painterjax import train
 from painterjax.common.config import Config
 from painterjax.common.errors import InputError
+from painterjax.model.backbones import BACKBONES
 from painterjax.model.build import arrays_by_name
 from painterjax.model.embedder import untrained
 from painterjax.run import initial
@@ -20,6 +23,7 @@ from painterjax.run.load import load_run
 from painterjax.training import trainer
 from painterjax.training.step import TrainState
 from tests.helpers import tiny, tiny_transformer
+from tests.helpers.runs import records
 
 TRANSFORMER = {
     "model.backbone": tiny_transformer.NAME, "model.head": "linear", "model.embedding_dim": 8,
@@ -145,3 +149,48 @@ def test_what_another_run_has_learned_of_its_backbone_is_not_lost_unsaid(
     argv = tiny.argv(tiny_store, tmp_path / "run", "--init-from", str(run))
     with pytest.raises(InputError, match=f"{run} has trained its backbone.*lora_rank to 0"):
         train.main([*argv, *(f"--config.{k}={v}" for k, v in changes.items())])
+
+
+class _PublishedConvolutions(tiny_transformer.Published):
+    """With variances of BatchNorm above 0."""
+
+    def read(self, path: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+        found = super().read(path, shapes)
+        return {k: np.abs(v) + 0.5 if k.endswith("var") else v for k, v in found.items()}
+
+
+@pytest.mark.slow
+def test_frozen_statistics_are_the_published_ones_also_when_the_run_is_opened(
+    tiny_store, tmp_path, monkeypatch
+):
+    """A checkpoint has all parameters, and not the statistics: commands must find them."""
+    row = dataclasses.replace(BACKBONES["conv_blocks"], published=_PublishedConvolutions())
+    monkeypatch.setitem(BACKBONES, "conv_blocks", row)
+    path = tmp_path / "run"
+    changes = {**CONVOLUTIONS, "model.batch_norm": "frozen", "optimizer.backbone_rate": 0.1}
+    words = (f"--config.{key}={value}" for key, value in {**changes, "num_epochs": 1}.items())
+    train.main(tiny.argv(tiny_store, path, *words))
+    opened = load_run(path)
+    start = arrays_by_name(untrained(opened.config, image_size=32).arrays)
+    found = arrays_by_name(opened.embedder.arrays)
+    statistics = [name for name in found if name.startswith("stats")]
+    assert statistics and any((np.asarray(start[name]) > 0.6).any() for name in statistics)
+    for name in statistics:
+        np.testing.assert_array_equal(found[name], start[name])
+    (validated,) = (record for record in records(path) if record["split"] == "val")
+    evaluation = json.loads((path / "evaluation.json").read_text())
+    # The same triplets, by the same network in batches of the same size.
+    assert evaluation["val"]["roc_auc"]["value"] == pytest.approx(validated["roc_auc"], abs=1e-3)
+    # Another run's statistics would be lost.
+    config = opened.config.copy_and_resolve_references()
+    theirs = json.loads((path / "config.json").read_text())
+    theirs["model"]["batch_norm"] = "batch"
+    (path / "config.json").write_text(json.dumps(theirs))
+    with pytest.raises(InputError, match="has trained its BatchNorm statistics"):
+        initial.check(tmp_path / "other", path, config, has_checkpoint=False)
+
+
+def test_a_head_is_not_both_fitted_and_another_run_s(run, config, tmp_path):
+    config.head.fit = "lda"
+    with pytest.raises(InputError, match=r"has a head, and head\.fit lda would fit another"):
+        initial.check(tmp_path / "new", run, config, has_checkpoint=False)

@@ -114,7 +114,7 @@ def test_a_head_that_cannot_be_fitted_is_refused(tiny_store, tmp_path):
         (["--config.model.stages=(1, 9)"], "has the stages 0 to 8"),
         (
             ["--config.model.backbone=conv_blocks", "--config.model.stages=()"],
-            "has no published weights to keep",
+            "has no published weights whose features to fit",
         ),
         (["--config.model.backbone=dinov2_small"], "needs images with a side divisible by 14"),
     ):
