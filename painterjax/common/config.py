@@ -71,8 +71,12 @@ def check_key(key: str) -> None:
 @functools.cache
 def _known_keys() -> tuple[str, ...]:
     """Every key of a recipe, with dots."""
-    default = runpy.run_path(str(recipe_folder() / "default.py"))
-    return tuple(flatten(default["get_config"]().to_dict()))
+    return tuple(flatten(default_values()))
+
+
+def default_values() -> dict[str, Any]:
+    """Returns the values of configs/default.py, which has every key."""
+    return runpy.run_path(str(recipe_folder() / "default.py"))["get_config"]().to_dict()
 
 
 def make_bases_importable(recipe: Path) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 
 from painterjax.common import checksums, files
 from painterjax.common.errors import InputError
-from painterjax.data import catalog, duplicates, images, pictures
+from painterjax.data import catalog, duplicates, pictures, raster
 from painterjax.data.images import DECODING
 from painterjax.data.pictures import Pictures
 
@@ -83,7 +83,7 @@ class Split:
     def picture(self, row: int) -> bytes:
         """Returns a painting as a JPEG file for people: the whole of it, or else the square."""
         if self.pictures is None:
-            return images.jpeg(self.image_NxSxSxC[row])
+            return raster.jpeg(self.image_NxSxSxC[row])
         return self.pictures.read(self.first_row + row)
 
 
@@ -99,6 +99,20 @@ class Store:
     def image_size(self) -> int:
         """The side of every image in pixels."""
         return self.info["image_size"]
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """Of each file that decides what is trained."""
+        return identity(self.info)["sha256"]
+
+
+def identity(info: dict[str, Any]) -> dict[str, Any]:
+    """Returns a dataset.json without what it says of pictures, on which nothing is trained."""
+    digests = info.get("sha256")
+    kept = {key: value for key, value in info.items() if key != "picture_side"}
+    if isinstance(digests, dict):  # A run's copy may hold anything.
+        kept["sha256"] = {name: of for name, of in digests.items() if name != pictures.NAME}
+    return kept
 
 
 def write_images(path: Path, batches: Iterable[np.ndarray], *, rows: int, size: int) -> None:

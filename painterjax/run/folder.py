@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,10 @@ def check_same(run: Path, name: str, asked: dict[str, Any]) -> None:
     path = run / f"{name}.json"
     if not path.exists():
         return
-    found = changes(_read_json(path), as_json(asked))
+    was, now = _read_json(path), as_json(asked)
+    if name == "dataset":
+        was, now = store.identity(was), store.identity(now)
+    found = changes(was, now)
     if changed := {key: pair for key, pair in found.items() if not _may_become(key, *pair)}:
         differences = ", ".join(f"{key} was {was}, is {now}" for key, (was, now) in changed.items())
         raise InputError(
@@ -126,12 +130,13 @@ def begin(
     )
     for key, (was, now) in changed.items():
         print(f"train: goes on with {key} {now} instead of {was}", file=sys.stderr)
-    begun = {**environment(), "directory": str(Path.cwd())}
+    began = read_environment(run).get("begun", datetime.now(UTC).isoformat(timespec="seconds"))
+    environment_now = {"begun": began, **environment(), "directory": str(Path.cwd())}
     # In this order: what has a config.json has an init_from.json, or began without.
     papers = {"init_from": init_from} if init_from else {}
     if published := weights_sha256(config.model):
         papers["weights"] = {"backbone": config.model.backbone, "sha256": published}
-    papers |= {"config": config.to_dict(), "dataset": dataset, "environment": begun}
+    papers |= {"config": config.to_dict(), "dataset": dataset, "environment": environment_now}
     for name, paper in papers.items():
         if changed or not (run / f"{name}.json").exists():
             files.write_json(run / f"{name}.json", paper)
@@ -163,8 +168,10 @@ def open_store_of(run: Path) -> store.Store:
             f"no store at {' nor at '.join(map(str, places))}: go to the folder that {given} is"
             " seen from, or prepare it again"
         )
-    dataset = read_dataset(run)
-    same = [place for place in found if _read_json(place / "dataset.json") == dataset]
+    dataset = store.identity(read_dataset(run))
+    same = [
+        place for place in found if store.identity(_read_json(place / "dataset.json")) == dataset
+    ]
     opened = store.open_store((same or found)[0])
     check_same(run, "dataset", opened.info)
     return opened
@@ -172,10 +179,8 @@ def open_store_of(run: Path) -> store.Store:
 
 def _directory(run: Path) -> Path:
     """Where the training began, as far as it is known."""
-    try:
-        return Path(files.read_json(run / "environment.json")["directory"])
-    except (KeyError, OSError, TypeError, ValueError):
-        return Path()
+    directory = read_environment(run).get("directory")
+    return Path(directory if isinstance(directory, str) else "")
 
 
 def read_image_size(run: Path) -> int:
@@ -193,6 +198,14 @@ def read_evaluation(run: Path, network_sha256: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return evaluation if evaluation.get("network_sha256") == network_sha256 else {}
+
+
+def read_environment(run: Path) -> dict[str, Any]:
+    """Returns when, where and with what a run was begun; empty where that is not known."""
+    try:
+        return dict(files.read_json(run / "environment.json"))
+    except (OSError, TypeError, ValueError):
+        return {}
 
 
 def environment() -> dict[str, Any]:

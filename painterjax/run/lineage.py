@@ -25,7 +25,7 @@ class Lineage:
 
     def with_store(self, store: Store) -> dict[str, list[Any]]:
         """Returns artists and stores of a run that begins from one that was trained on a store."""
-        own = {"path": str(store.path.resolve()), "sha256": store.info["sha256"]}
+        own = {"path": str(store.path.resolve()), "sha256": store.sha256}
         others = [each for each in self.stores if each["sha256"] != own["sha256"]]
         artists = sorted({*self.artists, *store.splits["train"].artists})
         return {"artists": artists, "stores": [own, *others]}
@@ -36,7 +36,7 @@ class Lineage:
         Raises:
           InputError: one is gone or changed.
         """
-        sha256 = own.info["sha256"]
+        sha256 = own.sha256
         return [_open_again(each) for each in self.stores if each["sha256"] != sha256]
 
 
@@ -66,7 +66,7 @@ def read(run: Path) -> Lineage:
 def _open_again(recorded: dict[str, Any]) -> Store:
     path = Path(recorded["path"])
     is_there = (path / "dataset.json").is_file()
-    if not is_there or (store := open_store(path)).info["sha256"] != recorded["sha256"]:
+    if not is_there or (store := open_store(path)).sha256 != recorded["sha256"]:
         raise InputError(
             f"training began from weights that were trained on the store {path}, where"
             f" {'another is now' if is_there else 'none is now'}: bring it back"
