@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from painterjax.common.progress import Progress
-from painterjax.data import images
+from painterjax.data import images, raster
 from painterjax.data.catalog import Painting
 
 VERSION = 1  # Another number where other files would count as duplicates.
@@ -185,7 +185,7 @@ def correlation(image_NxSxSxC: np.ndarray) -> np.ndarray:
 
     It is of thumbnails of COMPARED_SIDE pixels, all channels together; 0 for a constant image.
     """
-    small = [images.thumbnail(image_SxSxC, COMPARED_SIDE) for image_SxSxC in image_NxSxSxC]
+    small = [raster.thumbnail(image_SxSxC, COMPARED_SIDE) for image_SxSxC in image_NxSxSxC]
     value_NxM = np.stack(small).reshape(len(small), -1).astype(np.float64)
     value_NxM -= value_NxM.mean(axis=1, keepdims=True)
     norm_N = np.linalg.norm(value_NxM, axis=1)

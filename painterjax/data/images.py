@@ -1,6 +1,5 @@
-"""Image files to uint8 pixels, or to the reason why not; pixels to thumbnails and JPEG."""
+"""Image files to uint8 pixels, or to the reason why not."""
 
-import base64
 import contextlib
 import functools
 import hashlib
@@ -13,9 +12,10 @@ from typing import Any, TypeVar
 
 import imagehash
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from painterjax.common.errors import InputError
+from painterjax.data import raster
 
 # What museums and web collections use. Other formats are refused: some of Pillow's readers start
 # other programs (EPS starts Ghostscript).
@@ -39,6 +39,8 @@ HASH_SIDE = 16
 # Standard deviation in gray levels. JPEG moves pixels by as much, so a flatter image has a hash of
 # noise.
 MIN_CONTRAST = 2
+WIDE = 1.5  # times as long as high, or as high as long: beyond, the center square is too little
+MOST_SQUARES = 9  # of one image
 
 
 T = TypeVar("T")
@@ -143,6 +145,22 @@ def to_square(image: Image.Image, *, size: int) -> np.ndarray:
     return _loaded(image, lambda: _square(*_upright(image, (2 * size, 2 * size)), size))
 
 
+def to_squares(image: Image.Image, *, size: int, most: int = MOST_SQUARES) -> np.ndarray:
+    """Crops and resizes an opened image to squares all along it: uint8 K x S x S x 3.
+
+    K is 1, and the square is that of `to_square`, unless the image is WIDE. Then K is odd, the
+    square in the middle is that of `to_square`, and each overlaps the next by half at least, as far
+    as `most` allow, which is odd.
+
+    Raises:
+      ImageError: the image is damaged, too small or too large.
+    """
+    side, longest = min(image.size), max(image.size)
+    # Of the whole image, as a JPEG that is reduced has other sides.
+    count = min(most, 2 * math.ceil(longest / side) - 1) if longest > WIDE * side else 1
+    return _loaded(image, lambda: _squares(*_upright(image, (2 * size, 2 * size)), size, count))
+
+
 def to_square_and_picture(
     data: bytes, image: Image.Image, *, size: int
 ) -> tuple[np.ndarray, bytes]:
@@ -171,36 +189,6 @@ def to_square_and_picture(
 def to_picture(data: bytes) -> bytes:
     """Returns the picture of `to_square_and_picture`; raises ImageError as that does."""
     return to_square_and_picture(data, open_image(data), size=PICTURE_SIDE // 2)[1]
-
-
-def reduced(picture: bytes, size: int) -> np.ndarray:
-    """Returns a JPEG file of ours as uint8 H x W x 3, of at most `size` pixels."""
-    image = Image.open(io.BytesIO(picture))
-    image.thumbnail((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(image)
-
-
-def center_square(height: int, width: int) -> tuple[int, int, int]:
-    """Returns the left, the top and the side of what the network sees of a picture, in pixels.
-
-    >>> center_square(100, 160)
-    (30, 0, 100)
-    """
-    side = min(height, width)
-    return (width - side) // 2, (height - side) // 2, side
-
-
-def framed(picture: bytes, size: int) -> np.ndarray:
-    """Returns a whole painting in the middle of a white square: uint8 `size` x `size` x 3.
-
-    Where it is not square, a white line marks the center square that the network sees.
-    """
-    image = Image.fromarray(reduced(picture, size))
-    left, top, side = center_square(image.height, image.width)
-    if image.width != image.height:
-        box = (left, top, left + side - 1, top + side - 1)
-        ImageDraw.Draw(image).rectangle(box, outline="white")
-    return np.asarray(ImageOps.pad(image, (size, size), color="white"))
 
 
 def _loaded(image: Image.Image, read: Callable[[], T]) -> T:
@@ -241,9 +229,23 @@ def _square(image: Image.Image, profile: bytes | None, size: int) -> np.ndarray:
     return np.asarray(_to_srgb(image, profile))
 
 
+def _squares(image: Image.Image, profile: bytes | None, size: int, count: int) -> np.ndarray:
+    if count == 1:
+        return _square(image, profile, size)[None]
+    (width, height), squares = image.size, []
+    side = min(width, height)
+    for number in range(count):
+        start = number / (count - 1) * (max(width, height) - side)
+        left, top = (start, 0.0) if width > height else (0.0, start)
+        box = (left, top, left + side, top + side)
+        square = image.resize((size, size), Image.Resampling.BICUBIC, box)
+        squares.append(np.asarray(_to_srgb(square, profile)))
+    return np.stack(squares)
+
+
 def _picture(image: Image.Image, profile: bytes | None) -> bytes:
     image.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.BICUBIC)
-    return jpeg(np.asarray(_to_srgb(image, profile)))
+    return raster.jpeg(np.asarray(_to_srgb(image, profile)))
 
 
 def fingerprint(image_SxSxC: np.ndarray) -> dict[str, str]:
@@ -258,41 +260,6 @@ def fingerprint(image_SxSxC: np.ndarray) -> dict[str, str]:
     if np.asarray(gray).std() >= MIN_CONTRAST:
         found["phash"] = str(imagehash.phash(gray, HASH_SIDE))
     return found
-
-
-def thumbnail(image_SxSxC: np.ndarray, size: int) -> np.ndarray:
-    """Returns the image with a side of at most `size` pixels."""
-    if len(image_SxSxC) <= size:
-        return image_SxSxC
-    image = Image.fromarray(image_SxSxC)
-    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
-
-
-def sheet(image_NxSxSxC: np.ndarray, *, columns: int, gap: int = 0) -> np.ndarray:
-    """Returns images row by row on one white sheet, with a gap below and to the right of each."""
-    missing = -len(image_NxSxSxC) % columns
-    padding = ((0, missing), (0, gap), (0, gap), (0, 0))
-    image_NxSxSxC = np.pad(image_NxSxSxC, padding, constant_values=255)
-    side = image_NxSxSxC.shape[1]
-    image_RxKxSxSxC = image_NxSxSxC.reshape(-1, columns, side, side, 3)
-    return image_RxKxSxSxC.swapaxes(1, 2).reshape(-1, columns * side, 3)
-
-
-def jpeg(image_HxWxC: np.ndarray) -> bytes:
-    """Returns the image as a JPEG file."""
-    data = io.BytesIO()
-    Image.fromarray(image_HxWxC).save(data, "JPEG", quality=85)
-    return data.getvalue()
-
-
-def jpeg_url(image_HxWxC: np.ndarray) -> str:
-    """Returns the image as a data: URL."""
-    return url_of_jpeg(jpeg(image_HxWxC))
-
-
-def url_of_jpeg(data: bytes) -> str:
-    """Returns a JPEG file as a data: URL."""
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
 def _black_and_white(image: Image.Image) -> tuple[int, int]:

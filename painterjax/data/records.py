@@ -37,7 +37,7 @@ class RecordFormat:
     """How images are decoded, and what is stored of each."""
 
     image_size: int  # the side S
-    convert: Callable[[np.ndarray], np.ndarray]  # image_BxSxSxC to B records, in order
+    convert: Callable[[list[np.ndarray]], np.ndarray]  # B decoded images to B records, in order
     record_bytes: int
     chunk: int  # images that are decoded, and converted, at once
     # image_SxSxC to more of its result; workers run it, so it must pickle.
@@ -47,11 +47,14 @@ class RecordFormat:
 
 def pixel_format(image_size: int, *, pictures: bool = False) -> RecordFormat:
     """Stores the images themselves."""
+    chunk = chunk_of(image_size, most=MAX_CHUNK)
     nbytes = 3 * image_size**2
-    chunk = max(1, min(MAX_CHUNK, CHUNK_BYTES // nbytes))
-    return RecordFormat(
-        image_size, lambda image_BxSxSxC: image_BxSxSxC, nbytes, chunk, images.fingerprint, pictures
-    )
+    return RecordFormat(image_size, np.stack, nbytes, chunk, images.fingerprint, pictures)
+
+
+def chunk_of(image_size: int, *, most: int) -> int:
+    """Returns how many images a task decodes, by the memory that they take."""
+    return max(1, min(most, CHUNK_BYTES // (3 * image_size**2)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +102,7 @@ def decode_all(
             for results in process_pool.ordered_map(decode, chunks, workers):
                 decoded = [image for _, image, _ in results if image is not None]
                 if decoded:
-                    records.write(stored.convert(np.stack(decoded)).tobytes())
+                    records.write(stored.convert(decoded).tobytes())
                 # Synced first, so that after a power cut no line lacks its record.
                 _sync(records)
                 if pictures is not None:

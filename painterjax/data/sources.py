@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from painterjax.common.errors import InputError
 from painterjax.common.progress import counted
@@ -154,16 +155,30 @@ def load_file(
     directory: Path, painting: Painting, size: int, *, pictures: bool = False
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Reads and decodes one image file under `directory`."""
+    data, image, result = _open_file(directory, painting)
+    if not pictures:
+        return result, images.to_square(image, size=size)
+    square_SxSxC, picture = images.to_square_and_picture(data, image, size=size)
+    return {**result, "picture": picture}, square_SxSxC
+
+
+def load_squares(
+    directory: Path, most: int, painting: Painting, size: int
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Reads and decodes one image file under `directory` to as many squares as `most`."""
+    _, image, result = _open_file(directory, painting)
+    return result, images.to_squares(image, size=size, most=most)
+
+
+def _open_file(directory: Path, painting: Painting) -> tuple[bytes, Image.Image, dict[str, Any]]:
+    """Reads a file and opens its image; and what is known of it."""
     file = Path(painting.file)
     if file.is_absolute() or ".." in file.parts or "\0" in painting.file:
         raise images.ImageError("not the name of a file in the folder")
     data = images.read(directory / file)
     image = images.open_image(data)
-    result = {"sha256": hashlib.sha256(data).hexdigest(), "area": image.width * image.height}
-    if not pictures:
-        return result, images.to_square(image, size=size)
-    square_SxSxC, picture = images.to_square_and_picture(data, image, size=size)
-    return {**result, "picture": picture}, square_SxSxC
+    area = image.width * image.height
+    return data, image, {"sha256": hashlib.sha256(data).hexdigest(), "area": area}
 
 
 def load_synthetic(seed: int, painting: Painting, size: int) -> tuple[dict[str, Any], np.ndarray]:

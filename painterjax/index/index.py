@@ -144,6 +144,12 @@ class Index:
                 f"{self.folder} has vectors of another network ({NETWORK} is {facts[NETWORK]}, that"
                 f" of the new ones {new}): embed again, or choose another --index"
             )
+        before = self.origins if facts else []
+        if len({origin.get("squares", 1) for origin in [*before, vectors.origin]}) > 1:
+            raise InputError(
+                f"{self.folder} has vectors of center squares, and the new ones of wide paintings"
+                " are means over several, or the other way round: choose another --index"
+            )
         if facts and self._faiss.d != (dim := vectors.emb_NxD.shape[1]):
             raise InputError(
                 f"{self.folder} has vectors of {self._faiss.d} numbers, the new ones have {dim}:"

@@ -14,8 +14,10 @@ from painterjax.common import files
 from painterjax.common.config import flatten
 from painterjax.common.errors import InputError
 from painterjax.data import catalog, images
-from painterjax.data.store import Split, Store, open_store
+from painterjax.data.catalog import Painting
+from painterjax.data.store import Split, Store, identity, open_store
 from painterjax.index.index import Index, IndexedPainting
+from painterjax.model.embedder import embed_squares
 from painterjax.run import folder as run_folder
 from painterjax.run.embed import compute_embeddings, embed_folder, kept_embeddings
 from painterjax.run.embeddings import SAME_IMAGE
@@ -70,6 +72,7 @@ def own_index(run: Run) -> Index:
     folder, building = run.path / "index", run.path / "index.partial"
     if _is_of_store(index := Index(folder), run):
         return index
+    _ = run.store  # Refuses where there is none, before anything is written.
     with files.claimed(building):
         if not _is_of_store(Index(folder), run):  # Another process may have built it meanwhile.
             work = building / run.origin[NETWORK]
@@ -88,7 +91,7 @@ def _is_of_store(index: Index, run: Run) -> bool:
     """Whether an index has every painting of a run's store by its row, and no other."""
     if not len(index):
         return False
-    dataset = run_folder.read_dataset(run.path)
+    dataset = identity(run_folder.read_dataset(run.path))
     known = flatten(dataset)  # A damaged file lacks keys: then opening the store is refused.
     counts = {name: known.get(f"counts.{name}.paintings", 0) for name in catalog.SPLITS}
     expected = [(name, dataset.get("sha256")) for name, count in counts.items() if count]
@@ -104,9 +107,10 @@ def parse_query(text: str, index: Index, run: Run) -> Query:
     """
     path = Path(text)
     if path.is_file():
-        image_SxSxC = _decoded(run, path, "--query")
-        emb_D = run.embedder.embed(image_SxSxC[None])[0]
-        return Query(emb_D, _same_picture(run, index, emb_D, image_SxSxC))
+        square_KxSxSxC = _decoded(run, path, "--query", squares_of(index))
+        (emb_D,) = embed_squares(run.embedder, [square_KxSxSxC])
+        center_SxSxC = square_KxSxSxC[len(square_KxSxSxC) // 2]
+        return Query(emb_D, _same_picture(run, index, emb_D, center_SxSxC))
     numbers = [int(text)] if text.isdecimal() else np.flatnonzero(index.find(file=text)).tolist()
     if not numbers:
         raise InputError(
@@ -117,25 +121,40 @@ def parse_query(text: str, index: Index, run: Run) -> Query:
     return Query(index.embedding(entry.id), entry)
 
 
+def squares_of(index: Index) -> int:
+    """Returns how many squares of a wide painting the vectors of an index are of, at most.
+
+    One in a store, which keeps the center alone. Queries are embedded in the same way, so that a
+    picture has one vector.
+    """
+    return min((origin.get("squares", 1) for origin in index.origins), default=1)
+
+
 def embed_images(
-    run: Run, path: Path, output: Path, *, workers: int
-) -> tuple[list[str], np.ndarray]:
-    """Embeds an image, or those below a folder into OUTPUT.npz; returns their names and embeddings.
+    run: Run, index: Index, path: Path, output: Path, *, workers: int
+) -> tuple[list[Painting], np.ndarray]:
+    """Embeds an image, or those below a folder into OUTPUT.npz, to be compared with an index.
+
+    Returns:
+      What the names of files and folders say of the images, and their embeddings.
 
     Raises:
       InputError: there is no image that can be read, or the run's store was decoded in another way.
     """
+    squares = squares_of(index)
     if path.is_file():
-        return [path.name], run.embedder.embed(_decoded(run, path, "--images")[None])
+        square_KxSxSxC = _decoded(run, path, "--images", squares)
+        return [Painting(path.name, "")], embed_squares(run.embedder, [square_KxSxSxC])
     vectors = output.with_name(output.name + ".npz")
-    embedded, _ = embed_folder(run, path, vectors, workers=workers)
-    return [painting.file for painting in embedded.paintings], embedded.emb_NxD
+    embedded, _ = embed_folder(run, path, vectors, workers=workers, squares=squares)
+    return embedded.paintings, embedded.emb_NxD
 
 
-def _decoded(run: Run, path: Path, flag: str) -> np.ndarray:
+def _decoded(run: Run, path: Path, flag: str, squares: int) -> np.ndarray:
     run.check_decoding()
     try:
-        return images.decode(images.read(path), size=run.embedder.image_size)
+        image = images.open_image(images.read(path))
+        return images.to_squares(image, size=run.embedder.image_size, most=squares)
     except images.ImageError as error:
         raise InputError(f"{flag} {path}: {error}") from error
 
@@ -148,14 +167,14 @@ def _same_picture(
         distance_R, number_R = index.nearest(emb_D, SUGGESTED)
         near_R = distance_R <= SAME_IMAGE * np.linalg.norm(emb_D)
         for entry in index.entries(number_R[near_R].tolist()):
-            pixels_SxSxC = _pixels(run, index, entry)
+            pixels_SxSxC = pixels(run, index, entry)
             if pixels_SxSxC is not None and np.array_equal(pixels_SxSxC, image_SxSxC):
                 return entry
     return None
 
 
-def _pixels(run: Run, index: Index, entry: IndexedPainting) -> np.ndarray | None:
-    """What the network sees of a painting of the index; None where that is gone."""
+def pixels(run: Run, index: Index, entry: IndexedPainting) -> np.ndarray | None:
+    """Returns what the network sees of a painting of the index; None where that is gone."""
     if "images" not in entry.origin:
         split = _split(run, index, entry)
         return None if split is None else split.image_NxSxSxC[entry.position]
@@ -270,7 +289,7 @@ def picture_file(run: Run, index: Index, entry: IndexedPainting) -> Path:
 def _split(run: Run, index: Index, entry: IndexedPainting) -> Split | None:
     """The split of a painting in its store, unless that has changed or been removed."""
     store = _store(run, index, entry)
-    if store is None or store.info["sha256"] != entry.origin.get("store_sha256"):
+    if store is None or store.sha256 != entry.origin.get("store_sha256"):
         return None
     return store.splits[entry.origin["split"]]
 

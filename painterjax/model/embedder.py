@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,28 @@ class Embedder:
             if on_batch is not None:
                 on_batch(min(self.batch_size, count - start))
         return np.concatenate(parts)[:count]
+
+
+def embed_squares(embedder: Embedder, squares: Sequence[np.ndarray]) -> np.ndarray:
+    """Embeds N paintings of which the network sees one square or more: float32 N x D.
+
+    Of several squares it is the direction of their mean, as long as they are on average.
+
+    Args:
+      embedder: the network.
+      squares: of each painting, uint8 K x S x S x 3.
+    """
+    count_N = np.array([len(each) for each in squares])
+    emb_MxD = embedder.embed(np.concatenate(squares))
+    if (count_N == 1).all():
+        return emb_MxD
+    first_N = np.cumsum(count_N) - count_N
+    mean_NxD = np.add.reduceat(emb_MxD, first_N) / count_N[:, None]
+    length_M, length_N = (np.linalg.norm(x, axis=1) for x in (emb_MxD, mean_NxD))
+    wanted_N = np.add.reduceat(length_M, first_N) / count_N
+    scale_N = wanted_N / np.maximum(length_N, np.finfo(np.float32).tiny)
+    mean_NxD *= scale_N[:, None]
+    return np.where((count_N == 1)[:, None], emb_MxD[first_N], mean_NxD).astype(np.float32)
 
 
 def untrained(config: Config, *, image_size: int, pretrained: bool = True) -> Embedder:

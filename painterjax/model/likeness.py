@@ -39,6 +39,12 @@ def likeness(embedder: Embedder, image_2xSxSxC: np.ndarray) -> tuple[float, np.n
     return float(cosine), np.asarray(map_2xMxM)
 
 
+def shares(map_2xMxM: np.ndarray) -> np.ndarray:
+    """Returns maps as shares of each one's largest value, where places that part images have 0."""
+    largest_2x1x1 = map_2xMxM.max((1, 2), keepdims=True)
+    return np.clip(map_2xMxM / np.maximum(largest_2x1x1, np.finfo(map_2xMxM.dtype).tiny), 0, 1)
+
+
 @functools.partial(compilation.jit, static_argnames="network")
 def _explain(
     params: PureDict, stats: PureDict, image_2xSxSxC: jax.Array, *, network: nnx.GraphDef[StyleNet]

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -14,12 +15,13 @@ from painterjax.common import checksums, files
 from painterjax.common.config import Config
 from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress, counted
-from painterjax.data import catalog, records, sources
+from painterjax.data import catalog, images, records, sources
 from painterjax.data.store import Store, verify
 from painterjax.distributed import processes
 from painterjax.model.embedder import (
     Embedder,
     embed_resumably,
+    embed_squares,
     embed_together,
     head_alone,
 )  # fmt: skip
@@ -102,6 +104,7 @@ def embed_paintings(
 
 def embed_split(run: Run, name: str, output: Path) -> None:
     """Writes the embeddings of a split; work in progress lies in `<output>.partial`."""
+    _ = run.store  # Refuses where there is none, before anything is written.
     with _partial_folder(run, output) as work:
         embedded = kept_embeddings(run, name) or compute_embeddings(run, name, work=work)
         embeddings.save(output, embedded)
@@ -109,11 +112,12 @@ def embed_split(run: Run, name: str, output: Path) -> None:
 
 
 def embed_folder(
-    run: Run, directory: Path, output: Path, *, workers: int
+    run: Run, directory: Path, output: Path, *, workers: int, squares: int = images.MOST_SQUARES
 ) -> tuple[Vectors, dict[str, str]]:
     """Embeds every image below a folder; work in progress lies in `<output>.partial`.
 
-    Images that `output` has already, by name and SHA-256, are not embedded again.
+    Images that `output` has already, by name and SHA-256, are not embedded again. Of a wide image
+    it embeds the mean over as many squares as `squares`.
 
     Returns:
       What `output` holds then, and the reason for each file that has no vector.
@@ -128,9 +132,12 @@ def embed_folder(
     source = sources.files_below(directory)
     if not source.paintings and not source.rejected:
         raise InputError(f"no image in {directory}")
-    origin = {**run.origin, "images": str(directory.resolve())}
+    origin = {**run.origin, "images": str(directory.resolve()), "squares": squares}
     known = _known_vectors(run, output, origin)
-    with _partial_folder(run, output) as work:
+    source = dataclasses.replace(
+        source, load=functools.partial(sources.load_squares, directory, squares)
+    )
+    with _partial_folder(run, output, squares=squares) as work:
         embedded, rejected = _embed_new(run.embedder, source, known, work, workers)
         _write_rejected(output, rejected)
         if embedded.paintings:
@@ -148,17 +155,17 @@ def _kept_path(run: Run, name: str) -> Path:
 
 
 def _split_origin(run: Run, name: str) -> dict[str, Any]:
-    where = {"store": str(run.store.path.resolve()), "store_sha256": run.store.info["sha256"]}
+    where = {"store": str(run.store.path.resolve()), "store_sha256": run.store.sha256}
     return {**run.origin, **where, "split": name}
 
 
 @contextlib.contextmanager
-def _partial_folder(run: Run, output: Path):
+def _partial_folder(run: Run, output: Path, **plan: int):
     """Claims the folder of work in progress; it is removed when the block ends well."""
     partial = output.with_name(output.name + ".partial")
     if (partial / "plan.json").exists():
         run.check_same_network(str(partial), files.read_plan(partial))
-    files.begin_work(partial, {NETWORK: run.origin[NETWORK]})
+    files.begin_work(partial, {NETWORK: run.origin[NETWORK], **plan})
     with files.claimed(partial):
         yield partial
         shutil.rmtree(partial)
@@ -175,6 +182,8 @@ def _known_vectors(run: Run, output: Path, origin: dict[str, Any]) -> dict[FileV
     images = Path(found.origin["images"])
     if images.resolve() != Path(origin["images"]) and images.is_dir():
         raise InputError(f"{output} is of the images of {images}: choose another --output")
+    if found.origin.get("squares", 1) != origin["squares"]:
+        return {}
     names = (painting.file for painting in found.paintings)
     return dict(zip(zip(names, found.sha256 or [], strict=False), found.emb_NxD, strict=False))
 
@@ -195,7 +204,10 @@ def _embed_new(
     done = [catalog.Painting(fate["file"], "") for fate in before]
     fates = records.decode_all(
         dataclasses.replace(source, paintings=done + left), work,
-        records.RecordFormat(embedder.image_size, embedder.embed, row_bytes, embedder.batch_size),
+        records.RecordFormat(
+            embedder.image_size, functools.partial(embed_squares, embedder), row_bytes,
+            records.chunk_of(embedder.image_size, most=embedder.batch_size),
+        ),
         workers=workers, label="embed",
     )  # fmt: skip
     emb_RxD = np.fromfile(work / records.RECORDS, np.float32).reshape(-1, embedder.dim)

@@ -16,11 +16,12 @@ from painterjax.data import catalog, images
 from painterjax.metrics.attribution import SOMEONE_ELSE, Attribution, collect
 from painterjax.metrics.calibration import Calibration
 from painterjax.model import likeness
-from painterjax.model.embedder import Embedder
+from painterjax.model.embedder import Embedder, embed_squares
 from painterjax.run import attribution, embeddings, exported
 from painterjax.run.attribution import Answer
 from painterjax.run.embed import split_embeddings
-from painterjax.run.load import Run, check_same_network, load_run
+from painterjax.run.load import Run, check_same_network
+from painterjax.run.untrained import open_run
 
 PaintingLike = str | Path | Image.Image | np.ndarray
 
@@ -55,13 +56,17 @@ class StyleEmbedder:
 
         Args:
           paintings: paths, PIL images, or uint8 arrays H x W x 3, each of any size, which are
-            cropped and resized as `prepare` does it; or one uint8 array N x S x S x 3 of images
-            that are cropped and resized already.
+            cropped and resized as `prepare` does it, wide ones to several squares, whose mean is
+            their embedding; or one uint8 array N x S x S x 3 of images that are cropped and
+            resized already.
 
         Raises:
           InputError: there is no painting, or one is missing, not an image, or of a wrong type or
             shape; or the network was trained on images that were decoded in another way.
         """
+        return self._embed(paintings, images.MOST_SQUARES)
+
+    def _embed(self, paintings: Iterable[PaintingLike] | np.ndarray, squares: int) -> np.ndarray:
         if isinstance(paintings, np.ndarray):
             return self.embedder.embed(self._checked(paintings))
         if isinstance(paintings, str | Path | Image.Image) or not isinstance(paintings, Iterable):
@@ -69,8 +74,8 @@ class StyleEmbedder:
         images.check_decoding(self.path, self.origin["decoding"])
         remaining, parts = iter(paintings), []
         while chunk := list(itertools.islice(remaining, self.embedder.batch_size)):
-            image_BxSxSxC = np.stack([_decode(painting, self.image_size) for painting in chunk])
-            parts.append(self.embedder.embed(image_BxSxSxC))
+            decoded = [_decode(painting, self.image_size, squares) for painting in chunk]
+            parts.append(embed_squares(self.embedder, decoded))
         if not parts:
             raise InputError("no painting to embed: pass at least one")
         return np.concatenate(parts)
@@ -89,7 +94,7 @@ class StyleEmbedder:
           InputError: as `embed` does.
         """
         images.check_decoding(self.path, self.origin["decoding"])
-        pair = np.stack([_decode(painting, self.image_size) for painting in (first, second)])
+        pair = np.concatenate([_decode(p, self.image_size, 1) for p in (first, second)])
         return likeness.likeness(self.embedder, pair)
 
     def probability(self, distance: npt.ArrayLike) -> np.ndarray:
@@ -130,12 +135,12 @@ class StyleEmbedder:
                 f"{self.path} cannot tell artists: evaluate the run (and export again)"
             )
         if collection is not None:
-            emb_NxD, artists = self._read_collection(Path(collection))
+            emb_NxD, artists, squares = self._read_collection(Path(collection))
         elif self.run is not None:
-            emb_NxD, artists = self._store
+            (emb_NxD, artists), squares = self._store, 1
         else:
             raise InputError(f"{self.path} has no store: give a collection that embed wrote")
-        emb_QxD = self.embed(paintings)
+        emb_QxD = self._embed(paintings, squares)
         own = []
         for emb_D in emb_QxD:
             distance_N = np.linalg.norm(emb_NxD - emb_D[None], axis=1)
@@ -144,10 +149,11 @@ class StyleEmbedder:
         of = collect(emb_NxD, artists)
         return attribution.answers(self.attribution, emb_QxD, of, own, someone_else=someone_else)
 
-    def _read_collection(self, path: Path) -> tuple[np.ndarray, list[str]]:
+    def _read_collection(self, path: Path) -> tuple[np.ndarray, list[str], int]:
         found = embeddings.load(path)
         check_same_network(str(path), found.origin, self.origin)
-        return found.emb_NxD, [painting.artist for painting in found.paintings]
+        artists = [painting.artist for painting in found.paintings]
+        return found.emb_NxD, artists, found.origin.get("squares", 1)
 
     @functools.cached_property
     def _store(self) -> tuple[np.ndarray, list[str]]:
@@ -169,22 +175,24 @@ class StyleEmbedder:
 
 
 def load(path: Path) -> StyleEmbedder:
-    """Loads the best network of a run, or one that painterjax.export wrote."""
+    """Loads the best network of a run, one that export wrote, or a published backbone by name."""
     if (path / exported.MANIFEST).exists():
         return StyleEmbedder(path, *exported.load(path))
-    run = load_run(path)
+    run = open_run(path)
     return StyleEmbedder(path, run.embedder, run.calibration, run.attribution, run.origin, run)
 
 
-def _decode(painting: PaintingLike, size: int) -> np.ndarray:
+def _decode(painting: PaintingLike, size: int, most: int) -> np.ndarray:
+    """The squares of a painting, K x S x S x 3."""
     try:
         if isinstance(painting, Image.Image):
-            painting.load()  # Otherwise to_square may reduce it.
-            return images.to_square(painting, size=size)
+            painting.load()  # Otherwise to_squares may reduce it.
+            return images.to_squares(painting, size=size, most=most)
         if isinstance(painting, np.ndarray):
-            return images.to_square(_as_image(painting), size=size)
+            return images.to_squares(_as_image(painting), size=size, most=most)
         if isinstance(painting, str | Path):
-            return images.decode(images.read(Path(painting)), size=size)
+            image = images.open_image(images.read(Path(painting)))
+            return images.to_squares(image, size=size, most=most)
     except images.ImageError as error:
         name = "an array" if isinstance(painting, np.ndarray) else painting
         raise InputError(f"{name}: {error}") from error

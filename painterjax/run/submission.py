@@ -48,7 +48,7 @@ def submit(
     check_images(names, directory)
     used = trained_on(run, names, directory, workers=workers, allowed=allow_trained_on)
     embedded_path = output.with_name(output.name + ".npz")
-    embedded, rejected = embed_folder(run, directory, embedded_path, workers=workers)
+    embedded, rejected = embed_folder(run, directory, embedded_path, workers=workers, squares=1)
     reasons = {Path(file).name: reason for file, reason in rejected.items()}
     missing = {
         name: reasons.get(name, "no such file")

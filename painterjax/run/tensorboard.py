@@ -17,7 +17,7 @@ import numpy as np
 
 from painterjax.common import files
 from painterjax.common.config import Config
-from painterjax.data import images, sampling
+from painterjax.data import raster, sampling
 from painterjax.data.store import Split
 from painterjax.distributed import compilation
 from painterjax.losses.objectives import LOSSES
@@ -59,7 +59,7 @@ def tuples(config: Config, training: trainer.Training) -> tuple[str, np.ndarray]
         augmented(source.split.image_NxSxSxC[row_BxT.reshape(-1)], jax.random.key(config.seed))
     )
     image_NxSxSxC = np.clip(127.5 * (pixels_NxSxSxC + 1), 0, 255).round().astype(np.uint8)
-    return f"train/{title}", images.sheet(image_NxSxSxC, columns=row_BxT.shape[1], gap=GAP)
+    return f"train/{title}", raster.sheet(image_NxSxSxC, columns=row_BxT.shape[1], gap=GAP)
 
 
 def _examples(loss: str, row_BxT: np.ndarray) -> tuple[str, np.ndarray]:
@@ -82,9 +82,9 @@ def write_projector(run: Path, split: Split, emb_NxD: np.ndarray) -> None:
     files.write_text(folder / "vectors.tsv", "\n".join(lines) + "\n")
     files.write_text(folder / "paintings.tsv", _paintings_table(split, rows))
     thumbnails = [_thumbnail(split, row) for row in rows]
-    sprite = images.sheet(np.stack(thumbnails), columns=math.ceil(math.sqrt(len(rows))))
+    sprite = raster.sheet(np.stack(thumbnails), columns=math.ceil(math.sqrt(len(rows))))
     with files.replacing(folder / "sprite.jpg") as temporary:
-        temporary.write_bytes(images.jpeg(sprite))
+        temporary.write_bytes(raster.jpeg(sprite))
     side, dim = len(thumbnails[0]), emb_NxD.shape[1]
     config = PROJECTOR.format(split=split.name, rows=len(rows), dim=dim, side=side)
     files.write_text(run / "projector_config.pbtxt", config)
@@ -92,8 +92,8 @@ def write_projector(run: Path, split: Split, emb_NxD: np.ndarray) -> None:
 
 def _thumbnail(split: Split, row: int) -> np.ndarray:
     if split.pictures is None:
-        return images.thumbnail(split.image_NxSxSxC[row], THUMBNAIL)
-    return images.framed(split.picture(row), THUMBNAIL)
+        return raster.thumbnail(split.image_NxSxSxC[row], THUMBNAIL)
+    return raster.framed(split.picture(row), THUMBNAIL)
 
 
 def _paintings_table(split: Split, rows: np.ndarray) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from painterjax.common import process_pool
 from painterjax.common.progress import Progress
-from painterjax.data import duplicates, images, records, sources
+from painterjax.data import duplicates, images, raster, records, sources
 from painterjax.data.catalog import Painting
 from painterjax.data.store import Split, Store
 
@@ -88,7 +88,7 @@ def _decode(load: sources.Loader, size: int, painting: Painting) -> _Picture | N
 
 
 def _small(image_SxSxC: np.ndarray) -> np.ndarray:
-    return images.thumbnail(image_SxSxC, duplicates.COMPARED_SIDE)
+    return raster.thumbnail(image_SxSxC, duplicates.COMPARED_SIDE)
 
 
 def _nearly_equal(

@@ -150,6 +150,31 @@ def test_the_center_is_cropped(shape):
     )
 
 
+@pytest.mark.parametrize("is_tall", [False, True])
+@pytest.mark.parametrize(
+    ("length", "most", "starts"),
+    [
+        (64, 9, [0]),
+        (96, 9, [16]),  # 3 : 2
+        (100, 9, [0, 18, 36]),
+        (128, 9, [0, 32, 64]),
+        (160, 9, [0, 24, 48, 72, 96]),
+        (64 * 9, 9, [64 * i for i in range(9)]),
+        (128, 1, [32]),
+    ],
+)
+def test_a_long_picture_becomes_squares_all_along_it(length, most, starts, is_tall):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, length, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels.swapaxes(0, 1) if is_tall else pixels)
+    expected = [pixels[:, start : start + 64] for start in starts]
+    if is_tall:
+        expected = [square.swapaxes(0, 1) for square in expected]
+    square_KxSxSxC = images.to_squares(image, size=64, most=most)
+    np.testing.assert_array_equal(square_KxSxSxC, np.stack(expected))
+    center_SxSxC = images.to_square(image, size=64)
+    np.testing.assert_array_equal(square_KxSxSxC[len(starts) // 2], center_SxSxC)
+
+
 def test_large_jpegs_decode_at_a_reduced_size_to_the_same_picture():
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8))

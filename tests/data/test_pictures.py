@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from painterjax import prepare
 from painterjax.common import signals
 from painterjax.common.errors import InputError
-from painterjax.data import images, records, store, synthetic
+from painterjax.data import raster, records, store, synthetic
 from tests.helpers.pages import png
 
 # A JPEG of 1,600 pixels is decoded at a quarter for a square of 32 and at a half for a picture.
@@ -58,7 +58,7 @@ def test_pictures_show_whole_paintings_and_leave_the_squares_alone(opened, paint
             assert image.format == "JPEG"
             assert image.size == tuple(round(scale * side) for side in whole.size)
             resized = np.asarray(whole.resize(image.size, Image.Resampling.BICUBIC))
-            expected = np.asarray(Image.open(io.BytesIO(images.jpeg(resized))), float)
+            expected = np.asarray(Image.open(io.BytesIO(raster.jpeg(resized))), float)
             assert np.abs(np.asarray(image) - expected).mean() < 4
     shown = Image.open(io.BytesIO(without.splits["test"].picture(0)))
     assert shown.size == (32, 32)
@@ -67,8 +67,8 @@ def test_pictures_show_whole_paintings_and_leave_the_squares_alone(opened, paint
 def test_the_center_square_of_a_picture_is_what_the_network_sees(opened):
     train = opened.splits["train"]
     for row in range(len(train)):
-        image_HxWxC = images.reduced(train.picture(row), 512)
-        left, top, side = images.center_square(*image_HxWxC.shape[:2])
+        image_HxWxC = raster.reduced(train.picture(row), 512)
+        left, top, side = raster.center_square(*image_HxWxC.shape[:2])
         square = Image.fromarray(image_HxWxC[top : top + side, left : left + side])
         seen = np.asarray(square.resize((32, 32), Image.Resampling.BICUBIC)).astype(float)
         assert np.abs(seen - train.image_NxSxSxC[row]).mean() < 6
@@ -77,7 +77,7 @@ def test_the_center_square_of_a_picture_is_what_the_network_sees(opened):
 def test_a_framed_picture_has_the_square_marked(opened):
     split = opened.splits["train"]
     (row,) = [r for r, p in enumerate(split.paintings) if "wide" in p.file][:1]
-    image_SxSxC = images.framed(split.picture(row), 64)
+    image_SxSxC = raster.framed(split.picture(row), 64)
     assert image_SxSxC.shape == (64, 64, 3)
     white_SxS = (image_SxSxC == 255).all(axis=2)
     assert white_SxS[[0, 63]].all()

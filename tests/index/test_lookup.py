@@ -22,10 +22,11 @@ from PIL import Image
 from painterjax import embed, evaluate, prepare, search
 from painterjax.common import files
 from painterjax.common.errors import InputError
-from painterjax.data import store
+from painterjax.data import store, synthetic
 from painterjax.index import lookup
 from painterjax.index.index import Index
 from painterjax.model.embedder import Embedder
+from painterjax.run import embed as run_embed
 from painterjax.run import embeddings
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import Checkpoints
@@ -429,3 +430,41 @@ def test_wrong_usage_is_refused_in_one_line(run, command, argv, message, tmp_pat
     with pytest.raises(InputError, match=message) as refusal:
         command.main(["--run", str(run), *argv])
     assert "\n" not in str(refusal.value)
+
+
+def test_a_wide_picture_is_the_mean_of_squares_all_along_it(run, tmp_path, capsys):
+    """In a folder's vectors and as a query of these; a store's index has center squares."""
+    folder, network = tmp_path / "wide", load_run(run).embedder
+    pixels = [
+        np.hstack([synthetic.paint(seed=5, artist=a, painting=p, size=32) for a in (0, 1)])
+        for p in range(3)
+    ]
+    (folder / "someone").mkdir(parents=True)
+    for number, pixels_HxWxC in enumerate(pixels):
+        Image.fromarray(pixels_HxWxC).save(folder / "someone" / f"{number}.png")
+    argv = ["--run", str(run), "--workers", "1", "--images", str(folder)]
+    embed.main([*argv, "--output", str(tmp_path / "wide.npz")])
+    found = embeddings.load(tmp_path / "wide.npz")
+    for emb_D, pixels_HxWxC in zip(found.emb_NxD, pixels, strict=True):
+        squares = np.stack([pixels_HxWxC[:, start : start + 32] for start in (0, 16, 32)])
+        square_KxD = network.embed(squares)
+        mean_D = square_KxD.mean(0)
+        mean_D *= np.linalg.norm(square_KxD, axis=1).mean() / np.linalg.norm(mean_D)
+        # The same network in batches of other squares, whose sums round as they come.
+        np.testing.assert_allclose(emb_D, mean_D, rtol=1e-4, atol=1e-5)
+    index = tmp_path / "index"
+    search.main(["--run", str(run), "--index", str(index), "--add", str(tmp_path / "wide.npz")])
+    query = str(folder / "someone" / "1.png")
+    capsys.readouterr()
+    search.main(["--run", str(run), "--index", str(index), "--query", query])
+    assert "near someone - 1" in capsys.readouterr().out  # It is that painting.
+    of_store = lookup.parse_query(query, lookup.own_index(load_run(run)), load_run(run))
+    center_D = network.embed(pixels[1][None, :, 16:48])[0]
+    np.testing.assert_allclose(of_store.emb_D, center_D, rtol=1e-4, atol=1e-5)
+    # What was embedded by center squares is embedded again.
+    centers = tmp_path / "centers.npz"
+    opened, directory = load_run(run), folder
+    before, _ = run_embed.embed_folder(opened, directory, centers, workers=1, squares=1)
+    after, _ = run_embed.embed_folder(opened, directory, centers, workers=1)
+    np.testing.assert_array_equal(after.emb_NxD, found.emb_NxD)
+    assert np.abs(before.emb_NxD - after.emb_NxD).max() > 1e-3
