@@ -20,8 +20,9 @@ FAILED = DIVERGED = 1
 USAGE_ERROR = 2
 SIGNALED = 128  # plus the signal's number, as shells have it
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EPERM)
+UNREADABLE = "it cannot be read, check its permissions"
+READ_ONLY = "it cannot be written: choose a folder that can be written to"
 REMEDIES = {
     errno.ENOENT: "there is no such file or folder: check the name, or make its folder first",
     errno.EEXIST: "exists already: delete it or choose another name",
@@ -29,6 +30,9 @@ REMEDIES = {
     errno.EISDIR: "is a folder: give a file",
     errno.ENOTEMPTY: "is a folder that is not empty: choose another",
     errno.ENAMETOOLONG: "this name is too long: choose a shorter one",
+    errno.ENOSPC: "the disk is full: free some space and run it again",
+    errno.EDQUOT: "the disk's quota is used up: free some space and run it again",
+    **dict.fromkeys((*FORBIDDEN, errno.EROFS), READ_ONLY),
 }
 EMPTY = "is empty, perhaps by a variable that is not set"
 
@@ -64,6 +68,12 @@ def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError(EMPTY)
     return Path(text)
+
+
+def add_run_or_backbone(parser: argparse.ArgumentParser) -> None:
+    """Adds --run, which may also name a published backbone."""
+    meaning = "a folder that train wrote, or a backbone such as efficientnet_lite0"
+    parser.add_argument("--run", type=Path, required=True, help=meaning)
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -115,14 +125,10 @@ def run(
 
 def reason(error: OSError) -> str:
     """Returns what went wrong with a file, and what to do."""
-    if error.errno in FULL:
-        return f"{error}: free some space and run it again"
-    if error.errno in FORBIDDEN and error.filename and not _can_be_read(error.filename):
-        return f"{error}: it cannot be read, check its permissions"
-    if error.errno in (*FORBIDDEN, errno.EROFS):
-        return f"{error}: choose a folder that can be written to"
     remedy = REMEDIES.get(error.errno or 0)
-    return f"{error.filename}: {remedy}" if remedy and error.filename else str(error)
+    if error.errno in FORBIDDEN and error.filename and not _can_be_read(error.filename):
+        remedy = UNREADABLE
+    return ": ".join(filter(None, [error.filename, remedy])) if remedy else str(error)
 
 
 def _can_be_read(name: str) -> bool:

@@ -5,6 +5,7 @@ import concurrent.futures.process
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterable
 from multiprocessing.process import BaseProcess
@@ -13,6 +14,7 @@ from typing import Any
 from painterjax.common import signals
 from painterjax.common.errors import InputError
 
+QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
 AHEAD = 4  # Items submitted ahead per worker; this bounds the memory.
 
 
@@ -28,6 +30,8 @@ def ordered_map(
     # A forked worker would inherit locks held by this process's other threads; a spawned one does
     # not.
     context = multiprocessing.get_context("spawn")
+    # After a second Ctrl-C Python's resource tracker removes what is left, and would warn of it.
+    sys.warnoptions[:] = dict.fromkeys([*sys.warnoptions, QUIET_TRACKER])
     flight = collections.deque()
     others = multiprocessing.active_children()
     # An exception that a signal raises inside the executor can deadlock it. The executor ends

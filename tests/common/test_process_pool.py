@@ -3,6 +3,7 @@
 import functools
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -42,6 +43,32 @@ from painterjax.common import process_pool
 for _ in process_pool.ordered_map(eval, ["0", "__import__('time').sleep(3600)"], workers=1):
     print("a worker runs", flush=True)
 """
+
+
+TWICE = (
+    """
+from painterjax.common import signals
+signals.watch("twice")
+"""
+    + WAITING
+)
+
+
+def test_a_second_interrupt_leaves_one_line_and_no_warning():
+    command = [sys.executable, "-c", TWICE]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout and parent.stdout.readline()
+        parent.send_signal(signal.SIGINT)
+        time.sleep(0.02)  # Within the tenth of a second in which the first is seen.
+        parent.send_signal(signal.SIGINT)
+        # The pipes end when the last process that inherited them has ended.
+        _, said = parent.communicate(timeout=HANG_S)
+    assert (parent.returncode, said.strip()) == (
+        130,
+        "twice: interrupted; run it again to continue",
+    )
 
 
 def test_workers_end_with_a_killed_parent():
