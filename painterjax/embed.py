@@ -22,7 +22,7 @@ from painterjax.data import catalog
 def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.embed`."""
     parser = cli.Parser(__doc__ or "", prog="python -m painterjax.embed")
-    parser.add_argument("--run", type=Path, required=True, help="a folder that train wrote")
+    cli.add_run_or_backbone(parser)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--images", type=Path, help="a folder of images, at any depth")
     what.add_argument("--split", choices=catalog.SPLITS, help="of the run's store")
@@ -36,10 +36,10 @@ def main(argv: list[str]) -> None:
     # Here, since they import JAX, which --help and wrong usage do without.
     from painterjax.distributed import compilation
     from painterjax.run import embed as run_embed
-    from painterjax.run.load import load_run
+    from painterjax.run.untrained import open_run
 
     compilation.keep_on_disk()
-    run = load_run(args.run)
+    run = open_run(args.run)
     if args.split:
         run_embed.embed_split(run, args.split, args.output)
     else:

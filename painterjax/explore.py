@@ -27,25 +27,25 @@ def main(argv: list[str]) -> None:
     # Here, since they import JAX, which --help and wrong usage do without.
     from painterjax.distributed import compilation
     from painterjax.index.index import Index
-    from painterjax.pages import app, gallery
-    from painterjax.run.load import load_run
+    from painterjax.pages import app, gallery, server
+    from painterjax.run.untrained import open_run
 
     compilation.keep_on_disk()
-    with app.listen(args.host, args.port) as listener:
-        run = load_run(args.run)
+    with server.listen(args.host, args.port) as listener:
+        run = open_run(args.run)
         index = Index(args.index) if args.index else None
         if args.images:
             index = gallery.index_of_folder(run, args.images, workers=args.workers)
         application = app.application(gallery.open_gallery(run, index), host=args.host)
-        addresses = " and ".join(app.addresses(args.host, listener.getsockname()[1]))
+        addresses = " and ".join(server.addresses(args.host, listener.getsockname()[1]))
         print(f"explore: {addresses} shows {args.run}; press Ctrl-C to stop", flush=True)
-        app.server(application).run(sockets=[listener])
+        server.server(application).run(sockets=[listener])
         print("\nexplore: stopped")
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = cli.Parser(__doc__ or "", prog="python -m painterjax.explore")
-    parser.add_argument("--run", type=Path, required=True, help="a folder that train wrote")
+    cli.add_run_or_backbone(parser)
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--images", type=Path, help="a folder of images to show, at any depth")
     shown.add_argument("--index", type=Path, help="the index to show (RUN/index)")

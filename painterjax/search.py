@@ -34,11 +34,11 @@ def main(argv: list[str]) -> None:
     # Here, since they import JAX, which --help and wrong usage do without.
     from painterjax.distributed import compilation
     from painterjax.run import embeddings
-    from painterjax.run.load import load_run
+    from painterjax.run.untrained import open_run
 
     compilation.keep_on_disk()
     added = embeddings.load(args.add) if args.add else None
-    run = load_run(args.run)
+    run = open_run(args.run)
     if added is not None:
         run.check_same_network(f"--add {args.add}", added.origin)
         _add(added, args.index)
@@ -90,7 +90,7 @@ def _label(result: dict[str, Any]) -> str:
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = cli.Parser(__doc__ or "", prog="python -m painterjax.search")
-    parser.add_argument("--run", type=Path, required=True, help="a folder that train wrote")
+    cli.add_run_or_backbone(parser)
     parser.add_argument("--query", help="an image file, or a painting of the index")
     parser.add_argument("--k", type=int, default=10, help="how many paintings to find (10)")
     parser.add_argument("--index", type=Path, help="the index to search (RUN/index)")
