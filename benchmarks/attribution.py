@@ -23,7 +23,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp
 from sklearn.metrics import roc_auc_score
 
-from painterjax.metrics import attribution
+from painterjax.metrics import attribution, calibration
 from painterjax.metrics.attribution import SOMEONE_ELSE
 from painterjax.run import folder as run_folder
 from painterjax.run.embed import split_embeddings
@@ -32,7 +32,6 @@ from painterjax.run.load import load_run
 
 FITTING_DRAWS = 5  # of validation
 FALSE_ATTRIBUTIONS = 0.05  # of the queries by someone else
-BINS = 10  # of the calibration's plot
 FIGURES = ("top_1", "top_5", "log_loss", "auroc", "accuracy_at_5_percent_false")
 
 
@@ -226,14 +225,10 @@ def figures(answers: list[tuple[np.ndarray, Draw]]) -> dict[str, Any]:
             strict=True,
         )
     )
-    bin_M = np.minimum((BINS * stated_M).astype(int), BINS - 1)
-    bins = []
-    for number in np.unique(bin_M):
-        weight_B = weight_M * (bin_M == number)
-        total = weight_B.sum()
-        stated, right = float(weight_B @ stated_M / total), float(weight_B @ is_right_M / total)
-        bins.append({"stated": stated, "right": right, "weight": float(total / len(answers))})
-    error = sum(each["weight"] * abs(each["stated"] - each["right"]) for each in bins)
+    diagram = calibration.reliability(stated_M, weight_M * is_right_M, weight_M)
+    names = ("stated", "right", "weight")
+    bins = [dict(zip(names, map(float, each), strict=True)) for each in zip(*diagram, strict=True)]
+    error = calibration.calibration_error(*diagram)
     return {**dict(zip(FIGURES, means, strict=True)), "calibration_error": error, "bins": bins}
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
 from painterjax.data.catalog import Painting
-from painterjax.data.images import jpeg
+from painterjax.data.raster import jpeg
 from painterjax.index.index import Index
 from painterjax.pages import app, gallery
 from painterjax.run import folder as run_folder

@@ -199,6 +199,14 @@ def attribution() -> Rows:
             yield artists, names[key], *(f"{figures[figure]:.3f}" for figure in keys)
 
 
+def wide() -> Rows:
+    """Each way to embed wide paintings, and what they are compared with."""
+    for row in load("wide.json")["rows"]:
+        for name, figures in row["ways"].items():
+            values = (f"{figures[key]:.3f}" for key in ("pair_roc_auc", "recall_at_1"))
+            yield f"{row['ratio']:g}", f"{row['squares']}", *name.split(" among "), *values
+
+
 def loading() -> Rows:
     figures = load("cpu-loading.json")
     many, few = (figures["sampling_triplets_per_s"][size] / 1e6 for size in ("1024", "8"))
@@ -281,6 +289,16 @@ def searching() -> Rows:
         yield name, "0.95", f"{found['recall']:.3f}", target, f"{found['ms']['median']:.0f} ms"
 
 
+def page() -> Rows:
+    """How the page of a large collection does in a browser."""
+    figures = load("page.json")
+    first, shown = (f"{figures[key]:.2f} s" for key in ("first_paint_s", "map_s"))
+    yield "first paint", "2 s", first
+    yield "the map with all thumbnails", "", shown
+    yield "frames a second while zooming", "30", f"{figures['frames_per_s']:.0f}"
+    yield "the first start, which places the paintings", "", f"{figures['first_start_s']:.0f} s"
+
+
 def near_duplicates() -> Rows:
     """The share of copies that are found, and the different paintings taken for one."""
     figures = load("near-duplicates.json")
@@ -356,9 +374,9 @@ TABLES: dict[str, Callable[[], Rows]] = {
     **{
         table.__name__: table
         for table in (
-            summary, learning, reference, pretrained, attribution, readouts, experiments, loading,
-            stages, steps, gpu, backbones, large, searching, near_duplicates, scaling, estimate,
-            guarantees,
+            summary, learning, reference, pretrained, attribution, readouts, wide, experiments,
+            loading, stages, steps, gpu, backbones, large, searching, page, near_duplicates,
+            scaling, estimate, guarantees,
         )
     },
 }  # fmt: skip

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from painterjax.index.index import Index
+from painterjax.index.index import Index, IndexedPainting
 from painterjax.metrics.attribution import SOMEONE_ELSE, Collection
 from painterjax.run import attribution
-from painterjax.run.attribution import Answer
+from painterjax.run.attribution import Answer, Attributed
 from painterjax.run.embeddings import SAME_IMAGE
 from painterjax.run.load import Run
 
 COPIES = 16  # of one picture that an index can have
+BLOCK = 1024  # paintings that are asked about at once
 
 
 class Attributor:
@@ -32,6 +33,32 @@ class Attributor:
         return attribution.answers(
             self._model, emb_QxD, self.collection, own, someone_else=someone_else
         )
+
+    def of_index(
+        self, *, someone_else: float = SOMEONE_ELSE
+    ) -> list[tuple[IndexedPainting, Attributed]]:
+        """Returns who painted each painting of the index whose artist is known.
+
+        Each is asked about in view of all others. Those whose artist is least likely come first.
+        """
+        found = []
+        for start in range(0, len(self._index), BLOCK):
+            numbers = range(start, min(start + BLOCK, len(self._index)))
+            known = [entry for entry in self._index.entries(numbers) if entry.painting.artist]
+            if not known:
+                continue
+            answers = attribution.answers(
+                self._model,
+                np.stack([self._index.embedding(entry.id) for entry in known]),
+                self.collection,
+                [[entry.painting.artist] for entry in known],
+                someone_else=someone_else,
+            )
+            found += [
+                (entry, Attributed.of(entry.painting.file, entry.painting.artist, answer))
+                for entry, answer in zip(known, answers, strict=True)
+            ]
+        return sorted(found, key=lambda pair: pair[1].probability or 0.0)
 
     def _own_artists(self, emb_D: np.ndarray) -> Sequence[str]:
         """The artist of each painting with the same vector, as equal pixels have."""

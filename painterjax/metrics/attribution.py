@@ -124,18 +124,40 @@ def fit(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Attribution:
       emb_NxD: embeddings of paintings by at least two artists, one of whom has at least two.
       artist_N: the artist of each, by number.
     """
+    rows, of, right_Q, own = _questions(emb_NxD, artist_N, most=FITTED_QUERIES)
+    mean_D = (of.sum_AxD / of.count_A[:, None]).mean(0)
+    questions = [_compare(mean_D, emb_NxD[rows], of, own_QxA) for own_QxA in own]
+    scale = float(((emb_NxD - mean_D[None]) ** 2).mean()) or 1.0
+    return Attribution(mean_D.tolist(), *_minimize(questions, right_Q, scale, len(mean_D)))
+
+
+def ask(
+    model: Attribution, emb_NxD: np.ndarray, artist_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Asks the two questions of `fit` about each of N paintings whose artist has others.
+
+    Returns:
+      The probabilities of the A artists and of someone else, float64 2Q x (A + 1), where the second
+      half has each artist's paintings without the artist; and the right column of each row.
+    """
+    rows, of, right_Q, own = _questions(emb_NxD, artist_N, most=len(emb_NxD))
+    found = [model.probabilities(emb_NxD[rows], of, own_QxA=own_QxA) for own_QxA in own]
+    return np.concatenate(found), np.append(right_Q, np.full_like(right_Q, len(of.artists)))
+
+
+def _questions(
+    emb_NxD: np.ndarray, artist_N: np.ndarray, *, most: int
+) -> tuple[np.ndarray, Collection, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Rows of paintings to ask about, their collection and artists, and what is no evidence.
+
+    That is how many paintings of each artist, Q x A: the painting itself, or all by its artist.
+    """
     artist_A, artist_N, count_A = np.unique(artist_N, return_inverse=True, return_counts=True)
     of = Collection(list(map(str, artist_A)), _sums(emb_NxD, artist_N), count_A)
-    mean_D = (of.sum_AxD / count_A[:, None]).mean(0)
     rows = np.flatnonzero(count_A[artist_N] > 1)
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), FITTED_QUERIES)).astype(int)]
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
     is_own_QxA = artist_N[rows][:, None] == np.arange(len(artist_A))[None]
-    questions = [
-        _compare(mean_D, emb_NxD[rows], of, own_QxA)
-        for own_QxA in (is_own_QxA, is_own_QxA * count_A)
-    ]
-    scale = float(((emb_NxD - mean_D[None]) ** 2).mean()) or 1.0
-    return Attribution(mean_D.tolist(), *_minimize(questions, artist_N[rows], scale, len(mean_D)))
+    return rows, of, artist_N[rows], (is_own_QxA, is_own_QxA * count_A)
 
 
 class _Compared(NamedTuple):

@@ -26,25 +26,42 @@ class Calibration:
 
     def error(self, pairs: Pairs) -> float:
         """Returns the expected calibration error over ten bins of the probability."""
-        probability_B, share_B, weight_B = self.reliability(pairs)
-        return float(np.abs(probability_B - share_B) @ weight_B)
+        return calibration_error(*self.reliability(pairs))
 
     def reliability(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns the reliability diagram, over ten bins of the probability without empty ones.
-
-        The mean probability of each, its share of pairs by one artist, and its share of all pairs;
-        both kinds of pairs weigh the same.
-        """
+        """Returns the reliability diagram of pairs by one artist; both kinds weigh the same."""
         distance_M, same_M, different_M = _merged_shares(pairs)
-        probability_M, weight_M = self.probability(distance_M), same_M + different_M
-        bin_M = np.minimum((10 * probability_M).astype(int), 9)
-        weight_B, sum_B, same_B = (
-            np.bincount(bin_M, values_M, minlength=10)
-            for values_M in (weight_M, weight_M * probability_M, same_M)
-        )
-        is_full_B = weight_B > 0
-        weight_B, sum_B, same_B = weight_B[is_full_B], sum_B[is_full_B], same_B[is_full_B]
-        return sum_B / weight_B, same_B / weight_B, weight_B / 2
+        return reliability(self.probability(distance_M), same_M, same_M + different_M)
+
+
+def reliability(
+    probability_M: np.ndarray, right_M: np.ndarray, weight_M: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns a reliability diagram, over ten bins of the probability without empty ones.
+
+    Args:
+      probability_M: what was stated.
+      right_M: how much of each weight was right.
+      weight_M: the weights.
+
+    Returns:
+      Of each bin the mean probability, the share that was right, and its share of all.
+    """
+    bin_M = np.minimum((10 * probability_M).astype(int), 9)
+    weight_B, stated_B, right_B = (
+        np.bincount(bin_M, values_M, minlength=10)
+        for values_M in (weight_M, weight_M * probability_M, right_M)
+    )
+    is_full_B = weight_B > 0
+    weight_B, stated_B, right_B = weight_B[is_full_B], stated_B[is_full_B], right_B[is_full_B]
+    return stated_B / weight_B, right_B / weight_B, weight_B / weight_B.sum()
+
+
+def calibration_error(
+    probability_B: np.ndarray, share_B: np.ndarray, weight_B: np.ndarray
+) -> float:
+    """Returns the expected calibration error of a reliability diagram."""
+    return float(np.abs(probability_B - share_B) @ weight_B)
 
 
 def calibrate(pairs: Pairs) -> Calibration:

@@ -1,19 +1,13 @@
-"""The web server: answers requests about a run's paintings with JSON and pictures."""
+"""The web application: answers requests about a run's paintings with JSON and pictures."""
 
 import asyncio
 import concurrent.futures
-import contextlib
 import dataclasses
-import ipaddress
-import os
-import signal
-import socket
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import uvicorn
+import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -24,11 +18,11 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from painterjax.common import signals
 from painterjax.common.errors import InputError
-from painterjax.data import images
+from painterjax.data import images, raster
 from painterjax.index import lookup
-from painterjax.pages import gallery
+from painterjax.pages import gallery, paintings_map
+from painterjax.pages.server import is_local
 
 PAGE = Path(__file__).parent / "static"
 LOCAL = ("127.0.0.1", "localhost", "[::1]", "::1")
@@ -36,7 +30,6 @@ UPLOAD_BYTES = 32 * 2**20  # the largest image
 UPLOAD_S = 30.0  # the longest upload
 UPLOADS = 16  # in memory at once
 THREADS = 2  # Each may need a gigabyte to decode an image of images.MAX_PIXELS.
-SHUTDOWN_S = 3
 K, MAX_K = 12, 100  # paintings to find
 FILTERS = ("k", *(field.name for field in dataclasses.fields(lookup.Filters)))
 HEADERS = {
@@ -52,31 +45,6 @@ HEADERS = {
 CACHED = "private, max-age=31536000, immutable"
 
 
-class _Server(uvicorn.Server):
-    """A server that ends at a signal; uvicorn's own raises the signal again when it has ended."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        handlers = {number: signal.signal(number, self.handle_exit) for number in signals.SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-
-
-def server(app: ASGIApp) -> uvicorn.Server:
-    """Returns the server of an application; its `run` serves until a signal."""
-    config = uvicorn.Config(
-        app, http="h11", ws="none", loop="asyncio", lifespan="off", log_level="warning",
-        access_log=False, server_header=False, timeout_graceful_shutdown=SHUTDOWN_S,
-    )  # fmt: skip
-    return _Server(config)
-
-
 def application(shown: gallery.Gallery, *, host: str) -> ASGIApp:
     """Returns the web application of a gallery, for requests to `host` only."""
     answers = Answers(shown)
@@ -84,9 +52,11 @@ def application(shown: gallery.Gallery, *, host: str) -> ASGIApp:
         Route("/api/run", answers.run),
         Route("/api/map", answers.map),
         Route("/api/painting/{number}", answers.painting),
+        Route("/api/doubtful", answers.doubtful),
         Route("/api/nearest", answers.nearest, methods=["POST"]),
         Route("/api/query", answers.query, methods=["POST"]),
         Route("/api/compare", answers.compare, methods=["POST"]),
+        Route("/api/likeness", answers.likeness, methods=["POST"]),
         Route("/pictures/{key}/{name}.jpg", answers.picture),
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]
@@ -99,7 +69,7 @@ def application(shown: gallery.Gallery, *, host: str) -> ASGIApp:
         Exception: lambda _, error: _refusal(500, "the server failed: see its log"),
     }
     # Otherwise another site's page could send requests from a local browser (DNS rebinding).
-    allowed = LOCAL if _is_local(host) else ("*",)
+    allowed = LOCAL if is_local(host) else ("*",)
     middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=allowed, www_redirect=False)]
     return _with_headers(
         Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)
@@ -114,7 +84,7 @@ class Answers:
         self._key = shown.key()
         self._threads = concurrent.futures.ThreadPoolExecutor(THREADS, "explore")
         self._uploads = asyncio.Semaphore(UPLOADS)
-        points, self._sheet = shown.map()
+        points, self._sheet = paintings_map.of(shown)
         self._map = JSONResponse({**points, "sheet": self._url("map"), "key": self._key})
         self._summary = {**shown.summary(), "upload_bytes": UPLOAD_BYTES}
 
@@ -141,6 +111,11 @@ class Answers:
         return JSONResponse(
             await self._compute(lambda: self._answer(self._from_index(number), k, filters))
         )
+
+    async def doubtful(self, request: Request) -> Response:
+        """GET /api/doubtful: the paintings that are likelier by others than catalogued."""
+        found = await self._compute(lambda: self._gallery.doubtful)
+        return JSONResponse({"doubtful": [self._with_url(painting) for painting in found]})
 
     async def query(self, request: Request) -> Response:
         """POST /api/query?FILTERS, with an image as body: the nearest paintings and artists."""
@@ -179,6 +154,18 @@ class Answers:
         ?first=NUMBER and ?second=NUMBER are paintings of the run. A picture without a number is
         in the body; if both are, the first takes ?first_bytes=COUNT of it.
         """
+        return await self._of_two(request, self._compare)
+
+    async def likeness(self, request: Request) -> Response:
+        """POST /api/likeness: where two pictures, given as to /api/compare, are alike.
+
+        For each rows of shares from 0 to 255 over what the network sees.
+        """
+        return await self._of_two(request, self._likeness)
+
+    async def _of_two(
+        self, request: Request, answer: Callable[[gallery.Picture, gallery.Picture], dict[str, Any]]
+    ) -> Response:
         _check_names(request, ("first", "second", "first_bytes"))
         numbers = [request.query_params.get(name) for name in ("first", "second")]
         async with self._uploads:
@@ -187,7 +174,16 @@ class Answers:
             if numbers == [None, None]:
                 end = _whole(request.query_params.get("first_bytes", ""), "first_bytes", len(data))
             parts = [data[:end], data[end:]] if numbers[0] is None else [b"", data]
-            return JSONResponse(await self._compute(lambda: self._compare(numbers, parts)))
+
+            def answered() -> dict[str, Any]:
+                read = self._gallery.picture_from_upload
+                first, second = (
+                    read(part) if number is None else self._from_index(number)
+                    for number, part in zip(numbers, parts, strict=True)
+                )
+                return answer(first, second)
+
+            return JSONResponse(await self._compute(answered))
 
     async def _compute(self, function: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
@@ -211,18 +207,19 @@ class Answers:
         }
         return {**answer, **shown, "query": self._describe(query)}
 
-    def _compare(self, numbers: list[str | None], parts: list[bytes]) -> dict[str, Any]:
-        first, second = (
-            self._gallery.picture_from_upload(part) if number is None else self._from_index(number)
-            for number, part in zip(numbers, parts, strict=True)
-        )
+    def _likeness(self, first: gallery.Picture, second: gallery.Picture) -> dict[str, Any]:
+        share_2xMxM = self._gallery.likeness(first, second)
+        first_MxM, second_MxM = np.rint(255 * share_2xMxM).astype(int).tolist()
+        return {"first": first_MxM, "second": second_MxM}
+
+    def _compare(self, first: gallery.Picture, second: gallery.Picture) -> dict[str, Any]:
         pictures = {"first": self._describe(first), "second": self._describe(second)}
         return {**self._gallery.compare(first, second), **pictures}
 
     def _describe(self, query: gallery.Picture) -> dict[str, Any]:
         """A query as the page shows it: as the network sees it."""
         if query.entry is None:
-            return {"image": images.url_of_jpeg(query.picture)}
+            return {"image": raster.url_of_jpeg(query.picture)}
         return self._with_url(self._gallery.label(query.entry))
 
     def _with_url(self, painting: dict[str, Any]) -> dict[str, Any]:
@@ -293,35 +290,3 @@ def _with_headers(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, send_with_headers)
 
     return wrapped
-
-
-def addresses(host: str, port: int) -> list[str]:
-    """Returns the URLs of the page; 0.0.0.0 stands for every address of the machine."""
-    try:
-        is_any = ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        is_any = False
-    names = ["127.0.0.1", socket.gethostname()] if is_any else [host]
-    return [f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
-            for name in names]  # fmt: skip
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Returns a listening socket, before any work is done; raises InputError if it cannot."""
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family)
-    except OSError as error:
-        # create_server adds the address to its message; failed name lookups have negative numbers.
-        number = error.errno or 0
-        reason = os.strerror(number) if number > 0 else str(error.strerror)
-        raise InputError(
-            f"cannot listen on --host {host} --port {port} ({reason.lower()}): choose another"
-        ) from error

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import math
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,29 +10,33 @@ from typing import Any
 
 import numpy as np
 
-from painterjax.common import files
 from painterjax.common.errors import InputError
-from painterjax.common.progress import Progress
 from painterjax.data import catalog, images, splits
 from painterjax.index import lookup
 from painterjax.index.attribution import Attributor
 from painterjax.index.index import Index, IndexedPainting
-from painterjax.pages import tsne
+from painterjax.model import likeness
+from painterjax.model.embedder import embed_squares
 from painterjax.run import embeddings
 from painterjax.run.embed import embed_folder
-from painterjax.run.embeddings import UNREADABLE
 from painterjax.run.evaluation import artists_of
-from painterjax.run.load import Run
+from painterjax.run.load import NETWORK, Run
 
 ARTISTS = 6  # of a picture that are shown
-THUMBNAIL, SHEET = 48, 4096  # pixels of a painting on the map, and of the sheet of them, at most
+DOUBTFUL = 100  # paintings at most
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture(lookup.Query):
-    """A query that the page shows."""
+    """A query that the page shows.
 
-    picture: bytes  # JPEG, of an upload
+    Attributes:
+      picture: an upload as JPEG.
+      image_SxSxC: what the network sees of an upload.
+    """
+
+    picture: bytes
+    image_SxSxC: np.ndarray | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Gallery:
         return frozenset(map(splits.letters_of, self.run.artists_trained_on))
 
     @functools.cached_property
-    def _entries(self) -> list[IndexedPainting]:
+    def entries(self) -> list[IndexedPainting]:
+        """All paintings of the index."""
         return self.index.entries(range(len(self.index)))
 
     @property
@@ -60,8 +64,11 @@ class Gallery:
         return self.index.folder == self.run.path / "index"
 
     def summary(self) -> dict[str, Any]:
-        """Returns the counts of paintings, the values to filter by, and how artists are written."""
-        paintings = [entry.painting for entry in self._entries]
+        """Returns counts of paintings, values to filter by, and how artists are written.
+
+        Of paintings beyond `wide` times as long as high the network sees all; None if of none.
+        """
+        paintings = [entry.painting for entry in self.entries]
         columns = {
             "artists": (painting.artist for painting in paintings),
             "styles": (painting.style for painting in paintings),
@@ -71,10 +78,13 @@ class Gallery:
         return {
             "name": self.run.path.resolve().name,
             "image_size": self.run.embedder.image_size,
+            "tells_artists": self.tells_artists,
+            "has_probabilities": self.run.calibration is not None,
+            "wide": None if lookup.squares_of(self.index) == 1 else images.WIDE,
             "paintings": len(paintings),
             "test_artists": artists_of(test, self.run.artists_trained_on) if test else None,
             **{name: sorted(set(column) - {""}) for name, column in columns.items()},
-            "names": {entry.painting.artist: self._name(entry) for entry in self._entries},
+            "names": {entry.painting.artist: self.name(entry) for entry in self.entries},
         }
 
     def key(self) -> str:
@@ -96,12 +106,12 @@ class Gallery:
             return self.run.store.splits[entry.origin["split"]].picture(entry.position)
         return images.to_picture(images.read(lookup.picture_file(self.run, self.index, entry)))
 
-    def _name(self, entry: IndexedPainting) -> str:
+    def name(self, entry: IndexedPainting) -> str:
         """The artist as people write the name."""
         artist = entry.painting.artist
         return catalog.written_name(artist) if self._is_of_folder(entry) else artist
 
-    def _title(self, entry: IndexedPainting) -> str:
+    def title(self, entry: IndexedPainting) -> str:
         """The title as people write it."""
         title = entry.painting.title
         return catalog.written_title(title) if self._is_of_folder(entry) else title
@@ -114,7 +124,7 @@ class Gallery:
     def picture_from_index(self, number: int) -> Picture:
         """Returns a painting of the index; raises InputError if there is no such number."""
         entry = self.index.entry(number)
-        return Picture(self.index.embedding(number), entry, b"")
+        return Picture(self.index.embedding(number), entry, b"", None)
 
     def picture_from_upload(self, data: bytes) -> Picture:
         """Decodes and embeds an image file.
@@ -125,8 +135,10 @@ class Gallery:
         """
         self.run.check_decoding()
         image, size = images.open_image(data), self.run.embedder.image_size
-        image_SxSxC, picture = images.to_square_and_picture(data, image, size=size)
-        return Picture(self.run.embedder.embed(image_SxSxC[None])[0], None, picture)
+        square_KxSxSxC = images.to_squares(image, size=size, most=lookup.squares_of(self.index))
+        (emb_D,) = embed_squares(self.run.embedder, [square_KxSxSxC])
+        center_SxSxC = square_KxSxSxC[len(square_KxSxSxC) // 2]
+        return Picture(emb_D, None, images.to_picture(data), center_SxSxC)
 
     def nearest(
         self, query: lookup.Query, k: int, filters: lookup.Filters, *, first: int
@@ -141,14 +153,26 @@ class Gallery:
         """What tells who painted a picture, by all paintings of the index."""
         return Attributor(self.run, self.index)
 
+    @functools.cached_property
+    def tells_artists(self) -> bool:
+        """Whether it can: an untrained backbone cannot, nor is there an answer without names."""
+        return self.run.is_trained and bool(self.attributor.collection.artists)
+
     def answer(self, query: lookup.Query, k: int, filters: lookup.Filters) -> dict[str, Any]:
         """Returns the k `nearest` paintings, and the likeliest `artists` and `someone_else`.
 
         The filters choose which artists are shown, and their nearest painting that describes each;
-        the probabilities are always those in view of the whole index.
+        the probabilities are always those in view of the whole index. Where artists cannot be told,
+        `someone_else` is None.
         """
         among_N = lookup.select(self.index, query, filters)
-        nearest = lookup.nearest(self.index, query, k, among_N)
+        found = lookup.nearest(self.index, query, k, among_N)
+        nearest = [self._describe(neighbor) for neighbor in found]
+        if not self.tells_artists:
+            return {"nearest": nearest, "artists": [], "someone_else": None}
+        return {"nearest": nearest, **self._artists(query, among_N)}
+
+    def _artists(self, query: lookup.Query, among_N: np.ndarray | None) -> dict[str, Any]:
         (found,) = self.attributor.answers(query.emb_D[None])
         artists: list[dict[str, Any]] = []
         for candidate in found.candidates:
@@ -160,14 +184,34 @@ class Gallery:
             ]
             if len(artists) == ARTISTS:
                 break
-        described = [self._describe(neighbor) for neighbor in nearest]
-        return {"nearest": described, "artists": artists, "someone_else": found.someone_else}
+        return {"artists": artists, "someone_else": found.someone_else}
+
+    @functools.cached_property
+    def doubtful(self) -> list[dict[str, Any]]:
+        """Paintings that are likelier by somebody else than by their own artist, DOUBTFUL at most.
+
+        Those whose artist is least likely come first. Each has the `probability` of the artist, and
+        of the `likeliest`, which is "" for someone else, the `likeliest_probability`.
+        """
+        if not self.tells_artists:
+            return []
+        name_of = {entry.painting.artist: self.name(entry) for entry in self.entries}
+        found = [pair for pair in self.attributor.of_index() if pair[1].is_doubtful][:DOUBTFUL]
+        return [
+            {
+                **self.label(entry),
+                "probability": each.probability,
+                "likeliest": name_of.get(each.answer.likeliest[0], ""),
+                "likeliest_probability": each.answer.likeliest[1],
+            }
+            for entry, each in found
+        ]
 
     def label(self, entry: IndexedPainting) -> dict[str, Any]:
         """Returns what is known of a painting, and as `seen` whether training saw its artist."""
         known = dataclasses.asdict(entry.painting)
         seen = splits.letters_of(entry.painting.artist) in self._training_artists
-        written = {"name": self._name(entry), "title": self._title(entry)}
+        written = {"name": self.name(entry), "title": self.title(entry)}
         return {
             "id": entry.id,
             "split": entry.origin.get("split"),
@@ -181,72 +225,23 @@ class Gallery:
         distance = float(np.linalg.norm(first.emb_D - second.emb_D))
         return lookup.distance_and_probability(self.run, distance)
 
-    def map(self) -> tuple[dict[str, Any], bytes]:
-        """Returns all paintings with places from 0 to 1, and a JPEG sheet of their thumbnails.
+    def likeness(self, first: Picture, second: Picture) -> np.ndarray:
+        """Returns where two pictures are alike: for each M x M shares from 0 to 1.
 
-        They come by columns, in a random order, so that the first ones stand for all: numbers as
-        `id`, places as `x` and `y`, `title`, and for `artist`, `style` and `century` the numbers of
-        values, which `values` lists. The sheet has `columns` thumbnails of `side` pixels in a row.
+        Raises:
+          InputError: a painting's file is gone.
         """
-        order_N, place_Nx2, sheet = self._kept_map()
-        ordered = [self._entries[number] for number in order_N]
-        known = {
-            "artist": [self._name(entry) for entry in ordered],
-            "style": [entry.painting.style for entry in ordered],
-            "century": [catalog.century(entry.painting.date) for entry in ordered],
-        }
-        values = {name: sorted(set(column)) for name, column in known.items()}
-        number = {name: {v: i for i, v in enumerate(found)} for name, found in values.items()}
-        columns, side = _sheet_shape(len(ordered))
-        x_N, y_N = place_Nx2[order_N].round(4).T.tolist()
-        points = {
-            "id": order_N.tolist(), "x": x_N, "y": y_N, "columns": columns, "side": side,
-            "title": [self._title(entry) for entry in ordered], "values": values,
-            **{name: [number[name][value] for value in known[name]] for name in known},
-        }  # fmt: skip
-        return points, sheet
+        pair = np.stack([self._pixels(each) for each in (first, second)])
+        return likeness.shares(likeness.likeness(self.run.embedder, pair)[1])
 
-    def _kept_map(self) -> tuple[np.ndarray, np.ndarray, bytes]:
-        """The order, the places and the sheet of the map, which are kept in the index's folder."""
-        path, count = self.index.folder / "paintings-map.npz", len(self.index)
-        if not path.exists():
-            order_N = np.random.default_rng(0).permutation(count)
-            print(f"explore: placing {count} paintings on the map", flush=True)
-            place_Nx2 = tsne.places_of_all(self.index.embeddings())
-            sheet = np.frombuffer(self._sheet(order_N), np.uint8)
-            with files.replacing(path) as temporary, open(temporary, "wb") as file:
-                np.savez(file, order_N=order_N, place_Nx2=place_Nx2, sheet=sheet)
-        try:
-            with open(path, "rb") as file, np.load(file) as kept:
-                order_N, place_Nx2, sheet = kept["order_N"], kept["place_Nx2"], kept["sheet"]
-        except UNREADABLE as error:
-            raise InputError(f"{path} is damaged: delete it, and it is made again") from error
-        if len(order_N) != count:  # The index has grown.
-            path.unlink()
-            return self._kept_map()
-        return order_N, place_Nx2, sheet.tobytes()
-
-    def _sheet(self, order_N: np.ndarray) -> bytes:
-        columns, side = _sheet_shape(len(order_N))
-        thumbnails = np.full((len(order_N), side, side, 3), 255, np.uint8)
-        with Progress("thumbnails", total=len(order_N), unit="painting") as progress:
-            for row, number in enumerate(order_N):
-                thumbnails[row] = self._thumbnail(self._entries[number], side)
-                progress.advance(1)
-        return images.jpeg(images.sheet(thumbnails, columns=columns))
-
-    def _thumbnail(self, entry: IndexedPainting, side: int) -> np.ndarray:
-        if self.is_of_store:
-            split = self.run.store.splits[entry.origin["split"]]
-            image_SxSxC = images.thumbnail(split.image_NxSxSxC[entry.position], side)
-        else:
-            try:
-                path = lookup.picture_file(self.run, self.index, entry)
-                image_SxSxC = images.decode(images.read(path), size=side)
-            except images.ImageError:  # removed since
-                return np.full((side, side, 3), 200, np.uint8)
-        missing = side - len(image_SxSxC)
-        return np.pad(image_SxSxC, ((0, missing), (0, missing), (0, 0)), mode="edge")
+    def _pixels(self, shown: Picture) -> np.ndarray:
+        if shown.entry is None:
+            assert shown.image_SxSxC is not None
+            return shown.image_SxSxC
+        image_SxSxC = lookup.pixels(self.run, self.index, shown.entry)
+        if image_SxSxC is None:
+            raise InputError(f"{shown.entry.painting.file} is gone: bring it back")
+        return image_SxSxC
 
     def _describe(self, neighbor: lookup.Neighbor) -> dict[str, Any]:
         return {
@@ -255,20 +250,15 @@ class Gallery:
         }
 
 
-def _sheet_shape(count: int) -> tuple[int, int]:
-    """The number of thumbnails in a row of the sheet, and their side in pixels."""
-    columns = math.ceil(math.sqrt(count))
-    return columns, max(1, min(THUMBNAIL, SHEET // columns))
-
-
 def open_gallery(run: Run, index: Index | None = None) -> Gallery:
     """Opens the gallery of an index, or of a run's store, which is embedded at the first time.
 
     Raises:
-      InputError: the run has no calibration, its store has changed, or the index is empty or of
-        another network.
+      InputError: a trained run has no calibration, its store has changed, or the index is empty or
+        of another network.
     """
-    run.needed_calibration()
+    if run.is_trained:
+        run.needed_calibration()
     size = run.embedder.image_size
     if index is None:
         index = lookup.own_index(run)
@@ -278,7 +268,7 @@ def open_gallery(run: Run, index: Index | None = None) -> Gallery:
     embedder = dataclasses.replace(run.embedder, batch_size=run.embedder.mesh.size)
     embedder.embed(np.zeros((1, size, size, 3), np.uint8))  # compiles it
     opened = Gallery(dataclasses.replace(run, embedder=embedder), index)
-    _ = opened.attributor.collection  # Reads the index.
+    _ = opened.tells_artists  # Reads the index.
     return opened
 
 
@@ -287,13 +277,20 @@ def index_of_folder(run: Run, directory: Path, *, workers: int) -> Index:
 
     Both lie in RUN/shown; files that are there already are not embedded again.
     """
-    name = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
+    if run.path.resolve().is_relative_to(directory.resolve()):
+        raise InputError(
+            f"--images {directory} holds {run.path}, where its vectors are to be kept: run this in"
+            " another folder, or show a folder that does not hold it"
+        )
+    # Of each network its own.
+    name = _digest([str(directory.resolve()).encode(), run.origin[NETWORK].encode()])
     folder = run.path / "shown" / name
     folder.mkdir(parents=True, exist_ok=True)
     embed_folder(run, directory, folder / "vectors.npz", workers=workers)
     vectors = embeddings.load(folder / "vectors.npz")
-    content = _digest([vectors.emb_NxD.tobytes(), *(repr(p).encode() for p in vectors.paintings)])
-    if not (folder / content).exists():
+    described = (repr(painting).encode() for painting in vectors.paintings)
+    content = f"index-{_digest([vectors.emb_NxD.tobytes(), *described])}"
+    if not len(Index(folder / content)):
         for old in folder.glob("index-*"):
             shutil.rmtree(old)
         Index(folder / content).add(vectors)
@@ -304,4 +301,4 @@ def _digest(parts: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    return f"index-{digest.hexdigest()[:16]}"
+    return digest.hexdigest()[:16]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from painterjax.data import images
+from painterjax.data import raster
 from painterjax.data.store import Split
 from painterjax.metrics import retrieval
 
@@ -60,9 +60,9 @@ class Tile:
     kind: str = ""
 
 
-def page(title: str, sections: dict[str, str]) -> str:
-    """Returns a page that loads nothing, of the HTML of its sections by heading."""
-    body = "".join(f"<h2>{escape(head)}</h2>\n{text}\n" for head, text in sections.items())
+def page(title: str, lead: str, sections: dict[str, str]) -> str:
+    """Returns a page that loads nothing: what it says first, and its sections by heading."""
+    body = lead + "".join(f"<h2>{escape(head)}</h2>\n{text}\n" for head, text in sections.items())
     return PAGE.format(title=escape(title), css=CSS.read_text(encoding="utf-8"), body=body)
 
 
@@ -172,7 +172,7 @@ def tile_rows(split: Split, rows: Iterable[Sequence[Tile]], *, layout: str) -> s
     """Returns rows of tiles below the key to their borders; `layout` is a class of report.css."""
     key = "".join(f'<span class="{kind}">{text}</span>' for kind, text in KEY.items())
     text = "".join(
-        f'<div class="row">{"".join(_tile(split, tile) for tile in row)}</div>\n' for row in rows
+        f'<div class="row">{"".join(tile(split, each) for each in row)}</div>\n' for row in rows
     )
     return f'<p class="key">{key}</p>\n<div class="{layout}">{text}</div>\n'
 
@@ -195,15 +195,16 @@ def _with_interval(figure: dict[str, Any]) -> str:
     return f"{figure['value']:.3f} [{figure['low']:.2f}, {figure['high']:.2f}]"
 
 
-def _tile(split: Split, tile: Tile) -> str:
-    painting = split.paintings[tile.row]
-    image_HxWxC = images.reduced(split.picture(tile.row), THUMBNAIL)
+def tile(split: Split, shown: Tile) -> str:
+    """Returns a painting with its caption."""
+    painting = split.paintings[shown.row]
+    image_HxWxC = raster.reduced(split.picture(shown.row), THUMBNAIL)
     height, width, _ = image_HxWxC.shape
     seen = "" if height == width else " seen"
     text = escape(f"{painting.artist}, {painting.title}".strip(", "))
     return (
-        f'<figure class="{tile.kind}"><strong>{escape(tile.caption)}</strong>'
+        f'<figure class="{shown.kind}"><strong>{escape(shown.caption)}</strong>'
         f'<div class="frame"><div class="whole{seen}" style="--ratio: {width / height:.4f}">'
-        f'<img src="{images.jpeg_url(image_HxWxC)}" alt="{text}"/></div></div>'
+        f'<img src="{raster.jpeg_url(image_HxWxC)}" alt="{text}"/></div></div>'
         f"<figcaption>{text}</figcaption></figure>"
     )

@@ -11,7 +11,7 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from painterjax.data import images
+from painterjax.data import raster
 from painterjax.data.store import Split
 from painterjax.metrics.pairs import Pairs
 from painterjax.pages.html import Tile
@@ -158,16 +158,15 @@ def _separate_labels(place_Mx2: np.ndarray, size_Mx2: np.ndarray) -> np.ndarray:
     return moved_Mx2
 
 
-def reliability(probability_B: np.ndarray, share_B: np.ndarray, weight_B: np.ndarray) -> Figure:
-    """The share of pairs by one artist against the predicted probability."""
+def reliability(
+    probability_B: np.ndarray, share_B: np.ndarray, weight_B: np.ndarray, *, stated: str, share: str
+) -> Figure:
+    """Shares against stated probabilities, with what they are of as labels."""
     figure, axis = _panel()
     axis.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
     axis.plot(probability_B, share_B, color=BLUE, linewidth=1.0)
     axis.scatter(probability_B, share_B, s=400 * weight_B, color=BLUE)
-    axis.set(
-        xlabel="predicted probability of one artist", ylabel="share of pairs by one artist",
-        aspect="equal", title="Calibration",
-    )  # fmt: skip
+    axis.set(xlabel=stated, ylabel=share, aspect="equal", title="Calibration")
     return figure
 
 
@@ -182,11 +181,11 @@ def tile_sheet(split: Split, rows: Sequence[Sequence[Tile]]) -> Figure:
         axis.spines[:].set_visible(False)
     for axis_C, row in zip(axes_RxC, rows, strict=True):
         for axis, tile in zip(axis_C, row, strict=False):
-            image_HxWxC = images.reduced(split.picture(tile.row), TILE)
+            image_HxWxC = raster.reduced(split.picture(tile.row), TILE)
             height, width, _ = image_HxWxC.shape
             axis.imshow(image_HxWxC)
             if height != width:  # What the network sees of it.
-                left, top, side = images.center_square(height, width)
+                left, top, side = raster.center_square(height, width)
                 corner = (left - 0.5, top - 0.5)
                 axis.add_patch(Rectangle(corner, side, side, fill=False, color="white"))
             axis.set_title(tile.caption, fontsize=8)
@@ -194,21 +193,20 @@ def tile_sheet(split: Split, rows: Sequence[Sequence[Tile]]) -> Figure:
     return figure
 
 
-def likeness(image_Px2xSxSxC: np.ndarray, map_Px2xMxM: np.ndarray, captions: list[str]) -> Figure:
-    """Pairs of images, two pairs a row, with what makes each pair alike in color."""
+def likeness(image_Px2xSxSxC: np.ndarray, share_Px2xMxM: np.ndarray, captions: list[str]) -> Figure:
+    """Pairs of images, two pairs a row, with the shares of their likeness in color."""
     rows = -(-len(captions) // 2)
     size = (PICTURE_INCHES * 4.2, 1.2 * PICTURE_INCHES * rows)
     figure = Figure(figsize=size, layout="constrained")
     axes_Px2 = figure.subplots(rows, 4, squeeze=False).reshape(-1, 2)
     for axis in axes_Px2.flat:
         axis.set_axis_off()
-    for axis_2, image_2xSxSxC, map_2xMxM, caption in zip(
-        axes_Px2, image_Px2xSxSxC, map_Px2xMxM, captions, strict=False
+    for axis_2, image_2xSxSxC, share_2xMxM, caption in zip(
+        axes_Px2, image_Px2xSxSxC, share_Px2xMxM, captions, strict=False
     ):
-        for axis, image_SxSxC, map_MxM in zip(axis_2, image_2xSxSxC, map_2xMxM, strict=True):
+        for axis, image_SxSxC, share_MxM in zip(axis_2, image_2xSxSxC, share_2xMxM, strict=True):
             side = len(image_SxSxC)
             axis.imshow(image_SxSxC.mean(axis=2), cmap="gray", vmin=-100, vmax=255)
-            share_MxM = np.clip(map_MxM / max(map_MxM.max(), np.finfo(float).tiny), 0, 1)
             axis.imshow(
                 share_MxM, cmap=HEAT, alpha=0.8 * share_MxM, vmin=0, vmax=1,
                 interpolation="bilinear", extent=(-0.5, side - 0.5, side - 0.5, -0.5),

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 
 from painterjax.common import files
 from painterjax.common.errors import InputError
-from painterjax.data import images
+from painterjax.data import raster
 from painterjax.data.store import Split, Store
 from painterjax.metrics import evaluator
 from painterjax.metrics.pairs import count_pairs
 from painterjax.model import likeness
-from painterjax.pages import html, plots, tsne
+from painterjax.pages import attributed, html, overview, plots, tsne
 from painterjax.run import folder as run_folder
 from painterjax.run import metrics_log
 from painterjax.run.embed import split_embeddings
@@ -41,6 +41,12 @@ def write_report(run: Run) -> None:
     store, evaluation = run.store, evaluation_of_test(run)
     emb_NxD = split_embeddings(run, "test").emb_NxD
     figures = _figures(run, emb_NxD, evaluation)
+    attributions = {}
+    if run.attribution is not None:
+        text, figures["attribution"] = attributed.section(
+            run.attribution, emb_NxD, store.splits["test"]
+        )
+        attributions = {"Who painted this": text}
     tiles = _tiles(store, emb_NxD)
     sheets = {
         name: plots.tile_sheet(store.splits["train" if name == "trained_on" else "test"], rows)
@@ -53,21 +59,22 @@ def write_report(run: Run) -> None:
             figure.savefig(temporary, format="png", dpi=160)
     artists = artists_of(store.splits["test"], run.artists_trained_on)
     title = f"{run.path.resolve().name}: results on {artists}"
-    sections = _sections(store, evaluation["test"], emb_NxD, figures, tiles)
-    files.write_text(run.path / "report.html", html.page(title, sections))
+    sections = _sections(run, evaluation["test"], emb_NxD, figures, tiles)
+    lead = overview.outcome(evaluation["test"], artists)
+    files.write_text(run.path / "report.html", html.page(title, lead, {**attributions, **sections}))
 
 
 def _sections(
-    store: Store,
+    run: Run,
     judged: dict[str, Any],
     emb_NxD: np.ndarray,
     figures: dict[str, Figure],
     tiles: dict[str, list[list[html.Tile]]],
 ) -> dict[str, str]:
     """The HTML of each section by its heading."""
-    train, test = store.splits["train"], store.splits["test"]
+    train, test = run.store.splits["train"], run.store.splits["test"]
     return {
-        "Metrics": html.metrics_table(judged, test),
+        "Metrics": html.metrics_table(judged, test) + overview.meanings(),
         "Training": _plots(figures, *CURVES) or "<p>The head was fitted in closed form.</p>",
         "Paintings per artist": _plots(figures, "artists_train", "artists_test"),
         "Training triplets": html.tile_rows(train, tiles["trained_on"], layout="triplets"),
@@ -81,6 +88,7 @@ def _sections(
         "Where a painting and its nearest one are alike": LIKENESS + plots.svg(figures["likeness"]),
         "Artists most often confused": html.confused_table(emb_NxD, test),
         "Map of test paintings": plots.svg(figures["map"]),
+        "How it was trained": overview.about(run),
     }
 
 
@@ -96,7 +104,10 @@ def _figures(run: Run, emb_NxD: np.ndarray, evaluation: dict[str, Any]) -> dict[
         "distances": plots.distances(pairs, threshold=evaluation.get("threshold")),
     }
     if run.calibration is not None:
-        figures["reliability"] = plots.reliability(*run.calibration.reliability(pairs))
+        figures["reliability"] = plots.reliability(
+            *run.calibration.reliability(pairs),
+            stated="predicted probability of one artist", share="share of pairs by one artist",
+        )  # fmt: skip
     explained = _likeness(run, emb_NxD, test)
     return {**figures, "likeness": explained, "map": paintings_map(emb_NxD, test)}
 
@@ -106,13 +117,14 @@ def _likeness(run: Run, emb_NxD: np.ndarray, split: Split) -> Figure:
     image_Px2xSxSxC = split.image_NxSxSxC[np.array(rows[:EXPLAINED])]
     explained = [likeness.likeness(run.embedder, pair) for pair in image_Px2xSxSxC]
     captions = [f"cosine {cosine:.2f}" for cosine, _ in explained]
-    return plots.likeness(image_Px2xSxSxC, np.stack([each for _, each in explained]), captions)
+    share_Px2xMxM = np.stack([likeness.shares(each) for _, each in explained])
+    return plots.likeness(image_Px2xSxSxC, share_Px2xMxM, captions)
 
 
 def paintings_map(emb_NxD: np.ndarray, split: Split) -> Figure:
     """Returns a map of a split's paintings."""
     row_M, place_Mx2 = tsne.places(emb_NxD)
-    thumbnails = np.stack([images.thumbnail(image, 64) for image in split.image_NxSxSxC[row_M]])
+    thumbnails = np.stack([raster.thumbnail(image, 64) for image in split.image_NxSxSxC[row_M]])
     return plots.scatter(place_Mx2, thumbnails, split.artist_N[row_M], split.artists)
 
 

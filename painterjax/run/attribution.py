@@ -9,6 +9,7 @@ import numpy as np
 from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.data import catalog
+from painterjax.data.splits import letters_of
 from painterjax.metrics.attribution import Attribution, Collection
 
 SHOWN = 5  # artists of a picture
@@ -36,6 +37,48 @@ class Answer:
     candidates: list[Candidate]
     someone_else: float
     in_collection: bool
+
+    @property
+    def likeliest(self) -> tuple[str, float]:
+        """The most likely artist and the probability; "" is someone else."""
+        first = self.candidates[0]
+        is_other = self.someone_else > first.probability
+        return ("", self.someone_else) if is_other else (first.artist, first.probability)
+
+    def probability_of(self, artist: str) -> float | None:
+        """Returns that of an artist, in any spelling; None for one whom the collection lacks."""
+        letters = letters_of(artist)
+        of = (each.probability for each in self.candidates if letters_of(each.artist) == letters)
+        return next(of, None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attributed:
+    """A picture with who painted it.
+
+    Attributes:
+      name: of the picture.
+      catalogued: the artist by whom it is said to be; "" where that is unknown.
+      probability: of that artist; None where it is unknown or not in the collection.
+      answer: who painted it, with the SHOWN likeliest artists.
+    """
+
+    name: str
+    catalogued: str
+    probability: float | None
+    answer: Answer
+
+    @classmethod
+    def of(cls, name: str, catalogued: str, answer: Answer) -> "Attributed":
+        """Returns it with what is shown of an answer that has all artists."""
+        probability = answer.probability_of(catalogued) if catalogued else None
+        shown = dataclasses.replace(answer, candidates=answer.candidates[:SHOWN])
+        return cls(name, catalogued, probability, shown)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether somebody else is likelier than the catalogued artist."""
+        return self.probability is not None and self.probability < self.answer.likeliest[1]
 
 
 def answers(
@@ -81,21 +124,33 @@ def answers(
     ]
 
 
-def write_table(path: Path, names: Sequence[str], found: Sequence[Answer]) -> None:
+def write_table(path: Path, found: Sequence[Attributed]) -> None:
     """Writes a CSV with a row for each picture, and its SHOWN most likely artists side by side."""
     columns = ("artist", "probability", "paintings")
     numbered = [f"{column}_{i}" for i in range(1, SHOWN + 1) for column in columns]
-    rows = [("file", "in_collection", "someone_else", *numbered)]
-    for name, answer in zip(names, found, strict=True):
+    known = ("file", "in_collection", "catalogued", "catalogued_probability", "someone_else")
+    rows = [(*known, *numbered)]
+    for each in found:
+        answer = each.answer
         cells = [
             cell
-            for each in answer.candidates[:SHOWN]
-            for cell in (each.artist, f"{each.probability:.4f}", str(each.paintings))
+            for artist in answer.candidates
+            for cell in (artist.artist, f"{artist.probability:.4f}", str(artist.paintings))
         ]
         cells += [""] * (len(numbered) - len(cells))
         in_collection = "yes" if answer.in_collection else "no"
-        rows.append((name, in_collection, f"{answer.someone_else:.4f}", *cells))
+        probability = "" if each.probability is None else f"{each.probability:.4f}"
+        catalogued = (each.catalogued, probability)
+        rows.append((each.name, in_collection, *catalogued, f"{answer.someone_else:.4f}", *cells))
     files.write_text(path, catalog.csv_text(rows))
+
+
+def line_of(each: Attributed) -> str:
+    """Returns a picture's name, and in one line who painted it."""
+    catalogued = ""
+    if each.is_doubtful and each.probability is not None:
+        catalogued = f"catalogued as {each.catalogued}, {100 * each.probability:.0f} %; "
+    return f"{each.name}: {catalogued}{line(each.answer)}"
 
 
 def line(answer: Answer, *, shown: int = 3) -> str:
@@ -107,11 +162,13 @@ def line(answer: Answer, *, shown: int = 3) -> str:
     return ", ".join([*parts, f"someone else {100 * answer.someone_else:.0f} %"])
 
 
-def summary(found: Sequence[Answer], of: Collection, *, someone_else: float) -> str:
+def summary(found: Sequence[Attributed], of: Collection, *, someone_else: float) -> str:
     """Returns in a few lines what was found, and against what."""
-    likely = sum(each.candidates[0].probability > 0.5 for each in found)
-    unknown = sum(each.someone_else > 0.5 for each in found)
-    own = sum(each.in_collection for each in found)
+    likely = sum(each.answer.candidates[0].probability > 0.5 for each in found)
+    unknown = sum(each.answer.someone_else > 0.5 for each in found)
+    own = sum(each.answer.in_collection for each in found)
+    catalogued = [each for each in found if each.probability is not None]
+    doubtful = sum(each.is_doubtful for each in found)
     paintings, artists = (
         counted(int(of.count_A.sum()), "painting"),
         counted(len(of.artists), "artist"),
@@ -124,6 +181,9 @@ def summary(found: Sequence[Answer], of: Collection, *, someone_else: float) -> 
     ]
     if own:
         lines.append(f"  in the collection, and no evidence for themselves: {own}")
+    if catalogued:
+        pictures = counted(len(catalogued), "picture")
+        lines.append(f"  likelier by somebody else than catalogued: {doubtful} of {pictures}")
     return "\n".join(lines)
 
 

@@ -8,6 +8,8 @@ from painterjax.run.evaluation import FLOORS, JUDGED, artists_of
 from painterjax.run.load import Run
 
 METRICS = {"roc_auc": "ROC AUC", "recall_at_1": "recall@1"}
+COMPARED = ("is not above", "is above, by less than its uncertainty,", "is above")
+OUTCOMES = ("It does not work", "It may work", "It works")
 FLOOR_NAMES = {"untrained": "the untrained network's", "color_histogram": "the color histogram's"}
 
 
@@ -40,21 +42,28 @@ def of_run(run: Run, evaluation: dict[str, Any]) -> str:
     )
 
 
+def outcome(figures: dict[str, Any]) -> str:
+    """Returns in a few words whether a network works: whether all METRICS are above both floors."""
+    pairs = ((figures[metric], figures[floor][metric]) for metric in METRICS for floor in FLOORS)
+    return OUTCOMES[min(_above(*pair) for pair in pairs)]
+
+
+def _above(figure: dict[str, Any], floor: dict[str, Any]) -> int:
+    """Whether a figure is above a floor: 0 not, 1 within its interval, 2 clearly."""
+    least, low = floor["value"], figure["low"]
+    if figure["value"] <= least:
+        return 0
+    return 1 if low is None or low <= least else 2
+
+
 def verdict(figures: dict[str, Any], metric: str) -> str:
     """Returns in a sentence whether a figure is above those of both floors.
 
     It is clearly above a floor that its whole interval is above.
     """
-    value, low = figures[metric]["value"], figures[metric]["low"]
     groups: dict[str, list[str]] = {}
     for floor in FLOORS:
-        least = figures[floor][metric]["value"]
-        if value <= least:
-            words = "is not above"
-        elif low is None or low <= least:
-            words = "is above, by less than its uncertainty,"
-        else:
-            words = "is above"
+        words = COMPARED[_above(figures[metric], figures[floor][metric])]
         groups.setdefault(words, []).append(FLOOR_NAMES[floor])
     compared = (f"{words} {' and '.join(floors)}" for words, floors in groups.items())
     return f"{METRICS[metric]} {', and '.join(compared)}"

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from painterjax.pages import app, gallery
+from painterjax.pages import server as web_server
 
 PATIENCE_S = 60  # for answers on a busy machine
 
@@ -19,7 +20,7 @@ PATIENCE_S = 60  # for answers on a busy machine
 def serving(web_app: Any) -> Iterator[int]:
     """Serves an application until the block ends; yields the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = app.server(web_app)
+        server = web_server.server(web_app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

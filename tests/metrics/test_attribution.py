@@ -148,6 +148,21 @@ def test_a_fit_is_a_minimum(monkeypatch):
             assert loss(Attribution(**changed)) > least, (name, factor)
 
 
+def test_each_painting_is_asked_about_with_and_without_its_artist():
+    emb_NxD, artist_N = _paintings(np.random.default_rng(5), [3, 1, 4])
+    names = np.array(["a", "b", "c"])[artist_N]
+    found_MxB, right_M = attribution.ask(MODEL, emb_NxD, 5 * artist_N)
+    rows = np.flatnonzero(artist_N != 1)  # The only painting of an artist has no answer.
+    assert right_M.tolist() == [*artist_N[rows], *[3] * len(rows)]
+    for place, row in enumerate(rows):
+        others = np.arange(len(artist_N)) != row
+        without = artist_N != artist_N[row]
+        for found_B, kept in ((found_MxB[place], others), (found_MxB[len(rows) + place], without)):
+            of = collect(emb_NxD[kept], names[kept].tolist())
+            expected_B = MODEL.probabilities(emb_NxD[row : row + 1], of)[0]
+            np.testing.assert_allclose(found_B[found_B > 0], expected_B, rtol=1e-9)
+
+
 @pytest.mark.parametrize("someone_else", [0.0, 1.0, -1.0, float("nan")])
 def test_a_prior_that_is_no_probability_is_refused(someone_else):
     with pytest.raises(InputError, match=rf"given {someone_else}: must be above 0 and below 1"):

@@ -20,7 +20,8 @@ from starlette.testclient import TestClient
 from painterjax import attribute, explore, search
 from painterjax.common.errors import InputError
 from painterjax.data import synthetic
-from painterjax.pages import app, gallery
+from painterjax.model import likeness
+from painterjax.pages import app, gallery, paintings_map, server
 from painterjax.run.load import load_run
 from tests.helpers.pages import PATIENCE_S, bad_files, png, square
 from tests.helpers.tiny import ROOT
@@ -141,6 +142,17 @@ def test_two_pictures_compare_alike_wherever_they_come_from(client, opened, pain
     assert client.post("/api/compare?first=50&second=50").json()["distance"] == 0
 
 
+def test_where_two_pictures_are_alike_is_what_the_network_says(client, opened, painting):
+    pair = np.stack([square(opened, number) for number in (50, 3)])
+    share_2xMxM = likeness.shares(likeness.likeness(opened.run.embedder, pair)[1])
+    assert share_2xMxM.max((1, 2)) == pytest.approx(1)
+    expected = np.rint(255 * share_2xMxM).astype(int).tolist()
+    for given, body in (("first=50&second=3", b""), ("second=3", painting)):
+        answer = client.post(f"/api/likeness?{given}", content=body)
+        assert answer.status_code == 200, answer.text
+        assert [answer.json()[side] for side in ("first", "second")] == expected
+
+
 def test_pictures_are_the_store_s(client, opened):
     points = client.get("/api/map").json()
     paintings = [p for split in opened.run.store.splits.values() for p in split.paintings]
@@ -221,12 +233,12 @@ def test_a_failure_of_the_server_is_answered_as_well(client, monkeypatch):
 
 def test_a_damaged_map_is_refused_with_what_to_do(opened, run):
     path = run / "index" / "paintings-map.npz"
-    opened.map()
+    paintings_map.of(opened)
     whole = path.read_bytes()
     for damaged in (b"no map", whole[: len(whole) // 2]):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"paintings-map\.npz is damaged: delete it"):
-            opened.map()
+            paintings_map.of(opened)
     path.write_bytes(whole)
 
 
@@ -287,9 +299,9 @@ def test_the_command_serves_until_it_is_interrupted(run):
 
 def test_the_address_is_one_that_a_browser_can_open():
     everywhere = ["http://127.0.0.1:80/", f"http://{socket.gethostname()}:80/"]
-    assert app.addresses("0.0.0.0", 80) == app.addresses("::", 80) == everywhere
-    assert app.addresses("::1", 80) == ["http://[::1]:80/"]
-    assert app.addresses("localhost", 80) == ["http://localhost:80/"]
+    assert server.addresses("0.0.0.0", 80) == server.addresses("::", 80) == everywhere
+    assert server.addresses("::1", 80) == ["http://[::1]:80/"]
+    assert server.addresses("localhost", 80) == ["http://localhost:80/"]
 
 
 def test_it_refuses_to_start_in_one_line(run, tmp_path):

@@ -200,6 +200,14 @@ def test_two_pictures_are_compared(page, painting, opened, client, tmp_path):
             f"{100 * odds / (1 + odds):.0f} %, if it was 20 %"
         )
         page.get_by_label("Same artist, beforehand").fill("50")
+        page.get_by_role("button", name="Where are they alike?").click()
+        expect(page.locator(".heat")).to_have_count(2)
+        heat, seen = (
+            page.locator(f"[data-side=second] {what}").bounding_box()
+            for what in (".heat", ".whole")
+        )
+        assert heat == seen  # A square, of which the network sees all.
+        expect(page.locator("#alike")).to_be_hidden()
         page.locator("#first").set_input_files(tmp_path / "a.png")
 
 

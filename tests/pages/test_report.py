@@ -4,6 +4,7 @@ import collections
 import json
 import re
 import shutil
+from html import unescape
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,14 +15,18 @@ from PIL import Image
 from painterjax import prepare, report
 from painterjax.common.errors import InputError
 from painterjax.data import store
+from painterjax.metrics.attribution import collect
 from painterjax.pages import html, plots
 from painterjax.pages import report as pages_report
+from painterjax.run import summary
+from painterjax.run.embed import split_embeddings
 from painterjax.run.load import load_run
 from tests.helpers import tiny
 
 HEADINGS = (
-    "Metrics", "Training", "Paintings per artist", "Training triplets", "Test triplets",
-    "Worst mistakes", "Pairs", "Artists, styles", "Nearest", "Where", "Artists most often", "Map",
+    "Who painted", "Metrics", "Training", "Paintings per artist", "Training triplets",
+    "Test triplets", "Worst mistakes", "Pairs", "Artists, styles", "Nearest", "Where",
+    "Artists most often", "Map", "How it was trained",
 )  # fmt: skip
 PICTURES = ("trained_on", "triplets", "mistakes", "neighbors")
 
@@ -53,6 +58,42 @@ def test_its_metrics_are_those_of_the_evaluation(page, run):
     assert f"balanced accuracy of {test['at_threshold']['balanced_accuracy']:.3f}" in page
     for artist in test["groups"]["artist"]:
         assert f"<td>{artist['name']}</td><td>{artist['paintings']}</td>" in page
+
+
+def test_it_says_first_whether_the_network_works(page, run):
+    test = json.loads((run / "evaluation.json").read_text())["test"]
+    recall = 100 * test["recall_at_1"]["value"]
+    lead = page.partition("<h1>")[2].partition("<h2>")[0]
+    assert f"<strong>{summary.outcome(test)}</strong>: for {recall:.0f} % of 16 paintings" in lead
+    assert f"{summary.verdict(test, 'recall_at_1')}." in unescape(lead)
+    for metric in ("MAP@R", "equal-error rate"):
+        assert f"<dt>{metric}</dt>" in page
+
+
+def test_it_says_who_painted_some_paintings_and_how_often_that_is_right(page, run):
+    opened = load_run(run)
+    embedded = split_embeddings(opened, "test")
+    names = [painting.artist for painting in embedded.paintings]
+    section = page.partition("<h2>Who painted this</h2>")[2].partition("<h2>")[0]
+    right = 0
+    for row, name in enumerate(names):  # Of two artists, in view of all other paintings.
+        others = np.arange(len(names)) != row
+        of = collect(embedded.emb_NxD[others], np.array(names)[others].tolist())
+        found_B = opened.needed_attribution().probabilities(embedded.emb_NxD[row : row + 1], of)[0]
+        right += of.artists[found_B[:-1].argmax()] == name
+    assert f"the right one for {100 * right / len(names):.0f} % of 16 paintings" in section
+    assert section.count("someone else ") == html.QUERIES
+    for shares in re.findall(r'<ol class="answer">(.*?)</ol>', section):
+        stated = [int(share) for share in re.findall(r" (\d+) %", shares)]
+        assert abs(sum(stated) - 100) <= 1 and stated == sorted(stated, reverse=True)
+
+
+def test_it_says_how_the_run_was_trained(page, run):
+    environment = json.loads((run / "environment.json").read_text())
+    section = page.partition("<h2>How it was trained</h2>")[2]
+    assert f"<td>begun</td><td>{environment['begun']}</td>" in section
+    assert f"<td>jax</td><td>{environment['packages']['jax']}</td>" in section
+    assert "<td>model.embedding_dim</td><td>16</td><td>2048</td>" in section
 
 
 def test_an_interval_is_in_small_print(split):
@@ -115,7 +156,7 @@ def test_no_name_on_the_map_overlaps_another():
 def test_the_plots_are_written_as_png_files(page, run):
     names = {path.stem for path in (run / "report").glob("*.png")}
     split_plots = {"artists_train", "artists_test"}
-    maps = {"likeness", "map"}
+    maps = {"attribution", "likeness", "map"}
     assert names == {*pages_report.CURVES, *pages_report.PAIR_PLOTS, *split_plots, *PICTURES, *maps}
     for name in names:
         with Image.open(run / "report" / f"{name}.png") as image:

@@ -43,6 +43,23 @@ def test_a_figure_is_judged_by_both_floors(figures, words):
     assert summary.verdict(_figures(*figures), "recall_at_1") == f"recall@1 {words}"
 
 
+@pytest.mark.parametrize(
+    ("auc", "recall", "words"),
+    [
+        ((0.7, 0.6, 0.5, 0.4), (0.7, 0.6, 0.5, 0.4), "It works"),
+        ((0.7, 0.6, 0.5, 0.4), (0.7, 0.45, 0.5, 0.4), "It may work"),
+        ((0.7, None, 0.5, 0.4), (0.7, 0.6, 0.5, 0.4), "It may work"),
+        ((0.7, 0.6, 0.5, 0.4), (0.7, 0.6, 0.5, 0.7), "It does not work"),
+    ],
+)
+def test_a_network_works_where_all_figures_are_clearly_above_both_floors(auc, recall, words):
+    figures = _figures(*recall)
+    of_auc = _figures(*auc)
+    for column, other in ((figures, of_auc), *((figures[f], of_auc[f]) for f in summary.FLOORS)):
+        column["roc_auc"] = other["recall_at_1"]
+    assert summary.outcome(figures) == words
+
+
 def test_the_end_is_short_and_names_files_and_commands_that_are_there(run):
     opened = load_run(run)
     text = summary.of_run(opened, read_evaluation(run, opened.origin["network_sha256"]))

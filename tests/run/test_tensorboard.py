@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from painterjax import train
-from painterjax.data import images, sampling
+from painterjax.data import raster, sampling
 from painterjax.run import tensorboard
 from painterjax.run.load import Run, load_run
 from painterjax.training import trainer
@@ -100,5 +100,5 @@ def test_the_projector_takes_paintings_at_even_intervals(opened, tmp_path, monke
     assert "single_image_dim: 16" in (tmp_path / "projector_config.pbtxt").read_text()
     for place, row in enumerate(row_N):
         y, x = 16 * np.array(divmod(place, 3))
-        thumbnail_SxSxC = images.thumbnail(split.image_NxSxSxC[row], 16)
+        thumbnail_SxSxC = raster.thumbnail(split.image_NxSxSxC[row], 16)
         assert np.abs(sprite_HxWxC[y : y + 16, x : x + 16] - thumbnail_SxSxC).mean() < 12

@@ -9,7 +9,7 @@ import pytest
 
 import painterjax
 from painterjax import embed, evaluate, export, prepare, report, search, submit, train
-from painterjax.pages import gallery
+from painterjax.pages import gallery, paintings_map
 from painterjax.run.load import load_run
 from tests.helpers.runs import records
 
@@ -59,7 +59,7 @@ def test_every_command_serves_the_reference(reference, few_paintings, tmp_path, 
     embed.main([*run, "--split", "test", "--output", str(tmp_path / "vectors.npz")])
     search.main([*run, "--query", "0", "--k", "3", "--json", str(tmp_path / "found.json")])
     assert len(json.loads((tmp_path / "found.json").read_text())) == 3
-    assert gallery.open_gallery(load_run(reference)).map()[0]
+    assert paintings_map.of(gallery.open_gallery(load_run(reference)))[0]
     export.main([*run, "--output", str(tmp_path / "exported")])
     folder = next((few_paintings / "paintings").iterdir())
     paintings = sorted(folder.iterdir())[:3]

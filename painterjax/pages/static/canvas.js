@@ -1,5 +1,7 @@
 // Draws paintings at their places: thumbnails from one sheet, and whole pictures when they are large.
 
+import { isCut } from "./elements.js";
+
 const DRAWN = 12000; // thumbnails at once; zooming in shows the others
 const FEWEST = 1500; // of them while the map moves on a slow machine
 const SMOOTH = 30; // milliseconds of a frame, at most, that the number while it moves aims at
@@ -38,8 +40,8 @@ export class MapCanvas {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
 
-  show({ points, columns, side, sheet }) {
-    Object.assign(this, { points, columns, side });
+  show({ points, columns, side, sheet, wide }) {
+    Object.assign(this, { points, columns, side, wide });
     const image = new Image();
     image.onload = async () => {
       this.#sheet = await createImageBitmap(image);
@@ -210,7 +212,7 @@ export class MapCanvas {
     this.#context.fillRect(left - width, top - width, size + 2 * width, size + 2 * width);
   }
 
-  // The whole painting in its square, where a line marks the part that the network sees.
+  // The whole painting in its square, where a line marks the part that the network sees alone.
   #drawWhole(image, left, top, size, look) {
     const context = this.#context;
     const scale = size / Math.max(image.naturalWidth, image.naturalHeight);
@@ -218,7 +220,7 @@ export class MapCanvas {
     context.fillStyle = look.raised;
     context.fillRect(left, top, size, size);
     context.drawImage(image, left + (size - width) / 2, top + (size - height) / 2, width, height);
-    if (Math.abs(width - height) < 1) return;
+    if (Math.abs(width - height) < 1 || !isCut(width, height, this.wide)) return;
     const side = Math.min(width, height);
     context.strokeStyle = "#fffc";
     context.lineWidth = 1;

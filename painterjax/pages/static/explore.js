@@ -1,6 +1,6 @@
 // The page of a run: sends requests to the server and shows its answers. No library, no build step.
 
-import { byId, element, nameOf } from "./elements.js";
+import { byId, counted, element, isCut, nameOf } from "./elements.js";
 import { drawMap, listenToMap, mark, withPoints } from "./map.js";
 
 const SHOWN = 12; // nearest paintings at first, as the server answers
@@ -13,6 +13,8 @@ let run = { upload_bytes: Infinity, names: {} };
 let chosen = null;
 let pending = null; // The AbortController of the latest request for an answer.
 const sides = { first: null, second: null }; // The pictures to compare, each like `chosen`.
+const choices = { first: 0, second: 0 }; // of each side so far, so that earlier ones do not count
+let comparisons = 0; // so far, so that the answer to an earlier one is not shown
 let compared = null; // Their distance, and the probability of one artist at even odds.
 
 // Words
@@ -27,11 +29,11 @@ function picture(shown) {
   const alt = shown.artist ? `Painting: ${nameOf(shown)}` : "Your picture";
   const image = element("img", { src: shown.image, alt, loading: "lazy" });
   const whole = element("span", { className: "whole" }, image);
-  // The center square is what the network sees; a line marks it where there is more.
+  // A line marks the center square where the network sees that alone.
   image.addEventListener("load", () => {
     const { naturalWidth: width, naturalHeight: height } = image;
     whole.style.setProperty("--ratio", width / height);
-    whole.classList.toggle("seen", width !== height);
+    whole.classList.toggle("seen", isCut(width, height, run.wide));
   });
   return element("span", { className: "frame" }, whole);
 }
@@ -134,13 +136,14 @@ async function choose(what) {
 function show({ query, nearest, artists, someone_else }) {
   const hadFocus = byId("found").contains(document.activeElement);
   byId("query").replaceChildren(picture(query), captionOf(chosen));
-  byId("artists").replaceChildren(...artistRows(artists, someone_else));
+  byId("who").hidden = someone_else === null; // The network is untrained, or no artist is known.
+  byId("artists").replaceChildren(...artistRows(artists, someone_else ?? 0));
   byId("nearest").replaceChildren(...nearest.map(card));
   byId("found").hidden = false;
   byId("more").hidden = nearest.length < SHOWN;
   const name = chosen.file?.name ?? nameOf(query);
   byId("status").textContent = nearest.length
-    ? `The ${nearest.length} paintings nearest to ${name}:`
+    ? `The ${counted(nearest.length, "painting")} nearest to ${name}:`
     : "No painting fits these filters.";
   for (const button of document.querySelectorAll(".side button")) button.disabled = false;
   mark(query, nearest);
@@ -160,7 +163,7 @@ function artistRows(artists, someoneElse) {
 
 function artistRow(painting) {
   const { id, name, probability, paintings, image } = painting;
-  const count = `${paintings} ${paintings === 1 ? "painting" : "paintings"}`;
+  const count = counted(paintings, "painting");
   return element("li", {}, element(
     "a",
     { href: `#painting-${id}`, title: `Nearest painting: ${nameOf(painting)}` },
@@ -185,6 +188,43 @@ function artistCells(name, probability, note = "", thumbnail = element("span")) 
 function card(painting) {
   const text = caption(painting);
   text.prepend(element("b", { textContent: painting.distance.toFixed(3), title: "Distance" }));
+  const why = element("button", { type: "button", textContent: "Why?", title: `Why ${nameOf(painting)}?` });
+  why.addEventListener("click", () => explain({ id: painting.id, shown: painting }));
+  return element("li", {}, element(
+    "a", { href: `#painting-${painting.id}` }, picture(painting), text,
+  ), why);
+}
+
+// Both pictures side by side, with what makes them alike.
+async function explain(other) {
+  byId("pair").scrollIntoView();
+  await setSide("first", chosen);
+  await setSide("second", other);
+  if (compared) await showLikeness();
+}
+
+// The catalogue
+
+async function checkCatalogue() {
+  byId("check").disabled = true;
+  byId("checked").textContent = "Computing…";
+  try {
+    const { doubtful } = await request("/api/doubtful");
+    byId("doubtful").replaceChildren(...doubtful.map(doubtfulCard));
+    byId("checked").textContent = counted(doubtful.length, "painting");
+  } catch (error) {
+    byId("checked").textContent = error.message;
+  }
+  byId("check").disabled = false;
+}
+
+function doubtfulCard(painting) {
+  const text = caption(painting);
+  const likeliest = painting.likeliest || "someone else";
+  text.append(element("span", {
+    textContent: `catalogued artist ${percent(painting.probability)},`
+      + ` ${likeliest} ${percent(painting.likeliest_probability)}`,
+  }));
   return element("li", {}, element(
     "a", { href: `#painting-${painting.id}` }, picture(painting), text,
   ));
@@ -209,42 +249,99 @@ function upload(file) {
 
 async function setSide(side, what) {
   const place = document.querySelector(`[data-side="${side}"] .shown`);
+  const choice = (choices[side] += 1);
   byId("pair-error").textContent = "";
-  showVerdict(null);
+  beginComparison();
   try {
     const shown = what.shown ?? (await lookUp(what, "k=1")).query;
+    if (choice !== choices[side]) return; // Another picture was chosen meanwhile.
     sides[side] = { ...what, shown };
     place.replaceChildren(picture(shown), captionOf(sides[side]));
-    if (sides.first && sides.second) {
-      showVerdict(await compare([sides.first, sides.second]));
-    }
+    if (sides.first && sides.second) await showComparison();
   } catch (error) {
+    if (choice !== choices[side]) return;
     sides[side] = null;
     place.replaceChildren();
     showError(byId("pair-error"), error, what.file);
   }
 }
 
+function beginComparison() {
+  comparisons += 1;
+  hideLikeness();
+  showVerdict(null);
+  return comparisons;
+}
+
+async function showComparison() {
+  const number = beginComparison();
+  const found = await askOfTwo("compare", [sides.first, sides.second]);
+  if (number === comparisons) showVerdict(found);
+}
+
 // By Bayes' rule, from the probability beforehand that the slider gives.
 function showVerdict(found) {
   compared = found;
-  byId("beforehand").hidden = !compared;
+  const hasProbability = typeof compared?.probability === "number"; // Not of an untrained network.
+  byId("beforehand").hidden = !hasProbability;
+  byId("alike").hidden = !compared || Boolean(document.querySelector(".heat"));
   const before = byId("prior").value / 100;
   byId("prior-shown").textContent = percent(before);
   const same = before * compared?.probability;
   const different = (1 - before) * (1 - compared?.probability);
-  byId("verdict").textContent = compared
-    ? `Distance ${compared.distance.toFixed(3)}. The probability that both are by the same artist is`
+  const distance = compared ? `Distance ${compared.distance.toFixed(3)}.` : "";
+  byId("verdict").textContent = hasProbability
+    ? `${distance} The probability that both are by the same artist is`
       + ` ${percent(same / (same + different))}, if it was ${percent(before)} beforehand.`
-    : "";
+    : distance;
 }
 
-function compare(two) {
+// Asks "compare" or "likeness" of two pictures.
+function askOfTwo(question, two) {
   const parameters = new URLSearchParams();
   ["first", "second"].forEach((name, i) => two[i].file || parameters.set(name, two[i].id));
   const bodies = two.filter(({ file }) => file).map(({ file }) => file);
   if (bodies.length === 2) parameters.set("first_bytes", bodies[0].size);
-  return request(`/api/compare?${parameters}`, { method: "POST", body: new Blob(bodies) });
+  return request(`/api/${question}?${parameters}`, { method: "POST", body: new Blob(bodies) });
+}
+
+async function showLikeness() {
+  const number = comparisons;
+  byId("alike").disabled = true;
+  byId("alike-note").textContent = "Computing…";
+  try {
+    const found = await askOfTwo("likeness", [sides.first, sides.second]);
+    if (number !== comparisons) return;
+    for (const side of ["first", "second"]) {
+      document.querySelector(`[data-side="${side}"] .whole`).append(heatMap(found[side]));
+    }
+    byId("alike-note").textContent =
+      "The brighter a place, the more it adds to the likeness that the network sees.";
+    byId("alike").hidden = true;
+  } catch (error) {
+    byId("alike-note").textContent = "";
+    showError(byId("pair-error"), error);
+  } finally {
+    byId("alike").disabled = false;
+  }
+}
+
+function hideLikeness() {
+  byId("alike-note").textContent = "";
+  for (const map of document.querySelectorAll(".heat")) map.remove();
+}
+
+// Shares from 0 to 255 over the square that the network sees, from red to yellow.
+function heatMap(rows) {
+  const side = rows.length;
+  const label = "Where the network sees the likeness";
+  const properties = { className: "heat", width: side, height: side, role: "img", ariaLabel: label };
+  const canvas = element("canvas", properties);
+  const context = canvas.getContext("2d");
+  const pixels = context.createImageData(side, side);
+  rows.flat().forEach((share, i) => pixels.data.set([255, share, 0, 0.8 * share], 4 * i));
+  context.putImageData(pixels, 0, 0);
+  return canvas;
 }
 
 // The start
@@ -274,10 +371,12 @@ function listen() {
     acceptFiles(zone, (file) => setSide(side, { file }));
     zone.querySelector("button").addEventListener("click", () => setSide(side, chosen));
   }
+  byId("alike").addEventListener("click", showLikeness);
   byId("prior").addEventListener("input", () => showVerdict(compared));
   filters.addEventListener("change", () => chosen && choose(chosen));
   filters.addEventListener("submit", (event) => event.preventDefault());
   byId("more").addEventListener("click", showMore);
+  byId("check").addEventListener("click", checkCatalogue);
   addEventListener("scroll", () => {
     if (byId("more").getBoundingClientRect().top < innerHeight) showMore();
   }, { passive: true });
@@ -288,10 +387,14 @@ function describeRun() {
   const { name, paintings, artists } = run;
   document.title = `${name} · painterjax`;
   byId("about").textContent =
-    `${name}: ${paintings.toLocaleString("en")} paintings by`
-    + ` ${artists.length.toLocaleString("en")} artists.`
+    `${name}: ${counted(paintings, "painting")}`
+    + (artists.length ? ` by ${counted(artists.length, "artist")}.` : ".")
     + (run.test_artists ? ` The test paintings are by ${run.test_artists}.` : "");
   byId("size").textContent = `${run.image_size} × ${run.image_size}`;
+  byId("wide").hidden = !run.wide;
+  byId("calibrated").hidden = !run.has_probabilities;
+  byId("catalogue").hidden = !run.tells_artists;
+  filters.querySelector(".check").hidden = artists.length === 0;
   for (const [select, values] of [
     [filters.artist, artists], [filters.style, run.styles], [filters.century, run.centuries],
   ]) {
@@ -306,7 +409,7 @@ async function start() {
     const [summary, map] = await Promise.all([request("/api/run"), request("/api/map")]);
     run = summary;
     describeRun();
-    drawMap(withPoints(map));
+    drawMap(withPoints(map), run.wide);
     followAddress();
   } catch (error) {
     byId("about").textContent = "";

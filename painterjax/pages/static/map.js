@@ -1,7 +1,7 @@
 // The map of paintings: marks, colors, search by text, keys, and what a pointer does.
 
 import { MapCanvas } from "./canvas.js";
-import { byId, element, nameOf } from "./elements.js";
+import { byId, counted, element, nameOf } from "./elements.js";
 
 const LEGEND = 12; // colors that the legend names
 const SWATCHES = ["#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#00a3a3", "#f032e6",
@@ -15,8 +15,8 @@ let current = 0; // the painting that the keys are at
 
 const plain = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
 
-export function drawMap(data) {
-  map.show(data);
+export function drawMap(data, wide) {
+  map.show({ ...data, wide });
   names = data.id.map((_, i) => plain(nameOf(data.points[i])));
   const { color } = byId("map-tools");
   for (const option of color.options) {
@@ -59,9 +59,8 @@ function find(text) {
   next = 0;
   map.found = wanted ? new Set(found) : null;
   map.draw();
-  const count = found.length === 1 ? "1 painting" : `${found.length.toLocaleString("en")} paintings`;
   byId("unknown").textContent = !wanted ? ""
-    : found.length ? `${count}: Enter goes through them.` : "No painting has this in its name.";
+    : found.length ? `${counted(found.length, "painting")}: Enter goes through them.` : "No painting has this in its name.";
 }
 
 function chooseNext() {
