@@ -1,6 +1,6 @@
 """Ways to tell who painted a picture, or that it is by someone else, on artists never seen.
 
-    python -m benchmarks.attribution --run RUN --json FILE [--draws 20]
+    python -m benchmarks.attribution --run RUN --json FILE [--draws 20] [--plot FILE]
 
 Each draw takes paintings of RUN's test for a collection: of two thirds of the artists some, from
 one painting to all but one. The others, and all of the remaining third's, are queries. Both kinds
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from scipy.linalg import eigh
 from scipy.optimize import minimize
@@ -25,6 +26,7 @@ from sklearn.metrics import roc_auc_score
 
 from painterjax.metrics import attribution, calibration
 from painterjax.metrics.attribution import SOMEONE_ELSE
+from painterjax.pages import plots
 from painterjax.run import folder as run_folder
 from painterjax.run.embed import split_embeddings
 from painterjax.run.embeddings import Vectors
@@ -32,6 +34,7 @@ from painterjax.run.load import load_run
 
 FITTING_DRAWS = 5  # of validation
 FALSE_ATTRIBUTIONS = 0.05  # of the queries by someone else
+CHOSEN = "plda"
 FIGURES = ("top_1", "top_5", "log_loss", "auroc", "accuracy_at_5_percent_false")
 
 
@@ -41,6 +44,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--plot", type=Path, help="an .svg of how often the chosen method is right")
     args = parser.parse_args()
     run = load_run(args.run)
     train, val, test = (split_embeddings(run, name) for name in ("train", "val", "test"))
@@ -53,9 +57,21 @@ def main() -> None:
     counts = {"paintings": len(test.paintings), "artists": len({p.artist for p in test.paintings})}
     dataset = run_folder.read_dataset(args.run)
     pixels, split_by = dataset["image_size"], dataset.get("split_by")
-    what = {"pixels": pixels, "split_by": split_by, **counts, "draws": args.draws}
+    is_choosing = bool(dataset.get("without_holdout"))
+    what = {"pixels": pixels, "split_by": split_by, "without_holdout": is_choosing, **counts}
+    what["draws"] = args.draws
     result = {"environment": run_folder.environment(), **what, "methods": methods}
     args.json.write_text(json.dumps(result, indent=2) + "\n")
+    if args.plot:
+        args.plot.write_text(plot(methods[CHOSEN]["bins"]))
+
+
+def plot(bins: list[dict[str, float]]) -> str:
+    """Returns a reliability diagram as SVG."""
+    columns = (np.array([each[key] for each in bins]) for key in ("stated", "right", "weight"))
+    labels = {"stated": "probability of the likeliest answer", "share": "share of right answers"}
+    with matplotlib.rc_context(plots.STYLE):
+        return plots.svg(plots.reliability(*columns, **labels)) + "\n"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,9 @@
 
 Artists never seen are the held-out ones, with the first seed, and for each seed a fifth of all
 artists, drawn anew. For each side of the images in pixels the store is prepared, and then both
-read its features, train and judge, one after the other on this machine. Minutes are those of whole commands with the
-preparation, in a folder that is new for each store, and nothing is compiled before. FILE gets the
-figures of each and their means.
+read its features, train and judge, one after the other on this machine. Minutes are those of whole
+commands with the preparation, in a folder that is new for each store, and nothing is compiled
+before. FILE gets the figures of each and their means.
 """
 
 import itertools
@@ -44,8 +44,7 @@ def main() -> None:
         parser.error(str(error))
     args.data.mkdir(parents=True, exist_ok=True)
     rows = []
-    draws = [(args.seeds[0], "holdout"), *((seed, "artist") for seed in args.seeds)]
-    for (seed, split_by), size in itertools.product(draws, args.sizes):
+    for (seed, split_by), size in itertools.product(draws(args.seeds), args.sizes):
         with tempfile.TemporaryDirectory(dir=args.data) as folder:
             systems = compare(
                 args.images, Path(folder), args.recipe, seed=seed, split_by=split_by, size=size
@@ -60,6 +59,11 @@ def main() -> None:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
         print(json.dumps(rows[-1]), flush=True)
     print(json.dumps(means(rows), indent=2))
+
+
+def draws(seeds: list[int]) -> list[tuple[int, str]]:
+    """Returns seeds and what `prepare --split-by` divides by."""
+    return [(seeds[0], "holdout"), *((seed, "artist") for seed in seeds)]
 
 
 def compare(

@@ -168,14 +168,15 @@ def readouts() -> Rows:
 
 def pretrained() -> Rows:
     """Each system by the artists of the test and the size of the images."""
-    artists = {"holdout": "held out", "artist": "drawn"}
+    artists = {"holdout": "held out", "artist": "drawn, {} times"}
     systems = {"pytorch": "PyTorch, scikit-learn", "painterjax": "painterjax"}
     for row in load("pretrained.json")["means"]:
         for key, name in systems.items():
             figures = (
                 f"{row[key][metric]:.3f}" for metric in ("roc_auc", "recall_at_1", "map_at_r")
             )
-            what = artists[row["split_by"]], f"{row['pixels']}", name
+            whose = artists[row["split_by"]].format(row["seeds"])
+            what = f"{row[key]['artists']:.0f} {whose}", f"{row['pixels']}", name
             yield *what, f"{row[key]['minutes']:.1f}", *figures
 
 

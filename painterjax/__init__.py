@@ -16,10 +16,10 @@ if signals.started_module().startswith("painterjax."):  # By `python -m`; an imp
 
 
 def load(path: str | Path) -> "StyleEmbedder":
-    """Loads a run's best network, or an exported one, ready to embed images.
+    """Loads a run's best network, an exported one, or a backbone by name, ready to embed images.
 
     Raises:
-      InputError: `path` holds neither, or the run has no checkpoint.
+      InputError: `path` is none of these, or the run has no checkpoint.
     """
     from painterjax.run import style  # Imports JAX, which some commands do without.
 

@@ -18,7 +18,8 @@ from painterjax.common.config import Config
 from painterjax.common.errors import InputError
 from painterjax.data import images
 from painterjax.data.store import Split, open_store
-from painterjax.run import config_checks, speed
+from painterjax.model.trainable import keeps_backbone
+from painterjax.run import config_checks, features, speed
 
 
 def main(argv: list[str]) -> None:
@@ -36,11 +37,20 @@ def main(argv: list[str]) -> None:
     cli.check_json(path)
     if profile:
         _make_folder(profile)
-    split = _random_split(size) if size else open_store(config.data.store).splits["train"]
+    split = _random_split(size) if size else _split_of_store(config)
     figures = speed.measure(config, split, profile=profile)
     print(table(figures))
     if path:
         files.write_json(path, figures)
+
+
+def _split_of_store(config: Config) -> Split:
+    """The training paintings, with features where the backbone is frozen."""
+    store = open_store(config.data.store)
+    if keeps_backbone(config):
+        config_checks.check(config, image_size=store.image_size)
+        store = features.with_features(config, store, ("train",))
+    return store.splits["train"]
 
 
 def _make_folder(profile: str) -> None:

@@ -1,6 +1,7 @@
 """Finds the paintings nearest to an image, and tells which artists may have painted it.
 
     python -m painterjax.search --run RUN --query IMAGE [--k 10] [--index DIR] [--json FILE]
+        [--why FILE]
         [--artist NAME | --other-artists] [--style STYLE] [--century 1801-1900]
     python -m painterjax.search --run RUN --index DIR --add VECTORS
 
@@ -10,7 +11,8 @@ Example:
 
 searches the paintings of the run's store; the first search embeds them into RUN/index. IMAGE is a
 file, or the number or file name of a painting of the index. --index searches another index, and
---add makes or extends it with the new paintings of a .npz that painterjax.embed wrote.
+--add makes or extends it with the new paintings of a .npz that painterjax.embed wrote. --why draws
+where the query and each painting that was found are alike.
 """
 
 import argparse
@@ -46,6 +48,8 @@ def main(argv: list[str]) -> None:
         results = _search(run, args)
         if args.json:
             files.write_text(args.json, json.dumps(results, indent=2) + "\n")
+        if args.why:
+            _explain(run, args, results)
 
 
 def _add(added: "Vectors", folder: Path) -> None:
@@ -78,6 +82,20 @@ def _search(run: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:
     return results
 
 
+def _explain(run: "Run", args: argparse.Namespace, results: list[dict[str, Any]]) -> None:
+    """Draws the query beside each painting that was found, with what makes them alike."""
+    from painterjax.index import lookup
+    from painterjax.pages.report import heat_maps
+
+    index = lookup.open_index(run, args.index)
+    pairs = lookup.pairs(run, index, args.query, [result["id"] for result in results])
+    if not len(pairs):
+        raise InputError(f"--why {args.why}: no picture of what was found is there")
+    with files.replacing(args.why) as temporary:
+        heat_maps(run, pairs).savefig(temporary, format="png", dpi=160)
+    print(f"why: {args.why}")
+
+
 def _line(result: dict[str, Any]) -> str:
     return f"{result['distance']:8.4f}  {_label(result)}"
 
@@ -101,9 +119,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--style", help="find only paintings of this style")
     parser.add_argument("--century", help="find only paintings of this century, as 1801-1900")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--why", type=Path, help="a .png to draw, with heat maps of the likeness")
     args = parser.parse_args(argv)
     if args.query is None and args.add is None:
         raise InputError("--query or --add is required; see --help")
+    if args.why is not None and args.why.suffix != ".png":
+        raise InputError(f"--why is {args.why}: its name must end in .png")
     if args.add is not None and args.index is None:
         raise InputError("--add needs --index, the folder to make or extend")
     if args.add is not None and args.index.resolve() == (args.run / "index").resolve():

@@ -32,7 +32,8 @@ REMEDIES = {
     errno.ENAMETOOLONG: "this name is too long: choose a shorter one",
     errno.ENOSPC: "the disk is full: free some space and run it again",
     errno.EDQUOT: "the disk's quota is used up: free some space and run it again",
-    **dict.fromkeys((*FORBIDDEN, errno.EROFS), READ_ONLY),
+    errno.EROFS: "the file system is read-only: choose a folder that can be written to",
+    **dict.fromkeys(FORBIDDEN, READ_ONLY),
 }
 EMPTY = "is empty, perhaps by a variable that is not set"
 
@@ -128,7 +129,8 @@ def reason(error: OSError) -> str:
     remedy = REMEDIES.get(error.errno or 0)
     if error.errno in FORBIDDEN and error.filename and not _can_be_read(error.filename):
         remedy = UNREADABLE
-    return ": ".join(filter(None, [error.filename, remedy])) if remedy else str(error)
+    name = str(error.filename) if error.filename else ""
+    return ": ".join(filter(None, [name, remedy])) if remedy else str(error)
 
 
 def _can_be_read(name: str) -> bool:

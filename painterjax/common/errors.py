@@ -15,3 +15,9 @@ class InputError(ValueError):
 
 class DivergedError(ArithmeticError):
     """The loss or a gradient became infinite or NaN."""
+
+
+def words_of(error: BaseException) -> str:
+    """Returns what an error says in one line, without the number of an OSError."""
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(words.split())

@@ -14,10 +14,10 @@ PLAIN_LINE_EVERY_S = 10.0
 def counted(count: int, unit: str) -> str:
     """Returns a number with its noun.
 
-    >>> counted(1, "painting"), counted(0, "painting")
-    ('1 painting', '0 paintings')
+    >>> counted(1, "painting"), counted(2000, "painting")
+    ('1 painting', '2,000 paintings')
     """
-    return f"{count} {unit}" + ("" if count == 1 else "s")
+    return f"{count:,} {unit}" + ("" if count == 1 else "s")
 
 
 class Progress:
@@ -38,7 +38,7 @@ class Progress:
                 ncols=columns, nrows=lines,
             )  # fmt: skip
         elif total:
-            self.say(f"{description}: {done} of {counted(total, unit)}")
+            self.say(f"{description}: {done:,} of {counted(total, unit)}")
 
     def __enter__(self) -> "Progress":
         return self
@@ -86,7 +86,8 @@ class Progress:
     def _print_line(self) -> None:
         self._last_line_s = time.monotonic()
         share = 100 * self.done // max(self.total, 1)
-        done = f"{self.description}: {self.done} of {counted(self.total, self.unit)} ({share} %)"
+        total = counted(self.total, self.unit)
+        done = f"{self.description}: {self.done:,} of {total} ({share} %)"
         values = [f"{key} {value}" for key, value in self._shown.items()]
         line = ", ".join(filter(None, [done, self.time_left(), *values]))
         if self.total and line != self._last_line:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from painterjax.common.errors import InputError
+from painterjax.common.errors import InputError, words_of
 
 SPLITS = ("train", "val", "test")
 
@@ -120,7 +120,7 @@ def read_table(path: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
                 records.append(record)
             return records
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+        raise InputError(f"{path} cannot be read ({words_of(error)}): choose another") from error
 
 
 def _check_header(path: Path, names: Sequence[str], required: Sequence[str]) -> None:

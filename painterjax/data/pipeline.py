@@ -202,8 +202,9 @@ def summary(source: BatchSource, *, wanted: int) -> str:
     """
     needed, free = budget(source.split)
     place = "device" if source.resident else "host"
+    what = "images" if source.split.feature_NxF is None else "features"
     text = (
-        f"train: {needed / 1e9:.2f} GB of images are kept on the {place}, by data.residency; the"
+        f"train: {needed / 1e9:.2f} GB of {what} are kept on the {place}, by data.residency; the"
         f" device had {free / 1e9:.2f} GB free"
     )
     if source.batch_size == wanted:

@@ -11,7 +11,6 @@ from painterjax.data.sources import Source
 from painterjax.data.store import VAL_FRACTION, Split, Store
 
 FEWEST_VALIDATED = 2  # Paintings by one artist: they give a pair.
-FOLDS = 3  # Of artists, by which a fit in closed form is chosen: each is held out once.
 AGAIN = "prepare it again into another --output"
 
 
@@ -47,11 +46,6 @@ def shortcomings(store: Store) -> Iterator[str]:
             f" paintings, and has {counted(len(val), 'painting')} by"
             f" {counted(len(val.artists), 'artist')}: add paintings or raise --val-fraction, and"
             f" {AGAIN}"
-        )
-    elif len(train.artists) < 2 * FOLDS:
-        yield (
-            f"the recipes pretrained and finetuned need {2 * FOLDS} artists in train, which has"
-            f" {len(train.artists)}: add artists, and {AGAIN}; or train another recipe"
         )
     if not _gives_tuples(test):
         yield (

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 
 from painterjax.common import cli, signals
 from painterjax.common.config import changes
-from painterjax.common.errors import InputError
+from painterjax.common.errors import InputError, words_of
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 REMEDY = (
@@ -69,7 +69,7 @@ def _check_port(address: str) -> None:
     except (OSError, OverflowError) as error:
         raise InputError(
             f"JAX_COORDINATOR_ADDRESS is {address!r}: process 0 cannot listen at that port"
-            f" ({error}): choose another"
+            f" ({words_of(error)}): choose another"
         ) from error
 
 

@@ -185,6 +185,21 @@ def pixels(run: Run, index: Index, entry: IndexedPainting) -> np.ndarray | None:
         return None
 
 
+def pairs(run: Run, index: Index, text: str, numbers: list[int]) -> np.ndarray:
+    """Returns what the network sees of a query and of each painting: uint8 P x 2 x S x S x 3.
+
+    Paintings that are gone are left out.
+    """
+    query = parse_query(text, index, run)
+    if query.entry is None:
+        first_SxSxC = _decoded(run, Path(text), "--query", 1)[0]
+    else:
+        first_SxSxC = pixels(run, index, query.entry)
+    seconds = [pixels(run, index, entry) for entry in index.entries(numbers)]
+    there = [each for each in seconds if each is not None and first_SxSxC is not None]
+    return np.array([[first_SxSxC, each] for each in there])
+
+
 def answer(run: Run, index: Index, query: Query, k: int, filters: Filters) -> list[dict[str, Any]]:
     """Returns descriptions of the k nearest paintings that fit the filters, nearest first."""
     found = nearest(index, query, k, select(index, query, filters))

@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from painterjax.common import checksums
-from painterjax.common.errors import InputError
+from painterjax.common.errors import InputError, words_of
 from painterjax.model import vit_published, weights
 from painterjax.model.conv_blocks import ConvBlocks
 from painterjax.model.efficientnet import RENAMINGS, STAGES, UNUSED, EfficientNetLite
@@ -99,8 +99,13 @@ class LocalFile:
         return weights.rename(published, self.renamings, shapes, unused=self.unused, source=path)
 
     def file_sha256(self, path: str) -> str:
-        """Returns the SHA-256 of the file that a recipe names."""
-        return checksums.sha256(Path(path))
+        """Returns the SHA-256 of the file that a recipe names; raises InputError without one."""
+        try:
+            return checksums.sha256(Path(path))
+        except OSError as error:
+            raise InputError(
+                f"model.weights is {path!r} ({words_of(error)}): name the safetensors file"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -217,7 +217,7 @@ class Answers:
         return {**self._gallery.compare(first, second), **pictures}
 
     def _describe(self, query: gallery.Picture) -> dict[str, Any]:
-        """A query as the page shows it: as the network sees it."""
+        """A query as the page shows it."""
         if query.entry is None:
             return {"image": raster.url_of_jpeg(query.picture)}
         return self._with_url(self._gallery.label(query.entry))

@@ -5,6 +5,7 @@ from html import escape
 import numpy as np
 from matplotlib.figure import Figure
 
+from painterjax.common.progress import counted
 from painterjax.data.store import Split
 from painterjax.metrics import attribution, calibration
 from painterjax.metrics.attribution import SOMEONE_ELSE, Attribution
@@ -31,7 +32,7 @@ def section(model: Attribution, emb_NxD: np.ndarray, split: Split) -> tuple[str,
     named = (found_MxB[:, :-1].argmax(1) == right_M)[: len(right_M) // 2].mean()
     text = (
         f"<p>In view of all other paintings here, the likeliest artist is the right one for"
-        f" {100 * named:.0f} % of {len(right_M) // 2:,} paintings. Someone else has"
+        f" {100 * named:.0f} % of {counted(len(right_M) // 2, 'painting')}. Someone else has"
         f" {100 * SOMEONE_ELSE:.0f} % beforehand, and may be the likeliest answer of all: then"
         f" {100 * known:.0f} % of the answers are right, and {100 * unknown:.0f} % where all"
         " paintings by the right artist are left out. Stated probabilities are off by"
@@ -56,7 +57,8 @@ def _examples(model: Attribution, emb_NxD: np.ndarray, split: Split) -> str:
         f"{_answer(answer, names[row])}</div>\n"
         for row, answer in zip(rows.tolist(), found, strict=True)
     )
-    return f'<div class="triplets">{"".join(lines)}</div>\n'
+    key = '<p class="key"><span class="same">the right artist</span></p>'
+    return f'{key}<div class="triplets">{"".join(lines)}</div>\n'
 
 
 def _answer(answer: Answer, right: str) -> str:
@@ -64,7 +66,10 @@ def _answer(answer: Answer, right: str) -> str:
         (each.probability, each.artist, "same" if each.artist == right else "")
         for each in answer.candidates[:LIKELIEST]
     ]
-    items = sorted([*items, (answer.someone_else, "someone else", "")], key=lambda item: -item[0])
+    others = sum(each.probability for each in answer.candidates[LIKELIEST:])
+    items += [(answer.someone_else, "someone else", "")]
+    items += [(others, "other artists, together", "")] if answer.candidates[LIKELIEST:] else []
+    items.sort(key=lambda item: -item[0])
     text = "".join(
         f'<li class="{kind}">{escape(name)} {100 * probability:.0f} %</li>'
         for probability, name, kind in items

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from painterjax.common.progress import counted
 from painterjax.data import raster
 from painterjax.data.store import Split
 from painterjax.metrics import retrieval
@@ -78,8 +79,9 @@ def metrics_table(judged: dict[str, Any], split: Split) -> str:
         intervals = "There are no intervals: the bootstrap needs more than two artists."
     published = ", ".join(f"{METRIC_NAMES[key]} {value:.3f}" for key, value in PUBLISHED.items())
     note = (
-        f"<p>{len(split):,} paintings by {len(split.artists):,} artists. {intervals} The reference"
-        f" solution published, for other paintings (Painter by Numbers): {published}.</p>"
+        f"<p>{counted(len(split), 'painting')} by {counted(len(split.artists), 'artist')}."
+        f" {intervals} The reference solution published, for other paintings (Painter by Numbers):"
+        f" {published}.</p>"
     )
     return table(["", *(column.replace("_", " ") for column in columns)], rows) + note
 

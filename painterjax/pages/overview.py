@@ -4,6 +4,7 @@ from html import escape
 from typing import Any
 
 from painterjax.common.config import changes, default_values
+from painterjax.common.progress import counted
 from painterjax.pages import html
 from painterjax.run import folder as run_folder
 from painterjax.run import summary
@@ -33,8 +34,9 @@ def outcome(judged: dict[str, Any], artists: str) -> str:
     columns = (judged, *(judged[floor] for floor in FLOORS))
     trained, untrained, histogram = (f"{100 * c['recall_at_1']['value']:.0f} %" for c in columns)
     nearest = (
-        f"for {trained} of {judged['paintings']:,} paintings by {artists}, the nearest other one is"
-        f" by the same artist (untrained network {untrained}, color histogram {histogram})"
+        f"for {trained} of {counted(judged['paintings'], 'painting')} by {artists}, the nearest"
+        f" other one is by the same artist (untrained network {untrained}, color histogram"
+        f" {histogram})"
     )
     verdicts = ". ".join(summary.verdict(judged, metric) for metric in summary.METRICS)
     return (
@@ -60,7 +62,8 @@ def about(run: Run) -> str:
         ["begun", began.get("begun", "unknown")],
         ["best weights", f"of step {run.step}"],
         ["store", f"{run.config.data.store}, from {dataset['source']}"],
-        ["trained on", f"{counts['paintings']:,} paintings by {counts['artists']:,} artists"],
+        ["trained on", f"{counted(counts['paintings'], 'painting')} by"
+         f" {counted(counts['artists'], 'artist')}"],
         ["Python", str(began.get("python"))],
         *([name, str(version)] for name, version in began.get("packages", {}).items()),
         ["commit", str(began.get("commit"))],

@@ -7,7 +7,7 @@ import numpy as np
 
 from painterjax.common import files
 from painterjax.common.errors import InputError
-from painterjax.common.progress import Progress
+from painterjax.common.progress import Progress, counted
 from painterjax.data import catalog, images, raster
 from painterjax.index import lookup
 from painterjax.index.index import IndexedPainting
@@ -49,7 +49,7 @@ def _kept_map(shown: Gallery) -> tuple[np.ndarray, np.ndarray, bytes]:
     path, count = shown.index.folder / "paintings-map.npz", len(shown.index)
     if not path.exists():
         order_N = np.random.default_rng(0).permutation(count)
-        print(f"explore: placing {count} paintings on the map", flush=True)
+        print(f"explore: placing {counted(count, 'painting')} on the map", flush=True)
         place_Nx2 = tsne.places_of_all(shown.index.embeddings())
         sheet = np.frombuffer(_sheet(shown, order_N), np.uint8)
         with files.replacing(path) as temporary, open(temporary, "wb") as file:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from painterjax.common import files
 from painterjax.common.errors import InputError
+from painterjax.common.progress import counted
 from painterjax.data import raster
 from painterjax.data.store import Split, Store
 from painterjax.metrics import evaluator
@@ -114,7 +115,12 @@ def _figures(run: Run, emb_NxD: np.ndarray, evaluation: dict[str, Any]) -> dict[
 
 def _likeness(run: Run, emb_NxD: np.ndarray, split: Split) -> Figure:
     rows = [[tile.row for tile in tiles[:2]] for tiles in html.neighbor_tiles(emb_NxD, split)]
-    image_Px2xSxSxC = split.image_NxSxSxC[np.array(rows[:EXPLAINED])]
+    return heat_maps(run, split.image_NxSxSxC[np.array(rows[:EXPLAINED])])
+
+
+@matplotlib.rc_context(plots.STYLE)
+def heat_maps(run: Run, image_Px2xSxSxC: np.ndarray) -> Figure:
+    """Returns pairs of images, each with what makes the two alike, and their cosine."""
     explained = [likeness.likeness(run.embedder, pair) for pair in image_Px2xSxSxC]
     captions = [f"cosine {cosine:.2f}" for cosine, _ in explained]
     share_Px2xMxM = np.stack([likeness.shares(each) for _, each in explained])
@@ -155,7 +161,8 @@ def _first_of_each_anchor(row_Tx3: np.ndarray) -> np.ndarray:
 
 
 def _paintings_per_artist(split: Split) -> Figure:
-    title = f"{split.name}: {len(split):,} paintings by {len(split.artists):,} artists"
+    paintings, artists = counted(len(split), "painting"), counted(len(split.artists), "artist")
+    title = f"{split.name}: {paintings} by {artists}"
     return plots.paintings_per_artist(np.bincount(split.artist_N), title=title)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from painterjax.common import files
 from painterjax.common.errors import InputError
+from painterjax.common.progress import counted
 from painterjax.data import catalog
 from painterjax.data.splits import letters_of
 from painterjax.metrics.attribution import Attribution, Collection
@@ -185,12 +186,3 @@ def summary(found: Sequence[Attributed], of: Collection, *, someone_else: float)
         pictures = counted(len(catalogued), "picture")
         lines.append(f"  likelier by somebody else than catalogued: {doubtful} of {pictures}")
     return "\n".join(lines)
-
-
-def counted(count: int, noun: str) -> str:
-    """Returns a count with its noun.
-
-    >>> counted(1, "painting"), counted(2000, "painting")
-    ('1 painting', '2,000 paintings')
-    """
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")

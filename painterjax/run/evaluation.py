@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from painterjax.common import files
-from painterjax.common.errors import InputError
+from painterjax.common.errors import InputError, words_of
+from painterjax.common.progress import counted
 from painterjax.data.splits import HASHED_NAME, letters_of
 from painterjax.data.store import Split, Store, verify
 from painterjax.distributed import processes
@@ -205,7 +206,9 @@ def _read_vectors(path: Path, store: Store, splits: tuple[str, ...]) -> dict[str
     try:
         loaded = np.lib.format.open_memmap(path, mode="r")  # Refuses pickles, and what is no .npy.
     except embeddings.UNREADABLE as error:
-        raise InputError(f"--embeddings {path} cannot be read: {error}") from error
+        raise InputError(
+            f"--embeddings {path} cannot be read ({words_of(error)}): choose another"
+        ) from error
     is_table = loaded.ndim == 2 and loaded.shape[1] > 0 and loaded.dtype.kind in "fiu"
     with np.errstate(over="ignore"):
         emb_NxD = loaded.astype(np.float32) if is_table else np.array(np.nan)
@@ -249,13 +252,14 @@ def _vectors_by_file(
 def artists_of(split: Split, trained_on: Collection[str]) -> str:
     """Returns how many artists a split has, and how many of them, in any spelling, training saw."""
     artists, known = split.artists, set(map(letters_of, trained_on))
+    count = counted(len(artists), "artist")
     seen = sum(letters_of(artist) in known for artist in artists)
     kinds = {bool(HASHED_NAME.fullmatch(name)) for name in (*known, *artists)}
     if seen < len(artists) and len(kinds) > 1:
-        return f"{len(artists)} artists, {seen} or more seen in training (some names are hashes)"
+        return f"{count}, {seen} or more seen in training (some names are hashes)"
     if seen in (0, len(artists)):
-        return f"{len(artists)} artists {'seen' if seen else 'never seen'} in training"
-    return f"{len(artists)} artists, {seen} of them seen in training"
+        return f"{count} {'seen' if seen else 'never seen'} in training"
+    return f"{count}, {seen} of them seen in training"
 
 
 def table(split: Split, figures: dict[str, Any], trained_on: Collection[str]) -> str:
@@ -263,7 +267,7 @@ def table(split: Split, figures: dict[str, Any], trained_on: Collection[str]) ->
     first = "trained" if "untrained" in figures else "vectors"
     columns = {first: figures, **{key: figures[key] for key in FLOORS if key in figures}}
     lines = [
-        f"{split.name}: {len(split)} paintings by {artists_of(split, trained_on)}",
+        f"{split.name}: {counted(len(split), 'painting')} by {artists_of(split, trained_on)}",
         f"  {'':22}" + "".join(f"{key:>24}" for key in columns),
     ]
     for metric in figures["color_histogram"]:

@@ -147,6 +147,12 @@ def read_config(run: Path) -> Config:
     return as_config(_read_json(run / "config.json"))
 
 
+def find_weights(run: Path, weights: str) -> str:
+    """Returns where a run's file of published weights is: from here, or where training began."""
+    began = _directory(run) / weights
+    return str(began) if weights and not Path(weights).exists() and began.exists() else weights
+
+
 def read_dataset(run: Path) -> dict[str, Any]:
     """Returns what a run knows of its store; raises InputError where there is no run."""
     return _read_json(run / "dataset.json")

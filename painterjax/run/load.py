@@ -130,6 +130,7 @@ def load_run(path: Path, checkpoints: Checkpoints | None = None) -> Run:
     config_checks.check_keys(config, of=path)
     size = run_folder.read_image_size(path)
     config_checks.check(config, image_size=size)
+    config.model.weights = run_folder.find_weights(path, config.model.weights)
     needs_published = not trainable.changes_all(config)
     if needs_published:
         run_folder.check_weights(path, config)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from painterjax.common.errors import InputError
+from painterjax.common.progress import counted
 from painterjax.metrics import bootstrap
 from painterjax.model.backbones import BACKBONES
 from painterjax.run import folder as run_folder
@@ -57,8 +58,8 @@ distance = np.linalg.norm(emb_NxD[0] - emb_NxD[1])  # small for similar styles
 
 * Attributions in any collection are partly wrong. A distance says how similar two styles are to
   the network, not who painted a picture.
-* What lies outside a painting's center square is not seen, nor what is lost at {size} x {size}
-  pixels.
+* It was trained on center squares: what lies outside was not seen, nor what is lost at {size} x
+  {size} pixels.
 * The figures hold for paintings like those above. Others may do worse: evaluate on your own.
 
 ## License
@@ -147,10 +148,10 @@ def _table(run: Run, split: str, figures: dict[str, Any]) -> str:
     try:
         artists = artists_of(run.store.splits[split], run.artists_trained_on)
     except InputError:  # The store is gone.
-        artists = f"{figures['artists']} artists"
+        artists = counted(figures["artists"], "artist")
     lines = [
-        f"On {split}, {figures['paintings']:,} paintings by {artists}, with 95 % intervals over"
-        " artists where there are enough:",
+        f"On {split}, {counted(figures['paintings'], 'painting')} by {artists}, with 95 %"
+        " intervals over artists where there are enough:",
         "",
         f"| | {' | '.join(columns)} |",
         f"| --- |{' --: |' * len(columns)}",

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from painterjax.common.progress import counted
 from painterjax.data.store import Store
 from painterjax.metrics import bootstrap, database, evaluator
 
@@ -37,7 +38,8 @@ def judge(store: Store, name: str, emb_by_split: dict[str, np.ndarray]) -> dict[
 def table(name: str, figures: dict[str, Any]) -> str:
     """Returns the figures of `judge` as lines of text."""
     lines = [
-        f"  {name} as queries: {figures['paintings']} paintings by {figures['artists']} artists,"
+        f"  {name} as queries: {counted(figures['paintings'], 'painting')} by"
+        f" {counted(figures['artists'], 'artist')},"
         f" against {figures['database_paintings']} of train by {figures['database_artists']}",
         f"  {'':22}{'mAP@k':>24}{'recall@k':>24}",
     ]

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import resource
 import sys
 import tempfile
@@ -18,7 +19,9 @@ from painterjax.common.memory import full_memory_explained
 from painterjax.data import catalog, pipeline, sampling
 from painterjax.data.store import Split
 from painterjax.distributed import compilation
+from painterjax.model.embedder import feature_reader
 from painterjax.model.heads import HEADS
+from painterjax.model.trainable import keeps_backbone
 from painterjax.run import config_checks
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import Checkpoints
@@ -54,9 +57,13 @@ def measure(config: Config, split: Split, *, profile: str | None = None) -> Figu
     Returns:
       Nested figures: `step`, `sampling`, `pipeline` and `loop` with `ms` {median, p10, p90, mean}
       and the rates of the mean, `compile_s`, `cached_compile_s`, `dispatch_ms`,
-      `checkpoint_hold_ms`, `flop`, `memory_bytes` and where all of it ran.
+      `checkpoint_hold_ms`, `flop`, `memory_bytes` and where all of it ran. Of a frozen backbone's
+      head the "images" are their features, which are read before.
     """
     config_checks.check(config, image_size=split.image_NxSxSxC.shape[1])
+    if keeps_backbone(config) and split.feature_NxF is None:  # Training takes features then.
+        reader = feature_reader(config, image_size=split.image_NxSxSxC.shape[1])
+        split = dataclasses.replace(split, feature_NxF=reader.embed(split.image_NxSxSxC))
     config = copy.deepcopy(config)
     config.num_epochs = 1_000_000  # The stream of batches must not end.
     print("benchmark: compiling", file=sys.stderr)

@@ -87,8 +87,8 @@ class StyleEmbedder:
           first, second: paths, PIL images or uint8 arrays, as for `embed`.
 
         Returns:
-          The cosine of the embeddings, and a map over each center square, float32 2 x S/8 x S/8,
-          above 0 where it makes the two more alike.
+          The cosine of the embeddings of both center squares, and a map over each, float32 2 x S/8
+          x S/8, above 0 where it makes the two more alike.
 
         Raises:
           InputError: as `embed` does.

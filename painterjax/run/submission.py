@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from painterjax.common import files
-from painterjax.common.errors import InputError
+from painterjax.common.errors import InputError, words_of
 from painterjax.common.progress import Progress, counted
 from painterjax.data import catalog, sources
 from painterjax.metrics.calibration import Calibration
@@ -205,4 +205,4 @@ def _blocks(pairs: Path) -> Iterator[tuple[list[str], list[str], list[str], int]
                 yield index, first, second, at - read
                 read = at
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {pairs}: {error}") from error
+        raise InputError(f"{pairs} cannot be read ({words_of(error)}): choose another") from error

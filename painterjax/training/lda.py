@@ -12,14 +12,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from painterjax.common.errors import InputError
 from painterjax.data import sampling
 from painterjax.data.store import Split
-from painterjax.data.sufficiency import FOLDS
 from painterjax.metrics import evaluator
 from painterjax.training.trainer import Training, on_all_devices
 
+FOLDS = 3  # of artists, each of which is held out once
 SHRINKAGES = (0.3, 0.5, 0.7)
+UNCHOSEN = 0.5  # where there are too few artists
 DIMENSIONS = (96, 256, 1024)
 # By artists of training, held out: without a floor recall@1 is lower, as directions of lambda 0 are
 # lost, and without a power ROC AUC is (docs/results.md).
@@ -110,7 +110,7 @@ class Choice:
 
     Attributes:
       shrinkage, dim: of the projection.
-      figures: the means over FOLDS of what it reached on them.
+      figures: the means over FOLDS of what it reached on them; {} of fewer artists than two a fold.
     """
 
     shrinkage: float
@@ -119,7 +119,7 @@ class Choice:
 
 
 def choose(feature_NxF: np.ndarray, artist_N: np.ndarray, *, most: int) -> Choice:
-    """Chooses shrinkage and dimension by artists of training that the fit does not see.
+    """Chooses shrinkage and dimension by artists of training that the fit does not see, if any.
 
     The sum of ROC AUC and recall@1 decides, as the best shrinkage for one is not the best for the
     other.
@@ -132,12 +132,9 @@ def choose(feature_NxF: np.ndarray, artist_N: np.ndarray, *, most: int) -> Choic
     Raises:
       InputError: a fold of artists gives no triplets.
     """
-    if (artists := int(artist_N[-1]) + 1) < 2 * FOLDS:
-        raise InputError(
-            f"head.fit lda needs {2 * FOLDS} artists in train, two in each of {FOLDS} folds; there"
-            f" are {artists}: add artists, or train another recipe"
-        )
     dims = sorted({min(dim, most, feature_NxF.shape[1]) for dim in DIMENSIONS})
+    if artist_N[-1] + 1 < 2 * FOLDS:  # Each needs two artists.
+        return Choice(UNCHOSEN, dims[-1], {})
     found: dict[tuple[float, int], list[dict[str, float]]] = {}
     for fold in range(FOLDS):
         held_N = artist_N % FOLDS == fold
@@ -196,6 +193,11 @@ def mean_embeddings(emb_NxD: np.ndarray, artist_N: np.ndarray) -> np.ndarray:
 
 def summary(fitted: Mapping[str, float]) -> str:
     """Returns a line about Training.fitted."""
+    if "roc_auc" not in fitted:
+        return (
+            f"head.fit took shrinkage {fitted['shrinkage']} and {fitted['dim']} dimensions: a"
+            f" choice needs {2 * FOLDS} artists in train"
+        )
     return (
         f"head.fit chose shrinkage {fitted['shrinkage']} and {fitted['dim']} dimensions; on artists"
         f" of training that it did not see: ROC AUC {fitted['roc_auc']:.3f}, recall@1"

@@ -49,6 +49,8 @@ def test_pictures_show_whole_paintings_and_leave_the_squares_alone(opened, paint
     names = ("images.npy", "paintings.csv", "rejected.csv", "duplicates.csv")
     digests = [each.info["sha256"] for each in (opened, without)]
     assert [digests[0][name] for name in names] == [digests[1][name] for name in names]
+    assert opened.sha256 == without.sha256  # What a run was trained on.
+    assert store.identity(opened.info) == store.identity(without.info) != opened.info
     assert sum(map(len, opened.splits.values())) == 9
     for split in opened.splits.values():
         for row, painting in enumerate(split.paintings):

@@ -52,7 +52,7 @@ def _prepare(folder: Path, artists: int, paintings: int, *more: str) -> store.St
         (12, 12, ["--val-fraction", "0.1"], "validation needs.*10 paintings by 10 artists", False),
         (1, 12, [], "refuses this store, with 1 artist in train", False),
         (1, 12, ["--test-fraction", "1e-9"], "refuses this store, with 1 artist in train", False),
-        (6, 6, [], "pretrained and finetuned need 6 artists in train, which has 5", True),
+        (6, 6, [], "never seen: test needs two artists, and has 1", True),
         (8, 4, ["--test-fraction", "0.1"], "never seen: test needs two artists, and has 1", True),
         (4, 3, [], "validation needs two artists.*0 paintings by 0 artists", False),
     ],

@@ -84,6 +84,57 @@ def test_the_table_has_the_likeliest_artists_and_someone_else(run, opened, table
     assert table.with_name("table.csv.npz.rejected.csv").read_text().endswith("be read\n")
 
 
+def test_the_collection_itself_is_asked_which_are_by_others_than_catalogued(
+    run, opened, tmp_path, capsys
+):
+    table = tmp_path / "catalogue.csv"
+    attribute.main(["--run", str(run), "--output", str(table)])
+    printed = capsys.readouterr().out
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert not table.with_name("catalogue.csv.npz").exists()
+    splits = opened.splits.values()
+    paintings = [painting for split in splits for painting in split.paintings]
+    emb_NxD = np.concatenate(
+        [painterjax.load(run).embed(np.array(s.image_NxSxSxC)) for s in splits]
+    )
+    artists = np.array([painting.artist for painting in paintings])
+    model, expected, doubtful = load_run(run).needed_attribution(), {}, 0
+    for row, painting in enumerate(paintings):
+        others = np.arange(len(paintings)) != row
+        of = collect(emb_NxD[others], artists[others].tolist())
+        found_B = model.probabilities(emb_NxD[row : row + 1], of)[0]
+        expected[painting.file] = found_B[of.artists.index(painting.artist)]
+        doubtful += found_B.max() > expected[painting.file]
+    assert {row["file"] for row in rows} == expected.keys()
+    found = [float(row["catalogued_probability"]) for row in rows]
+    assert found == sorted(found)  # The least likely first.
+    for row in rows:
+        assert row["catalogued"] == row["file"].split("/")[0]
+        # Four decimals, of float32 embeddings.
+        assert float(row["catalogued_probability"]) == pytest.approx(
+            expected[row["file"]], abs=2e-3
+        )
+    assert f"likelier by somebody else than catalogued: {doubtful} of 64 pictures" in printed
+
+
+def test_pictures_in_artists_folders_are_compared_with_these(run, opened, tmp_path):
+    test = opened.splits["test"]
+    for artist in (test.paintings[0].artist, "unknown"):
+        folder = tmp_path / "pictures" / artist.upper()
+        folder.mkdir(parents=True)
+        Image.fromarray(test.image_NxSxSxC[0]).save(folder / "0.png")
+    rows = _attribute(run, tmp_path / "pictures", tmp_path / "x.csv")
+    own, other = rows[f"{test.paintings[0].artist.upper()}/0.png"], rows["UNKNOWN/0.png"]
+    assert (own["catalogued"], other["catalogued"]) == (test.paintings[0].artist.upper(), "UNKNOWN")
+    assert other["catalogued_probability"] == ""  # The collection has nobody of this name.
+    numbered = {own[f"artist_{i}"]: own[f"probability_{i}"] for i in range(1, 6)}
+    if test.paintings[0].artist in numbered:
+        assert own["catalogued_probability"] == numbered[test.paintings[0].artist]
+    else:
+        assert float(own["catalogued_probability"]) <= min(map(float, numbered.values()))
+
+
 def test_it_says_in_words_what_it_found(run, pictures, table, tmp_path, capsys):
     shutil.copytree(table.parent, tmp_path / "again")
     _attribute(run, pictures, tmp_path / "again" / "table.csv")

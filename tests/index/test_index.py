@@ -130,6 +130,7 @@ def test_vectors_of_another_network_are_refused(tmp_path):
     for other, message in (
         (_vectors(1, 10, network_sha256="def"), "network_sha256 is abc, .* def"),
         (narrow, "8 numbers, .* 4"),
+        (_vectors(1, 10, squares=9), "center squares, .* means over several"),
     ):
         with pytest.raises(InputError, match=message):
             Index(tmp_path).add(other)

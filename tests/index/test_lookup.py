@@ -432,6 +432,21 @@ def test_wrong_usage_is_refused_in_one_line(run, command, argv, message, tmp_pat
     assert "\n" not in str(refusal.value)
 
 
+def test_why_a_painting_was_found_is_drawn(run, tmp_path):
+    argv = ["--run", str(run), "--query", "50", "--k", "3", "--why"]
+    search.main([*argv, str(tmp_path / "why.png")])
+    with Image.open(tmp_path / "why.png") as image:
+        assert min(image.size) > 300
+    opened = load_run(run)
+    index = lookup.own_index(opened)
+    found_Px2xSxSxC = lookup.pairs(opened, index, "50", [3, 7])
+    expected = [lookup.pixels(opened, index, index.entry(number)) for number in (50, 3, 7)]
+    for pair, second in zip(found_Px2xSxSxC, expected[1:], strict=True):
+        np.testing.assert_array_equal(pair, np.stack([expected[0], second]))
+    with pytest.raises(InputError, match=r"its name must end in \.png"):
+        search.main([*argv, str(tmp_path / "why.jpg")])
+
+
 def test_a_wide_picture_is_the_mean_of_squares_all_along_it(run, tmp_path, capsys):
     """In a folder's vectors and as a query of these; a store's index has center squares."""
     folder, network = tmp_path / "wide", load_run(run).embedder

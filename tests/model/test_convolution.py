@@ -33,3 +33,11 @@ def test_shifted_sums_are_the_library_s_convolution_and_have_its_gradients(kerne
     for mine, other in zip(ours, library, strict=True):
         np.testing.assert_allclose(mine, other, rtol=0, atol=1e-3)
         assert np.abs(other).mean() > 0.5
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices take the library's")
+def test_a_cpu_takes_shifted_sums_and_no_convolution_of_the_library():
+    arrays = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 1, 4)), jnp.ones(4)
+    for function, is_library in ((convolution.depthwise, False), (convolution.by_library, True)):
+        lowered = jax.jit(functools.partial(function, stride=1)).lower(*arrays)
+        assert ("convolution(" in lowered.compile().as_text()) == is_library

@@ -74,6 +74,19 @@ def test_artists_are_those_of_the_command_with_someone_else(
     assert one["probability"] == pytest.approx(expected["painter-001"])
 
 
+def test_what_is_likelier_by_others_than_catalogued_is_listed(client, opened):
+    found = client.get("/api/doubtful").json()["doubtful"]
+    expected = [pair for pair in opened.attributor.of_index() if pair[1].is_doubtful]
+    assert [painting["id"] for painting in found] == [entry.id for entry, _ in expected]
+    assert found
+    for painting, (_, each) in zip(found, expected, strict=True):
+        assert painting["probability"] == each.probability
+        likeliest = painting["likeliest"], painting["likeliest_probability"]
+        assert likeliest == each.answer.likeliest
+        assert painting["likeliest"] != painting["artist"]
+        assert painting["likeliest_probability"] > painting["probability"]
+
+
 def test_more_paintings_come_by_pages(client, painting):
     whole = client.get("/api/painting/50?k=30").json()["nearest"]
     for first, k in ((0, 7), (7, 12), (19, 11)):
@@ -97,6 +110,9 @@ def test_a_folder_of_one_s_own_is_shown_by_names_as_people_write_them(run, tmp_p
     loaded = load_run(run)
     for added in (0, 1):
         index = gallery.index_of_folder(loaded, folder, workers=1)
+        for path in index.folder.iterdir():  # As a kill leaves it before vectors are added.
+            path.unlink()
+        index = gallery.index_of_folder(loaded, folder, workers=1)
         shown = gallery.open_gallery(loaded, index)
         assert len(index) == 4 + added
         (folder / "new.png").write_bytes(png(wide[4]))
@@ -105,6 +121,7 @@ def test_a_folder_of_one_s_own_is_shown_by_names_as_people_write_them(run, tmp_p
         summary = client.get("/api/run").json()
         assert summary["artists"] == ["El Greco", "vincent-van-gogh"]
         assert summary["names"]["vincent-van-gogh"] == "Vincent van Gogh"
+        assert summary["wide"] == 1.5
         assert client.get("/api/map").json()["values"]["artist"] == [
             "", "El Greco", "Vincent van Gogh"
         ]  # fmt: skip
@@ -115,6 +132,9 @@ def test_a_folder_of_one_s_own_is_shown_by_names_as_people_write_them(run, tmp_p
         assert image.size == (64, 40)  # the whole painting
         found = client.get(f"/api/painting/{number}?artist=vincent-van-gogh").json()["nearest"]
         assert [painting["file"] for painting in found] == ["vincent-van-gogh/1.png"]
+        upload = client.post("/api/query", content=png(wide[0])).json()  # 64 x 40: wide
+        assert upload["nearest"][0]["file"] == "vincent-van-gogh/0.png"
+        assert upload["nearest"][0]["distance"] < 1e-2
         (folder / query["file"]).unlink()
         assert client.get(query["image"]).status_code == 422
 

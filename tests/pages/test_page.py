@@ -293,6 +293,25 @@ def test_paintings_have_the_colors_of_their_artists(page):
     expect(page.locator("#colors li")).to_have_count(0)
 
 
+def test_why_a_painting_is_near_is_shown_in_one_step(page):
+    _choose(page, 60)
+    near = _numbers(page, "nearest")[2]
+    page.locator("#nearest li").nth(2).get_by_role("button", name="Why").click()
+    expect(page.locator(".heat")).to_have_count(2)
+    shown = page.locator("[data-side=second] img").get_attribute("src")
+    assert shown.endswith(f"/{near}.jpg")
+    expect(page.locator("#verdict")).to_contain_text("Distance")
+
+
+def test_the_catalogue_is_checked_in_one_step(page, client):
+    doubtful = client.get("/api/doubtful").json()["doubtful"]
+    page.get_by_role("button", name="Check the catalogue").click()
+    expect(page.locator("#doubtful li")).to_have_count(len(doubtful))
+    expect(page.locator("#doubtful li").first).to_contain_text("catalogued artist")
+    page.locator("#doubtful a").first.click()
+    page.wait_for_url(f"**/#painting-{doubtful[0]['id']}")
+
+
 def test_more_paintings_come_as_one_scrolls(page, client):
     _choose(page, 60)
     page.evaluate("scrollTo({top: document.body.scrollHeight, behavior: 'instant'})")

@@ -11,8 +11,10 @@ from PIL import Image
 import painterjax
 from painterjax import embed, export, search, submit, train
 from painterjax.common.errors import InputError
+from painterjax.model.backbones import BACKBONES
 from painterjax.pages import gallery
-from painterjax.run.load import load_run
+from painterjax.run import folder as run_folder
+from painterjax.run.load import load_run, network_sha256
 from tests.helpers import tiny
 
 REFUSAL = r"is of decoding 1, this version decodes images as 2: prepare the store again"
@@ -53,6 +55,27 @@ def test_vectors_of_another_decoding_are_of_another_network(run, earlier_run, tm
         search.main(
             ["--run", str(run), "--index", str(tmp_path / "x"), "--add", str(tmp_path / "v.npz")]
         )
+
+
+def test_a_file_of_weights_may_move_and_its_name_is_no_part_of_the_network(run, tmp_path):
+    """It is looked for from here, and from where training began."""
+    embedder, config = load_run(run).embedder, run_folder.read_config(run)
+    before = network_sha256(config, embedder, 2)
+    config.model.weights = "weights/model.safetensors"
+    assert network_sha256(config, embedder, 2) == before
+    began = tmp_path / "began"
+    (began / "weights").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    papers = {"directory": str(began)}
+    (tmp_path / "run" / "environment.json").write_text(json.dumps(papers))
+    found = (run_folder.find_weights(tmp_path / "run", config.model.weights) for _ in range(2))
+    assert next(found) == config.model.weights  # It is at neither place.
+    (began / config.model.weights).touch()
+    assert next(found) == str(began / config.model.weights)
+    (tmp_path / "run" / "environment.json").write_text(json.dumps({"directory": 3}))
+    assert run_folder.find_weights(tmp_path / "run", "x") == "x"
+    with pytest.raises(InputError, match=r"model\.weights is 'x' \(No such file"):
+        BACKBONES["dinov2_small"].published.file_sha256("x")
 
 
 def test_a_run_on_pixels_of_another_decoding_takes_no_new_image(earlier_run, tmp_path):

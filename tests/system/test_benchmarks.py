@@ -148,13 +148,39 @@ def test_ways_to_attribute_are_compared(run, tmp_path, monkeypatch):
     from benchmarks import attribution
 
     argv = ["--run", str(run), "--draws", "2", "--json", str(tmp_path / "x.json")]
+    argv += ["--plot", str(tmp_path / "x.svg")]
     monkeypatch.setattr(sys, "argv", ["attribution", *argv])
     attribution.main()
+    assert "share of right answers" in (tmp_path / "x.svg").read_text()
     methods = json.loads((tmp_path / "x.json").read_text())["methods"]
     assert {"plda", "prototypes", "kernel_density"} <= methods.keys()
     for figures in methods.values():
         assert all(0 <= figures[name] <= 1 for name in attribution.FIGURES if name != "log_loss")
         assert sum(each["weight"] for each in figures["bins"]) == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_ways_to_embed_wide_paintings_are_compared(run, tmp_path, monkeypatch):
+    """`python -m benchmarks.wide` in small, within this process."""
+    from benchmarks import wide
+
+    argv = ["--run", str(run), "--ratios", "2", "--json", str(tmp_path / "x.json")]
+    monkeypatch.setattr(sys, "argv", ["wide", *argv])
+    wide.main()
+    (row,) = json.loads((tmp_path / "x.json").read_text())["rows"]
+    assert (row["ratio"], row["squares"]) == (2.0, 3)
+    assert row["median_distance_of_ends"] > 0
+    emb_NxKxD = np.random.default_rng(0).normal(size=(12, 3, 8))
+    artist_N = np.repeat(np.arange(4), 3)
+    found = wide.judge(emb_NxKxD, artist_N)["ways"]["center among mean"]
+    unit_NxKxD = emb_NxKxD / np.linalg.norm(emb_NxKxD, axis=2, keepdims=True)
+    hits = 0
+    for row, center_D in enumerate(unit_NxKxD[:, 1]):
+        mean_NxD = unit_NxKxD.mean(1)
+        mean_NxD /= np.linalg.norm(mean_NxD, axis=1, keepdims=True)
+        cosine_N = [mean_D @ center_D if i != row else -9 for i, mean_D in enumerate(mean_NxD)]
+        hits += artist_N[np.argmax(cosine_N)] == artist_N[row]
+    assert found["recall_at_1"] == pytest.approx(hits / 12)
 
 
 GPU_PYTHON = """#!/bin/sh

@@ -4,10 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
+import jax.export
 import numpy as np
 import pytest
 
-from painterjax import embed, evaluate, export, report, train
+from painterjax import benchmark, embed, evaluate, export, report, search, train
 from painterjax.common.errors import InputError
 from painterjax.data import store
 from painterjax.model.embedder import untrained
@@ -91,8 +93,24 @@ def test_vectors_from_images_are_those_from_features(fitted, tmp_path):
     export.main(["--run", str(run), "--output", str(tmp_path / "exported")])
     opened, *_ = exported.load(tmp_path / "exported")
     np.testing.assert_allclose(opened.embed(images), emb_NxD, atol=1e-5)
+    program = jax.export.deserialize(
+        bytearray((tmp_path / "exported" / exported.STABLEHLO).read_bytes())
+    )
+    # Compiled without the project's options, whose sums are better.
+    np.testing.assert_allclose(program.call(np.array(images)), emb_NxD, atol=1e-2)
+    search.main(["--run", str(run), "--query", "0", "--k", "3", "--json", str(tmp_path / "x.json")])
+    assert len(json.loads((tmp_path / "x.json").read_text())) == 3
     start = untrained(load_run(run).config, image_size=32)
     assert abs(start.embed(images) - emb_NxD).max() > 0.1
+
+
+def test_steps_on_features_are_measured_without_the_backbone(fitted, tmp_path):
+    store_path, run = fitted
+    benchmark.main([*_argv(store_path, run)[:-2], "--json", str(tmp_path / "head.json")])
+    flop = json.loads((tmp_path / "head.json").read_text())["flop"]["compiler_per_image"]
+    # The head has 928 x 16 weights, with 30 operations each in a step of 4 images; the backbone's
+    # forward pass alone has 8 million at 32 pixels, 0.4 billion at 224.
+    assert flop < 1e6
 
 
 def test_two_processes_fit_the_head_of_one(fitted, tmp_path):

@@ -491,10 +491,10 @@ def test_a_full_disk_leaves_earlier_json_as_it_was(
 @pytest.mark.parametrize(
     ("name", "readable", "remedy"),
     [
-        ("there", True, "choose a folder that can be written to"),
-        ("there", False, "it cannot be read, check its permissions"),
-        ("new", True, "choose a folder that can be written to"),
-        ("new", False, "it cannot be read, check its permissions"),
+        ("there", True, cli.READ_ONLY),
+        ("there", False, cli.UNREADABLE),
+        ("new", True, cli.READ_ONLY),
+        ("new", False, cli.UNREADABLE),
     ],
 )
 def test_what_cannot_be_read_and_what_not_written_have_remedies_of_their_own(
@@ -510,7 +510,7 @@ def test_what_cannot_be_read_and_what_not_written_have_remedies_of_their_own(
     monkeypatch.setattr(signals, "watch", lambda _: None)
     with pytest.raises(SystemExit, match="2"):
         cli.run(refuse, "train")
-    assert capsys.readouterr().err.endswith(f"{name}': {remedy}\n")
+    assert capsys.readouterr().err == f"painterjax.train: error: {tmp_path / name}: {remedy}\n"
 
 
 def test_papers_and_pixels_that_cannot_be_read_are_not_said_to_be_missing(

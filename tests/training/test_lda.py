@@ -112,6 +112,14 @@ def test_artists_of_training_that_no_fit_saw_choose(features):
     assert reached[choice.shrinkage] == pytest.approx(choice.figures["recall_at_1"])
 
 
+def test_few_artists_are_fitted_without_a_choice(features):
+    feature_NxF, artist_N = features
+    few_N = artist_N < 5
+    choice = lda.choose(feature_NxF[few_N], artist_N[few_N], most=64)
+    assert choice == lda.Choice(lda.UNCHOSEN, FEATURES, {})
+    assert "a choice needs 6 artists" in lda.summary({"shrinkage": 0.5, "dim": FEATURES})
+
+
 def test_proxies_start_as_the_directions_of_the_artists_means():
     rng = np.random.default_rng(0)
     artist_N = np.repeat(np.arange(3), [2, 3, 1])
