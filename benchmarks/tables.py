@@ -80,13 +80,14 @@ def _interval(figure: dict[str, float]) -> str:
 def summary() -> Rows:
     test = load("quickstart.json")["test"]
     cells = (test["roc_auc"], test["recall_at_1"], test["color_histogram"]["roc_auc"])
-    yield "`quickstart`", "synthetic paintings", *(f"{cell['value']:.3f}" for cell in cells)
+    whose = f"synthetic, {test['artists']} artists"
+    yield "`quickstart`", whose, *(f"{cell['value']:.3f}" for cell in cells)
     rows = load("pretrained.json")["rows"]
     for size in (224, 128):
         same = [r["painterjax"] for r in rows if (r["split_by"], r["pixels"]) == ("holdout", size)]
         yield (
             f"`pretrained`, {size} pixels",
-            "real paintings",
+            f"real, {same[0]['artists']} artists",
             *(_mean([of[key] for of in same]) for key in ("roc_auc", "recall_at_1")),
             _mean([of["color_histogram"]["roc_auc"] for of in same]),
         )
@@ -99,7 +100,7 @@ def summary() -> Rows:
         if key in mean:
             of = (*(mean[key][metric] for metric in ("roc_auc", "recall_at_1")),
                   mean["color_histogram"]["roc_auc"])  # fmt: skip
-            yield name, "real paintings", *(f"{value:.3f}" for value in of)
+            yield name, f"real, {mean[key]['artists']:.0f} artists", *(f"{v:.3f}" for v in of)
 
 
 def runs(pattern: str) -> Rows:

@@ -8,6 +8,8 @@ import numpy as np
 import optax
 import pytest
 
+from painterjax.data import pipeline
+from painterjax.training import trainer
 from painterjax.training.optimizer import adam, cosine_decay, piecewise_decay, warmed_up
 
 STEPS, STEPS_PER_EPOCH = 12, 3
@@ -72,3 +74,18 @@ def test_the_optimizer_s_state_has_four_arrays():
         optimizer = adam(rate, shares, weight_decay=0.1, clip_norm=1.0)
         sizes.append(len(jax.tree.leaves(optimizer.init([jnp.ones(3)] * count))))
     assert sizes == [4, 4]
+
+
+@pytest.mark.parametrize("schedule", ["piecewise", "cosine"])
+def test_with_more_epochs_a_cosine_goes_on_higher_and_a_piecewise_rate_as_before(schedule, config):
+    config.optimizer.schedule, config.optimizer.milestones = schedule, (1,)
+    few, more = (
+        trainer.schedule(config, pipeline.DispatchPlan(epochs, STEPS_PER_EPOCH, 1))
+        for epochs in (2, 4)
+    )
+    rates = np.array([[float(of(jnp.int32(step))) for of in (few, more)] for step in range(1, 6)])
+    if schedule == "cosine":
+        assert (rates[:, 1] > rates[:, 0]).all()
+    else:
+        np.testing.assert_array_equal(rates[:, 1], rates[:, 0])
+        assert rates[0, 0] > rates[-1, 0]
