@@ -188,10 +188,10 @@ class Gallery:
 
     @functools.cached_property
     def doubtful(self) -> list[dict[str, Any]]:
-        """Paintings that are likelier by somebody else than by their own artist, DOUBTFUL at most.
+        """Paintings that are likelier by another artist than by their own, DOUBTFUL at most.
 
         Those whose artist is least likely come first. Each has the `probability` of the artist, and
-        of the `likeliest`, which is "" for someone else, the `likeliest_probability`.
+        the `likeliest` with the `likeliest_probability`.
         """
         if not self.tells_artists:
             return []
@@ -201,8 +201,8 @@ class Gallery:
             {
                 **self.label(entry),
                 "probability": each.probability,
-                "likeliest": name_of.get(each.answer.likeliest[0], ""),
-                "likeliest_probability": each.answer.likeliest[1],
+                "likeliest": name_of[each.answer.candidates[0].artist],
+                "likeliest_probability": each.answer.candidates[0].probability,
             }
             for entry, each in found
         ]

@@ -39,13 +39,6 @@ class Answer:
     someone_else: float
     in_collection: bool
 
-    @property
-    def likeliest(self) -> tuple[str, float]:
-        """The most likely artist and the probability; "" is someone else."""
-        first = self.candidates[0]
-        is_other = self.someone_else > first.probability
-        return ("", self.someone_else) if is_other else (first.artist, first.probability)
-
     def probability_of(self, artist: str) -> float | None:
         """Returns that of an artist, in any spelling; None for one whom the collection lacks."""
         letters = letters_of(artist)
@@ -78,8 +71,9 @@ class Attributed:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether somebody else is likelier than the catalogued artist."""
-        return self.probability is not None and self.probability < self.answer.likeliest[1]
+        """Whether another artist of the collection is likelier than the catalogued one."""
+        likeliest = self.answer.candidates[0].probability
+        return self.probability is not None and self.probability < likeliest
 
 
 def answers(
@@ -184,5 +178,5 @@ def summary(found: Sequence[Attributed], of: Collection, *, someone_else: float)
         lines.append(f"  in the collection, and no evidence for themselves: {own}")
     if catalogued:
         pictures = counted(len(catalogued), "picture")
-        lines.append(f"  likelier by somebody else than catalogued: {doubtful} of {pictures}")
+        lines.append(f"  likelier by another artist than catalogued: {doubtful} of {pictures}")
     return "\n".join(lines)

@@ -168,3 +168,21 @@ def test_a_prior_that_is_no_probability_is_refused(someone_else):
     with pytest.raises(InputError, match=rf"given {someone_else}: must be above 0 and below 1"):
         MODEL.probabilities(np.zeros((1, DIMS)), collect(np.zeros((1, DIMS)), ["a"]),
                             someone_else=someone_else)  # fmt: skip
+
+
+def test_it_sees_the_numbers_that_come_first_where_the_others_tell_nothing(monkeypatch):
+    monkeypatch.setattr(attribution, "DIMS", DIMS)
+    rng = np.random.default_rng(6)
+    emb_NxD, artist_N = _paintings(rng, [8] * 30)
+    noise_NxD = rng.normal(scale=2, size=emb_NxD.shape)
+    first, last = (
+        attribution.fit(np.concatenate(parts, axis=1), artist_N)
+        for parts in ((emb_NxD, noise_NxD), (noise_NxD, emb_NxD))
+    )
+    assert (len(first.mean), len(last.mean)) == (DIMS, 2 * DIMS)
+    whole = np.concatenate([emb_NxD, noise_NxD], axis=1)
+    names = [f"{artist:02}" for artist in artist_N]
+    np.testing.assert_array_equal(
+        first.probabilities(whole[:9], collect(whole, names)),
+        first.probabilities(emb_NxD[:9], collect(emb_NxD, names)),
+    )

@@ -220,10 +220,9 @@ async function checkCatalogue() {
 
 function doubtfulCard(painting) {
   const text = caption(painting);
-  const likeliest = painting.likeliest || "someone else";
   text.append(element("span", {
     textContent: `catalogued artist ${percent(painting.probability)},`
-      + ` ${likeliest} ${percent(painting.likeliest_probability)}`,
+      + ` ${painting.likeliest} ${percent(painting.likeliest_probability)}`,
   }));
   return element("li", {}, element(
     "a", { href: `#painting-${painting.id}` }, picture(painting), text,
