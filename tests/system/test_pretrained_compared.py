@@ -77,6 +77,7 @@ def test_readouts_are_lines_of_json(paintings, tmp_path, monkeypatch, capsys):
     argv = ["folder", "--input", str(paintings), "--image-size", "64", "--output"]
     prepare.main([*argv, str(with_holdout)])
     prepare.main([*argv, str(store), "--without-holdout", "--test-fraction", "0"])
+    monkeypatch.setattr(lda, "SHRINKAGES", (0.5,))  # A third of the time.
     names = ("base", "means", "mirrored", "large_csls")
     argv = ["readouts", "--large", str(store), "--json", str(tmp_path / "x.jsonl"), "--names"]
     monkeypatch.setattr(sys, "argv", [*argv, *names, "--store", str(store)])
