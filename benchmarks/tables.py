@@ -362,7 +362,7 @@ def guarantees() -> Rows:
     for kind in ("images", "tables", "stores", "configs", "runs"):
         of = malformed[kind]
         most = f"{of['longest_s']['value']:.2f} s, {of['peak_bytes']['value'] / 1e9:.1f} GB"
-        failures = sum(of["failures"].values())
+        failures = len(of["failures"])
         yield f"{of['cases']:,} malformed {kind}", f"{failures} failures, at most {most}"
     page = malformed["page"]
     left = f"{page['threads']} threads and {page['files']} open files left"

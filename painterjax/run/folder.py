@@ -15,7 +15,7 @@ import jax
 
 from painterjax.common import files
 from painterjax.common.config import Config, as_config, as_json, changes
-from painterjax.common.errors import InputError
+from painterjax.common.errors import InputError, words_of
 from painterjax.data import images, store
 from painterjax.model.backbones import weights_sha256
 from painterjax.run.config_checks import RULES
@@ -144,7 +144,13 @@ def begin(
 
 def read_config(run: Path) -> Config:
     """Returns the config that a run was begun with; raises InputError where there is none."""
-    return as_config(_read_json(run / "config.json"))
+    found = _read_json(run / "config.json")
+    try:
+        return as_config(found)
+    except ValueError as error:  # A key with a dot.
+        raise InputError(
+            f"{run}/config.json is damaged ({words_of(error)}): train again"
+        ) from error
 
 
 def find_weights(run: Path, weights: str) -> str:

@@ -152,7 +152,9 @@ def test_a_wrong_value_of_any_type_is_refused_for_every_key():
 
 
 def test_damaged_papers_of_a_run_are_refused_in_one_line(run, tmp_path):
-    place, few = tmp_path / "run", (b"[" * 100_000, b"[]", b"\xff", b'{"a": 1}', b"9" * 10_000)
+    place, few = tmp_path / "run", (
+        b"[" * 100_000, b"[]", b"\xff", b'{"a": 1}', b'{"a.b": 1}', b"9" * 10_000,
+    )  # fmt: skip
     shutil.copytree(run, place)
     for name in ("config.json", "dataset.json", "evaluation.json"):
         whole = (place / name).read_bytes()
