@@ -12,7 +12,6 @@ commands with the preparation, in a folder that is new for each store, and nothi
 before. FILE gets the figures of each and their means.
 """
 
-import itertools
 import json
 import tempfile
 import time
@@ -44,7 +43,8 @@ def main() -> None:
         parser.error(str(error))
     args.data.mkdir(parents=True, exist_ok=True)
     rows = []
-    for (seed, split_by), size in itertools.product(draws(args.seeds), args.sizes):
+    cases = [(*draw, size) for draw in draws(args.seeds) for size in args.sizes]
+    for seed, split_by, size in cases:
         with tempfile.TemporaryDirectory(dir=args.data) as folder:
             systems = compare(
                 args.images, Path(folder), args.recipe, seed=seed, split_by=split_by, size=size

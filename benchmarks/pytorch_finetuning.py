@@ -153,9 +153,9 @@ def fit_head(network: Network, store: Store, config: Config) -> None:
     shrinkage, dim = pytorch_pretrained.choose(
         feature_NxF, train.artist_N, most=config.model.embedding_dim
     )
-    projection = pytorch_pretrained.fit(feature_NxF, train.artist_N, shrinkage)
+    project = pytorch_pretrained.fit(feature_NxF, train.artist_N, shrinkage)
     origin, axes = (
-        projection.transform(each)[:, :dim]
+        project(each)[:, :dim]
         for each in (np.zeros((1, feature_NxF.shape[1])), np.eye(feature_NxF.shape[1]))
     )
     for parameter in (network.linear.weight, network.linear.bias, network.proxy_AxD):

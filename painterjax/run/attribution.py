@@ -124,7 +124,7 @@ def write_table(path: Path, found: Sequence[Attributed]) -> None:
     columns = ("artist", "probability", "paintings")
     numbered = [f"{column}_{i}" for i in range(1, SHOWN + 1) for column in columns]
     known = ("file", "in_collection", "catalogued", "catalogued_probability", "someone_else")
-    rows = [(*known, *numbered)]
+    rows: list[tuple[str, ...]] = [(*known, *numbered)]
     for each in found:
         answer = each.answer
         cells = [

@@ -71,7 +71,8 @@ class Scatter:
 
 def scatter(feature_NxF: np.ndarray, artist_N: np.ndarray) -> Scatter:
     """Returns the scatter of N x F features of paintings, whose artists may have any numbers."""
-    mean_F, deviation_F = (f(feature_NxF, axis=0, dtype=np.float64) for f in (np.mean, np.std))
+    mean_F: np.ndarray = feature_NxF.mean(axis=0, dtype=np.float64)
+    deviation_F = feature_NxF.std(axis=0, dtype=np.float64)
     scale_F = 1 / np.where(deviation_F > ROUNDING * np.abs(mean_F), deviation_F, 1)
     x_NxF = (feature_NxF - mean_F) * scale_F
     _, number_N, count_C = np.unique(artist_N, return_inverse=True, return_counts=True)

@@ -442,7 +442,7 @@ def test_why_a_painting_was_found_is_drawn(run, tmp_path):
     found_Px2xSxSxC = lookup.pairs(opened, index, "50", [3, 7])
     expected = [lookup.pixels(opened, index, index.entry(number)) for number in (50, 3, 7)]
     for pair, second in zip(found_Px2xSxSxC, expected[1:], strict=True):
-        np.testing.assert_array_equal(pair, np.stack([expected[0], second]))
+        np.testing.assert_array_equal(pair, np.array([expected[0], second]))
     with pytest.raises(InputError, match=r"its name must end in \.png"):
         search.main([*argv, str(tmp_path / "why.jpg")])
 

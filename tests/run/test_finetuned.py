@@ -154,8 +154,8 @@ def test_what_another_run_has_learned_of_its_backbone_is_not_lost_unsaid(
 class _PublishedConvolutions(tiny_transformer.Published):
     """With variances of BatchNorm above 0."""
 
-    def read(self, path: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-        found = super().read(path, shapes)
+    def read(self, _: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+        found = super().read(_, shapes)
         return {k: np.abs(v) + 0.5 if k.endswith("var") else v for k, v in found.items()}
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 import painterjax
 from painterjax import embed, export, search, submit, train
 from painterjax.common.errors import InputError
-from painterjax.model.backbones import BACKBONES
+from painterjax.model.backbones import weights_sha256
 from painterjax.pages import gallery
 from painterjax.run import folder as run_folder
 from painterjax.run.load import load_run, network_sha256
@@ -74,8 +74,9 @@ def test_a_file_of_weights_may_move_and_its_name_is_no_part_of_the_network(run, 
     assert next(found) == str(began / config.model.weights)
     (tmp_path / "run" / "environment.json").write_text(json.dumps({"directory": 3}))
     assert run_folder.find_weights(tmp_path / "run", "x") == "x"
+    config.model.backbone, config.model.weights = "dinov2_small", "x"
     with pytest.raises(InputError, match=r"model\.weights is 'x' \(No such file"):
-        BACKBONES["dinov2_small"].published.file_sha256("x")
+        weights_sha256(config.model)
 
 
 def test_a_run_on_pixels_of_another_decoding_takes_no_new_image(earlier_run, tmp_path):

@@ -83,7 +83,7 @@ def test_with_more_epochs_a_cosine_goes_on_higher_and_a_piecewise_rate_as_before
         trainer.schedule(config, pipeline.DispatchPlan(epochs, STEPS_PER_EPOCH, 1))
         for epochs in (2, 4)
     )
-    rates = np.array([[float(of(jnp.int32(step))) for of in (few, more)] for step in range(1, 6)])
+    rates = np.array([[of(jnp.int32(step)) for of in (few, more)] for step in range(1, 6)], float)
     if schedule == "cosine":
         assert (rates[:, 1] > rates[:, 0]).all()
     else:
