@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from efficientnet_lite_pytorch import EfficientNet
-from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
@@ -123,8 +122,9 @@ def fit(
     mean_CxF = analysis.means_ @ analysis.scalings_
     between_F = np.average(mean_CxF**2, axis=0, weights=analysis.priors_)
     axis_FxF = analysis.scalings_ * (between_F + lda.FLOOR) ** lda.POWER
-    turn = PCA().fit(x_NxF @ axis_FxF)
-    return lambda feature_MxF: turn.transform(scaler.transform(feature_MxF) @ axis_FxF)
+    _, turn_FxF = np.linalg.eigh(np.cov((x_NxF @ axis_FxF).T))
+    kernel_FxF = axis_FxF @ turn_FxF[:, ::-1]
+    return lambda feature_MxF: scaler.transform(feature_MxF) @ kernel_FxF
 
 
 def unit_length(emb_NxD: np.ndarray) -> np.ndarray:
