@@ -25,6 +25,8 @@ from painterjax.common.errors import InputError
 from painterjax.common.progress import counted
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from painterjax.run.embeddings import Vectors
     from painterjax.run.load import Run
 
@@ -48,8 +50,6 @@ def main(argv: list[str]) -> None:
         results = _search(run, args)
         if args.json:
             files.write_text(args.json, json.dumps(results, indent=2) + "\n")
-        if args.why:
-            _explain(run, args, results)
 
 
 def _add(added: "Vectors", folder: Path) -> None:
@@ -79,21 +79,21 @@ def _search(run: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:
         (who,) = Attributor(run, index).answers(query.emb_D[None])
         print(f"painted by {attribution.line(who)}")
     print("\n".join(map(_line, results)) or "no painting of the index fits these filters")
+    if args.why:
+        numbers = [result["id"] for result in results]
+        _explain(run, lookup.pairs(run, index, query, numbers), args.why)
     return results
 
 
-def _explain(run: "Run", args: argparse.Namespace, results: list[dict[str, Any]]) -> None:
+def _explain(run: "Run", image_Px2xSxSxC: "np.ndarray", path: Path) -> None:
     """Draws the query beside each painting that was found, with what makes them alike."""
-    from painterjax.index import lookup
     from painterjax.pages.report import heat_maps
 
-    index = lookup.open_index(run, args.index)
-    pairs = lookup.pairs(run, index, args.query, [result["id"] for result in results])
-    if not len(pairs):
-        raise InputError(f"--why {args.why}: no picture of what was found is there")
-    with files.replacing(args.why) as temporary:
-        heat_maps(run, pairs).savefig(temporary, format="png", dpi=160)
-    print(f"why: {args.why}")
+    if not len(image_Px2xSxSxC):
+        raise InputError(f"--why {path}: no picture of what was found is there")
+    with files.replacing(path) as temporary:
+        heat_maps(run, image_Px2xSxSxC).savefig(temporary, format="png", dpi=160)
+    print(f"why: {path}")
 
 
 def _line(result: dict[str, Any]) -> str:

@@ -47,14 +47,9 @@ class RecordFormat:
 
 def pixel_format(image_size: int, *, pictures: bool = False) -> RecordFormat:
     """Stores the images themselves."""
-    chunk = chunk_of(image_size, most=MAX_CHUNK)
     nbytes = 3 * image_size**2
+    chunk = max(1, min(MAX_CHUNK, CHUNK_BYTES // nbytes))
     return RecordFormat(image_size, np.stack, nbytes, chunk, images.fingerprint, pictures)
-
-
-def chunk_of(image_size: int, *, most: int) -> int:
-    """Returns how many images a task decodes, by the memory that they take."""
-    return max(1, min(most, CHUNK_BYTES // (3 * image_size**2)))
 
 
 @dataclasses.dataclass(frozen=True)

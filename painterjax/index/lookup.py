@@ -28,10 +28,14 @@ SUGGESTED = 5  # values to suggest for one that the index lacks
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """The embedding to look up, and its painting if it is one of the index."""
+    """The embedding to look up, and its painting if it is one of the index.
+
+    `image_SxSxC` is what the network sees of the middle of an image that was given as a file.
+    """
 
     emb_D: np.ndarray
     entry: IndexedPainting | None
+    image_SxSxC: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +114,7 @@ def parse_query(text: str, index: Index, run: Run) -> Query:
         square_KxSxSxC = _decoded(run, path, "--query", squares_of(index))
         (emb_D,) = embed_squares(run.embedder, [square_KxSxSxC])
         center_SxSxC = square_KxSxSxC[len(square_KxSxSxC) // 2]
-        return Query(emb_D, _same_picture(run, index, emb_D, center_SxSxC))
+        return Query(emb_D, _same_picture(run, index, emb_D, center_SxSxC), center_SxSxC)
     numbers = [int(text)] if text.isdecimal() else np.flatnonzero(index.find(file=text)).tolist()
     if not numbers:
         raise InputError(
@@ -185,19 +189,25 @@ def pixels(run: Run, index: Index, entry: IndexedPainting) -> np.ndarray | None:
         return None
 
 
-def pairs(run: Run, index: Index, text: str, numbers: list[int]) -> np.ndarray:
+def query_pixels(run: Run, index: Index, query: Query) -> np.ndarray:
+    """Returns what the network sees of a query; raises InputError where its file is gone."""
+    if query.image_SxSxC is not None:
+        return query.image_SxSxC
+    assert query.entry is not None, "of the index, if no file was given"
+    image_SxSxC = pixels(run, index, query.entry)
+    if image_SxSxC is None:
+        raise InputError(f"{query.entry.painting.file} is gone: bring it back")
+    return image_SxSxC
+
+
+def pairs(run: Run, index: Index, query: Query, numbers: list[int]) -> np.ndarray:
     """Returns what the network sees of a query and of each painting: uint8 P x 2 x S x S x 3.
 
     Paintings that are gone are left out.
     """
-    query = parse_query(text, index, run)
-    if query.entry is None:
-        first_SxSxC = _decoded(run, Path(text), "--query", 1)[0]
-    else:
-        first_SxSxC = pixels(run, index, query.entry)
-    seconds = [pixels(run, index, entry) for entry in index.entries(numbers)]
-    there = [each for each in seconds if each is not None and first_SxSxC is not None]
-    return np.array([[first_SxSxC, each] for each in there])
+    first_SxSxC = query_pixels(run, index, query)
+    seconds = (pixels(run, index, entry) for entry in index.entries(numbers))
+    return np.array([[first_SxSxC, each] for each in seconds if each is not None])
 
 
 def answer(run: Run, index: Index, query: Query, k: int, filters: Filters) -> list[dict[str, Any]]:

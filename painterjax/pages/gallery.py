@@ -28,15 +28,9 @@ DOUBTFUL = 100  # paintings at most
 
 @dataclasses.dataclass(frozen=True)
 class Picture(lookup.Query):
-    """A query that the page shows.
+    """A query that the page shows; `picture` is an upload as JPEG."""
 
-    Attributes:
-      picture: an upload as JPEG.
-      image_SxSxC: what the network sees of an upload.
-    """
-
-    picture: bytes
-    image_SxSxC: np.ndarray | None
+    picture: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +51,11 @@ class Gallery:
     def entries(self) -> list[IndexedPainting]:
         """All paintings of the index."""
         return self.index.entries(range(len(self.index)))
+
+    @functools.cached_property
+    def _names(self) -> dict[str, str]:
+        """How each artist is written."""
+        return {entry.painting.artist: self.name(entry) for entry in self.entries}
 
     @property
     def is_of_store(self) -> bool:
@@ -84,7 +83,7 @@ class Gallery:
             "paintings": len(paintings),
             "test_artists": artists_of(test, self.run.artists_trained_on) if test else None,
             **{name: sorted(set(column) - {""}) for name, column in columns.items()},
-            "names": {entry.painting.artist: self.name(entry) for entry in self.entries},
+            "names": self._names,
         }
 
     def key(self) -> str:
@@ -124,7 +123,7 @@ class Gallery:
     def picture_from_index(self, number: int) -> Picture:
         """Returns a painting of the index; raises InputError if there is no such number."""
         entry = self.index.entry(number)
-        return Picture(self.index.embedding(number), entry, b"", None)
+        return Picture(self.index.embedding(number), entry)
 
     def picture_from_upload(self, data: bytes) -> Picture:
         """Decodes and embeds an image file.
@@ -138,7 +137,7 @@ class Gallery:
         square_KxSxSxC = images.to_squares(image, size=size, most=lookup.squares_of(self.index))
         (emb_D,) = embed_squares(self.run.embedder, [square_KxSxSxC])
         center_SxSxC = square_KxSxSxC[len(square_KxSxSxC) // 2]
-        return Picture(emb_D, None, images.to_picture(data), center_SxSxC)
+        return Picture(emb_D, None, center_SxSxC, images.to_picture(data))
 
     def nearest(
         self, query: lookup.Query, k: int, filters: lookup.Filters, *, first: int
@@ -195,13 +194,12 @@ class Gallery:
         """
         if not self.tells_artists:
             return []
-        name_of = {entry.painting.artist: self.name(entry) for entry in self.entries}
         found = [pair for pair in self.attributor.of_index() if pair[1].is_doubtful][:DOUBTFUL]
         return [
             {
                 **self.label(entry),
                 "probability": each.probability,
-                "likeliest": name_of[each.answer.candidates[0].artist],
+                "likeliest": self._names[each.answer.candidates[0].artist],
                 "likeliest_probability": each.answer.candidates[0].probability,
             }
             for entry, each in found
@@ -231,17 +229,8 @@ class Gallery:
         Raises:
           InputError: a painting's file is gone.
         """
-        pair = np.stack([self._pixels(each) for each in (first, second)])
-        return likeness.shares(likeness.likeness(self.run.embedder, pair)[1])
-
-    def _pixels(self, shown: Picture) -> np.ndarray:
-        if shown.entry is None:
-            assert shown.image_SxSxC is not None
-            return shown.image_SxSxC
-        image_SxSxC = lookup.pixels(self.run, self.index, shown.entry)
-        if image_SxSxC is None:
-            raise InputError(f"{shown.entry.painting.file} is gone: bring it back")
-        return image_SxSxC
+        seen = (lookup.query_pixels(self.run, self.index, each) for each in (first, second))
+        return likeness.shares(likeness.likeness(self.run.embedder, np.stack([*seen]))[1])
 
     def _describe(self, neighbor: lookup.Neighbor) -> dict[str, Any]:
         return {

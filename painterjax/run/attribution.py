@@ -41,9 +41,11 @@ class Answer:
 
     def probability_of(self, artist: str) -> float | None:
         """Returns that of an artist, in any spelling; None for one whom the collection lacks."""
+        probability = {each.artist: each.probability for each in self.candidates}
+        if artist in probability:  # Nearly all are, and comparing letters is slow.
+            return probability[artist]
         letters = letters_of(artist)
-        of = (each.probability for each in self.candidates if letters_of(each.artist) == letters)
-        return next(of, None)
+        return next((of for name, of in probability.items() if letters_of(name) == letters), None)
 
 
 @dataclasses.dataclass(frozen=True)

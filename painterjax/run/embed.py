@@ -206,7 +206,7 @@ def _embed_new(
         dataclasses.replace(source, paintings=done + left), work,
         records.RecordFormat(
             embedder.image_size, functools.partial(embed_squares, embedder), row_bytes,
-            records.chunk_of(embedder.image_size, most=embedder.batch_size),
+            embedder.batch_size,  # What is missing would be computed for nothing.
         ),
         workers=workers, label="embed",
     )  # fmt: skip

@@ -439,7 +439,8 @@ def test_why_a_painting_was_found_is_drawn(run, tmp_path):
         assert min(image.size) > 300
     opened = load_run(run)
     index = lookup.own_index(opened)
-    found_Px2xSxSxC = lookup.pairs(opened, index, "50", [3, 7])
+    query = lookup.parse_query("50", index, opened)
+    found_Px2xSxSxC = lookup.pairs(opened, index, query, [3, 7])
     expected = [lookup.pixels(opened, index, index.entry(number)) for number in (50, 3, 7)]
     for pair, second in zip(found_Px2xSxSxC, expected[1:], strict=True):
         np.testing.assert_array_equal(pair, np.array([expected[0], second]))
