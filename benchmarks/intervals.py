@@ -11,7 +11,6 @@ what painterjax reports, and over the anchors' artists alone.
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
