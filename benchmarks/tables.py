@@ -319,7 +319,7 @@ def intervals() -> Rows:
     for name in dict.fromkeys(row["metric"] for row in rows):
         same = [row for row in rows if row["metric"] == name]
         shares = [100 * row[key] / of for key in ("all_artists", "anchors_artists") for row in same]
-        yield NAMES[name], *(f"{share:.0f} %" for share in shares)
+        yield METRICS[name], *(f"{share:.0f} %" for share in shares)
 
 
 def scaling() -> Rows:
