@@ -59,7 +59,7 @@ def count_held(name: str, variety: float, *, collections: int) -> dict[str, int]
         artist_Tx2, distances = simulate(rng, ARTISTS, variety)
         for key, columns in zip(held, (artist_Tx2, artist_Tx2[:, :1]), strict=True):
             found = bootstrap.interval(metric, columns, *distances, replicates=REPLICATES, seed=0)
-            held[key] += found["low"] <= truth <= found["high"]
+            held[key] += int(found["low"] <= truth <= found["high"])
     return held
 
 

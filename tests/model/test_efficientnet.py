@@ -144,7 +144,7 @@ def test_the_weights_were_trained_with_our_normalization(name, torch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_stage_in_bfloat16_is_near_float32(name):
-    """50 to 62 layers, in which numbers are rounded to 1 / 512 of themselves: 0.016; and 20 times."""
+    """50 to 62 layers, in which numbers are rounded to 1 / 512 of themselves: 0.016; 20 times."""
     _package(name)
     config = default.get_config()
     config.model.backbone, config.model.head, config.model.embedding_dim = name, "linear", 64
