@@ -11,6 +11,7 @@ import argparse
 import collections
 import contextlib
 import copy
+import hashlib
 import io
 import json
 import os
@@ -28,7 +29,7 @@ from benchmarks import malformed_images
 from painterjax import prepare
 from painterjax.common.config import flatten
 from painterjax.common.errors import InputError
-from painterjax.data import catalog, images, sources, store
+from painterjax.data import catalog, images, sources, splits, store, tables
 from painterjax.run import config_checks
 from painterjax.run import folder as run_folder
 from tests.helpers import corpus, tiny
@@ -189,9 +190,10 @@ def table_cases(folder: Path) -> Iterator[Case]:
             reasons = [_load(source, painting) for painting in source.paintings]
             if name.startswith("climbing"):
                 raise images.ImageError(next(filter(None, reasons)))
-            rows = [catalog.Row("train", painting) for painting in source.paintings]
-            rows.sort(key=lambda row: row.painting.artist)
-            assert catalog.from_csv(catalog.to_csv(rows)) == rows
+            rows, _ = splits.by_artist(source.paintings, test_fraction=0.2, val_fraction=0, seed=0)
+            assert tables.from_csv(tables.to_csv(rows)).to_pylist() == rows.to_pylist()
+            tables.write_rows(folder / tables.PARQUET, rows)
+            assert tables.read_rows(folder / tables.PARQUET).to_pylist() == rows.to_pylist()
 
         yield name, case
 
@@ -216,8 +218,8 @@ def store_cases(folder: Path) -> Iterator[Case]:
         for how, data in _damaged(content[name]):
             damaged = {**content, name: data}
             yield f"{name} {how}", _opening(folder / "copy", damaged)
-            if name == "paintings.csv":
-                yield f"{name} {how}, sealed", _opening(folder / "copy", damaged, sealed=True)
+            if name == tables.PARQUET:
+                yield f"{name} {how}, sealed", _opening(folder / "copy", _sealed(damaged))
 
 
 def _damaged(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -226,14 +228,19 @@ def _damaged(data: bytes) -> Iterator[tuple[str, bytes]]:
         yield corpus.mutated({"damaged": data}, seed=1, index=i)
 
 
-def _opening(place: Path, content: dict[str, bytes], *, sealed: bool = False) -> Callable[[], Any]:
+def _sealed(content: dict[str, bytes]) -> dict[str, bytes]:
+    """As if whoever damaged the rows had known how to hide it."""
+    info = json.loads(content["dataset.json"])
+    info["sha256"][tables.PARQUET] = hashlib.sha256(content[tables.PARQUET]).hexdigest()
+    return {**content, "dataset.json": json.dumps(info).encode()}
+
+
+def _opening(place: Path, content: dict[str, bytes]) -> Callable[[], Any]:
     def case() -> None:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         for name, data in content.items():
             (place / name).write_bytes(data)
-        if sealed:  # As if whoever damaged it had known how to.
-            store.write_info(place, json.loads(content["dataset.json"]))
         with contextlib.redirect_stdout(io.StringIO()):
             prepare.main([*tiny.STORE, "--output", str(place)])  # Checks what is there.
         assert sum(map(len, store.open_store(place).splits.values())) == 64

@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from painterjax.data import duplicates, images, sources
-from painterjax.data.catalog import Painting
+from painterjax.data.columns import Paintings
 from painterjax.run import folder as run_folder
 
 DISTANCES = (0, 6, 10, 16, 20, 24, 30, 40, 50, 60, 70, 80)
@@ -158,7 +158,7 @@ def _near_pairs(image_NxSxSxC: np.ndarray) -> Iterator[tuple[int, int, int, bool
             yield i, int(i + 1 + j), int(distance_N[j]), bool(shares_row_N[j]), float(correlation)
 
 
-def different_pairs(paintings: list[Painting], image_NxSxSxC: np.ndarray) -> dict[str, Any]:
+def different_pairs(paintings: Paintings, image_NxSxSxC: np.ndarray) -> dict[str, Any]:
     """The pairs within each distance: by distance alone, and by all conditions."""
     pairs = list(_near_pairs(image_NxSxSxC))
     alike = [p for p in pairs if p[3] and p[4] >= duplicates.MIN_CORRELATION]
@@ -173,7 +173,7 @@ def different_pairs(paintings: list[Painting], image_NxSxSxC: np.ndarray) -> dic
     }
 
 
-def same_titles(paintings: list[Painting], image_NxSxSxC: np.ndarray) -> dict[str, int]:
+def same_titles(paintings: Paintings, image_NxSxSxC: np.ndarray) -> dict[str, int]:
     """Pairs of one artist and title; a number that tells files apart is no part of a title."""
     hash_NxHxH = _hashes(image_NxSxSxC)
     rows: dict[tuple[str, str], list[int]] = {}

@@ -7,7 +7,8 @@ Example:
     python -m painterjax.embed --run runs/quickstart --split test --output vectors.npz
 
 writes a .npz with emb_NxD (float32), file, artist, title, style, genre and date of each painting,
-and origin, the run they come from. FILE.rejected.csv lists what cannot be read of a folder.
+and origin, the run they come from. A FILE.parquet is a table with a column `embedding`, a list of D
+numbers, and the same others. FILE.rejected.csv lists what cannot be read of a folder.
 Interrupt it whenever you like: the same command continues. If the images of a folder differ from
 those in FILE, it embeds what is new or changed, by name and SHA-256, and drops what is gone.
 """
@@ -26,11 +27,11 @@ def main(argv: list[str]) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--images", type=Path, help="a folder of images, at any depth")
     what.add_argument("--split", choices=catalog.SPLITS, help="of the run's store")
-    parser.add_argument("--output", type=Path, required=True, help="the .npz to write")
+    parser.add_argument("--output", type=Path, required=True, help="the .npz or .parquet to write")
     cli.add_workers(parser)
     args = parser.parse_args(argv)
-    if args.output.suffix != ".npz":
-        raise InputError(f"--output is {args.output}: its name must end in .npz")
+    if args.output.suffix not in (".npz", ".parquet"):
+        raise InputError(f"--output is {args.output}: its name must end in .npz or .parquet")
     if args.split and args.output.exists():
         raise InputError(f"--output {args.output} exists: delete it or choose another")
     # Here, since they import JAX, which --help and wrong usage do without.

@@ -3,6 +3,7 @@
     python -m painterjax.prepare folder    --input DIR  --output STORE
     python -m painterjax.prepare csv       --input FILE --images DIR --output STORE
     python -m painterjax.prepare kaggle    --input DIR  --output STORE
+    python -m painterjax.prepare parquet   --input 'part-*.parquet' --output STORE
     python -m painterjax.prepare synthetic --output STORE
 
 Example:
@@ -19,7 +20,7 @@ each artist's paintings, or more where half of the artists would not get two.
 
 --split-by holdout tests on the artists that are held out, a fifth of all names; choose a recipe on
 a store that --without-holdout made. --split-by kaggle trains on the competition's training images
-alone, and --split-by column (of csv) as the column split says: train, val or test.
+alone, and --split-by column (of csv and parquet) as the column split says: train, val or test.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from painterjax.common.config import recipe_image_size
 from painterjax.common.errors import InputError
 from painterjax.data import (
     images,
+    parquet,
     shards,
     sources,
     splits,
@@ -65,7 +67,7 @@ def _required(help: str) -> dict[str, Any]:
     return {"type": Path, "required": True, "help": help}
 
 
-def _optional(kind: Callable[[str], Any], default: float, help: str) -> dict[str, Any]:
+def _optional(kind: Callable[[str], Any], default: Any, help: str) -> dict[str, Any]:
     return {"type": kind, "default": default, "help": f"{help} ({default})"}
 
 
@@ -100,6 +102,22 @@ SOURCES = {
         "Reads a table with the columns file and artist; title, style, genre, date if known.",
         "--input paintings.csv --images paintings --output data/paintings",
         {"--input": _required("the table"), "--images": _required("folder of the images")},
+        own_split="column",
+    ),
+    "parquet": SourceCommand(
+        lambda args: parquet.image_tables(
+            args.input,
+            image=args.image_column,
+            artist=args.artist_column,
+            own_split=args.split_by == "column",
+        ),
+        "Reads Parquet files with a column of images, as Hugging Face has them.",
+        "--input 'wikiart/*.parquet' --output data/wikiart",
+        {
+            "--input": {"required": True, "metavar": "PATTERN", "help": "the files, as 'part-*'"},
+            "--image-column": _optional(str, "image", "of bytes, or of structs with bytes"),
+            "--artist-column": _optional(str, "artist", "of names, or of class labels"),
+        },
         own_split="column",
     ),
     "kaggle": SourceCommand(

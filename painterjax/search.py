@@ -11,7 +11,7 @@ Example:
 
 searches the paintings of the run's store; the first search embeds them into RUN/index. IMAGE is a
 file, or the number or file name of a painting of the index. --index searches another index, and
---add makes or extends it with the new paintings of a .npz that painterjax.embed wrote. --why draws
+--add makes or extends it with the new paintings of a file that painterjax.embed wrote. --why draws
 where the query and each painting that was found are alike.
 """
 
@@ -112,7 +112,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--query", help="an image file, or a painting of the index")
     parser.add_argument("--k", type=int, default=10, help="how many paintings to find (10)")
     parser.add_argument("--index", type=Path, help="the index to search (RUN/index)")
-    parser.add_argument("--add", type=Path, help="a .npz of painterjax.embed to add to --index")
+    parser.add_argument("--add", type=Path, help="a file of painterjax.embed to add to --index")
     artist = parser.add_mutually_exclusive_group()
     artist.add_argument("--artist", help="find only paintings by this artist")
     artist.add_argument("--other-artists", action="store_true", help="not by the query's artist")

@@ -480,7 +480,7 @@ def test_work_goes_on_by_its_plan_and_not_by_that_of_an_earlier_version(undistur
     plan = {
         "source": "synthetic", "image_size": SIZE, "seed": 0, "test_fraction": 0.2,
         "val_fraction": 0.1,
-        "listing_sha256": "02c3ac58546bfe39665dd9a0233a97bbfa93998c378f4769276b4bedca903203",
+        "listing_sha256": "3fd73146bcbdc7302e9eff9acbfced61d7c457be82c90d0a19ec17063c6c4e95",
     }  # fmt: skip
     path = tmp_path / "store.partial" / "plan.json"
     path.parent.mkdir()

@@ -9,6 +9,7 @@ pictures.bin    the picture for people of each decoded image, as JPEG, if these 
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import re
@@ -88,8 +89,8 @@ def decode_all(
         open(folder / RECORDS, "ab") as records,
         open(folder / PICTURES, "ab") if stored.pictures else contextlib.nullcontext() as pictures,
     ):
-        left, length = source.paintings[done:], stored.chunk
-        chunks = [left[i : i + length] for i in range(0, len(left), length)]
+        tasks = sources.tasks(source, done)
+        chunks = iter(lambda: list(itertools.islice(tasks, stored.chunk)), [])
         load = functools.partial(source.load, pictures=True) if stored.pictures else source.load
         decode = functools.partial(_decode_chunk, load, stored.image_size, stored.describe)
         total = len(source.paintings)
@@ -198,12 +199,12 @@ def _decode_chunk(
     load: sources.Loader,
     size: int,
     describe: Callable[[np.ndarray], DecodeResult] | None,
-    paintings: list[Painting],
+    tasks: list[tuple[Painting, ...]],
 ) -> list[tuple[DecodeResult, np.ndarray | None, bytes]]:
     results = []
-    for painting in paintings:
+    for painting, *data in tasks:
         try:
-            result, image = load(painting, size)
+            result, image = load(painting, *data, size)
             picture = result.pop("picture", b"")
             described = describe(image) if describe else {}
             sizes = {"picture_bytes": len(picture)} if picture else {}

@@ -17,7 +17,7 @@ from typing import Any
 from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.data import records, sources
-from painterjax.data.catalog import Painting
+from painterjax.data.columns import Paintings
 from painterjax.data.store import StorePlan
 
 MAX_NAMED = 5  # Shards in a message, which is one line.
@@ -37,10 +37,12 @@ class Shard:
         """Returns the folder of this shard's work."""
         return partial / f"shard-{self.number}-of-{self.count}"
 
-    def share(self, paintings: list[Painting]) -> list[Painting]:
-        """Returns this shard's range of a list.
+    def share(self, paintings: Paintings) -> Paintings:
+        """Returns this shard's range of the paintings.
 
-        >>> [Shard(number, 3).share([*"abcde"]) for number in (1, 2, 3)]
+        >>> from painterjax.data.catalog import Painting
+        >>> works = Paintings.of(Painting(file, "") for file in "abcde")
+        >>> [[work.file for work in Shard(i, 3).share(works)] for i in (1, 2, 3)]
         [['a'], ['b', 'c'], ['d', 'e']]
         """
         start, end = (len(paintings) * i // self.count for i in (self.number - 1, self.number))

@@ -3,19 +3,20 @@
 import dataclasses
 import functools
 import hashlib
-import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from painterjax.common.errors import InputError
 from painterjax.common.progress import counted
-from painterjax.data import catalog, images, synthetic
+from painterjax.data import catalog, columns, images, synthetic, tables
 from painterjax.data.catalog import Painting
+from painterjax.data.columns import Paintings, pc
 
 KNOWN = ("title", "style", "genre", "date")  # Columns that a table may have.
 KEEP = "keep"  # The column of a table that says which of several duplicates to keep.
@@ -29,12 +30,21 @@ Loader = Callable[..., tuple[dict[str, Any], np.ndarray]]
 class Source:
     """A listed collection."""
 
-    paintings: list[Painting]  # every candidate, sorted by file
+    # Every candidate, sorted by file. The table may have more columns: `split`, the source's own
+    # split where it is asked for, and `keep`, whether to keep this one of several duplicates.
+    paintings: Paintings
     rejected: list[tuple[str, str]]  # (file, reason) for what cannot be listed as a painting
     load: Loader
     directory: Path | None = None  # of the files; None for a source without files
-    split_by_file: dict[str, str] | None = None  # the source's own split, where it is asked for
-    preferred: frozenset[Painting] = frozenset()  # what the table says to keep among duplicates
+    # Of paintings that lie in few large files, these below `directory`; and what reads from them,
+    # here and in order, what `load` takes after each painting.
+    parts: tuple[str, ...] = ()
+    read: Callable[[Paintings], Iterator[Any]] | None = None
+
+    @property
+    def has_split(self) -> bool:
+        """Whether the paintings are to be split as the source does."""
+        return "split" in self.paintings.table.column_names
 
 
 def folder(directory: Path) -> Source:
@@ -42,15 +52,14 @@ def folder(directory: Path) -> Source:
     if not directory.is_dir():
         raise InputError(f"{directory} is not a folder; expected {directory}/<artist>/<image>")
     found = files_below(directory)
-    paintings = [painting for painting in found.paintings if painting.artist]
-    nameless = [(p.file, "not in an artist's folder") for p in found.paintings if not p.artist]
+    paintings, nameless = _with_artist(found.paintings.table, "not in an artist's folder")
     rejected = [*found.rejected, *nameless]
-    if not paintings:
+    if not len(paintings):
         raise InputError(
             f"{directory} has {counted(len(rejected), 'file')} and none in an artist's folder;"
             f" expected {directory}/<artist>/<image>"
         )
-    return dataclasses.replace(found, paintings=paintings, rejected=rejected)
+    return dataclasses.replace(found, paintings=Paintings(paintings), rejected=rejected)
 
 
 def files_below(directory: Path) -> Source:
@@ -67,7 +76,7 @@ def files_below(directory: Path) -> Source:
         else:
             artist = path.parts[0] if len(path.parts) > 1 else ""
             paintings.append(Painting(file, artist, title=path.stem))
-    return _of_files(catalog.with_one_name_each(paintings), rejected, directory)
+    return _of_files(Paintings.of(paintings).table, rejected, directory)
 
 
 def csv_table(table: Path, directory: Path, *, own_split: bool = False) -> Source:
@@ -79,26 +88,8 @@ def csv_table(table: Path, directory: Path, *, own_split: bool = False) -> Sourc
     if not directory.is_dir():
         raise InputError(f"--images {directory} is not a folder")
     required = ("file", "artist", "split") if own_split else ("file", "artist")
-    records = catalog.read_table(table, required=required)
-    source = _from_table(table, records, [record["file"] for record in records], directory)
-    if not own_split:
-        return source
-    return dataclasses.replace(source, split_by_file=_split_column(table, records))
-
-
-def _split_column(table: Path, records: list[dict[str, str]]) -> dict[str, str]:
-    split_by_file: dict[str, str] = {}
-    for record in records:
-        file, split = record["file"], record["split"].strip()
-        if split not in catalog.SPLITS:
-            raise InputError(
-                f"{table} has {file} in the split {split!r}: must be {' or '.join(catalog.SPLITS)}"
-            )
-        if split_by_file.setdefault(file, split) != split:
-            raise InputError(
-                f"{table} has {file} in {split_by_file[file]} and in {split}: keep one of them"
-            )
-    return split_by_file
+    listed = tables.read_table(table, required=required, known=(*KNOWN, KEEP))
+    return from_table(table, listed, directory)
 
 
 def kaggle(directory: Path, *, own_split: bool = False) -> Source:
@@ -107,24 +98,26 @@ def kaggle(directory: Path, *, own_split: bool = False) -> Source:
     The images are DIR/train/<file> and DIR/test/<file>, and `own_split` keeps these apart.
     Source: https://www.kaggle.com/c/painter-by-numbers/data
     """
+    known = (*KNOWN, KEEP)
     if (table := directory / "all_data_info.csv").is_file():
-        records = catalog.read_table(table, required=("new_filename", "artist", "in_train"))
-        is_train = [record["in_train"].strip().lower() == "true" for record in records]
-        folders = ["train" if each else "test" for each in is_train]
-        names = [record["new_filename"] for record in records]
+        required = ("new_filename", "artist", "in_train")
+        listed = tables.read_table(table, required=required, known=known)
+        in_train = pc.utf8_lower(pc.utf8_trim_whitespace(listed["in_train"]))
+        split = pc.if_else(pc.equal(in_train, "true"), "train", "test")
+        listed = listed.drop_columns("in_train").rename_columns({"new_filename": "file"})
     elif (table := directory / "train_info.csv").is_file():
-        records = catalog.read_table(table, required=("filename", "artist"))
-        folders = ["train"] * len(records)
-        names = [record["filename"] for record in records]
+        listed = tables.read_table(table, required=("filename", "artist"), known=known)
+        split = pa.repeat("train", len(listed))
+        listed = listed.rename_columns({"filename": "file"})
     else:
         raise InputError(f"{directory} has neither all_data_info.csv nor train_info.csv")
-    files = [f"{folder}/{name}" for folder, name in zip(folders, names, strict=True)]
-    source = _from_table(table, records, files, directory)
-    if not own_split:
-        return source
-    if "test" not in folders:
-        raise InputError(f"{table} lists no image of test/: put all_data_info.csv beside it")
-    return dataclasses.replace(source, split_by_file=dict(zip(files, folders, strict=True)))
+    files = pc.binary_join_element_wise(split, listed["file"].cast(pa.string()), "/")
+    listed = listed.set_column(0, "file", files.cast(columns.TEXT))
+    if own_split:
+        if "test" not in pc.unique(split).to_pylist():
+            raise InputError(f"{table} lists no image of test/: put all_data_info.csv beside it")
+        listed = listed.append_column("split", split)
+    return from_table(table, listed, directory)
 
 
 def synthetic_painters(artists: int, paintings_per_artist: int, *, seed: int) -> Source:
@@ -134,19 +127,28 @@ def synthetic_painters(artists: int, paintings_per_artist: int, *, seed: int) ->
         for artist in range(artists)
         for number in range(paintings_per_artist)
     ]
-    return Source(_by_file(paintings), [], functools.partial(load_synthetic, seed))
+    listed = columns.by_file(Paintings.of(paintings).table)
+    return Source(Paintings(listed), [], functools.partial(load_synthetic, seed))
 
 
 def sizes(source: Source) -> list[int]:
-    """Returns each painting's file size in bytes, -1 for a missing file; [] without a directory."""
+    """Returns each file's size in bytes, -1 for a missing file; [] without a directory."""
     if source.directory is None:
         return []
-    return [_size(source.directory / painting.file) for painting in source.paintings]
+    chunks = source.paintings.table["file"].chunks
+    files = source.parts or (file for chunk in chunks for file in chunk.to_pylist())
+    return [_size(f"{source.directory}/{file}") for file in files]
 
 
-def _size(path: Path) -> int:
+def tasks(source: Source, start: int) -> Iterator[tuple[Painting, ...]]:
+    """Yields what `load` takes, but the size, of each painting from a row on."""
+    left = source.paintings[start:]
+    return zip(left) if source.read is None else zip(left, source.read(left), strict=True)
+
+
+def _size(path: str) -> int:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except (OSError, ValueError):  # Decoding it will give the reason.
         return -1
 
@@ -155,7 +157,14 @@ def load_file(
     directory: Path, painting: Painting, size: int, *, pictures: bool = False
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Reads and decodes one image file under `directory`."""
-    data, image, result = _open_file(directory, painting)
+    return load_bytes(_read_file(directory, painting), size, pictures=pictures)
+
+
+def load_bytes(
+    data: bytes, size: int, *, pictures: bool = False
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Decodes the bytes of one image file."""
+    image, result = _open_bytes(data)
     if not pictures:
         return result, images.to_square(image, size=size)
     square_SxSxC, picture = images.to_square_and_picture(data, image, size=size)
@@ -166,19 +175,22 @@ def load_squares(
     directory: Path, most: int, painting: Painting, size: int
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Reads and decodes one image file under `directory` to as many squares as `most`."""
-    _, image, result = _open_file(directory, painting)
+    image, result = _open_bytes(_read_file(directory, painting))
     return result, images.to_squares(image, size=size, most=most)
 
 
-def _open_file(directory: Path, painting: Painting) -> tuple[bytes, Image.Image, dict[str, Any]]:
-    """Reads a file and opens its image; and what is known of it."""
+def _read_file(directory: Path, painting: Painting) -> bytes:
     file = Path(painting.file)
     if file.is_absolute() or ".." in file.parts or "\0" in painting.file:
         raise images.ImageError("not the name of a file in the folder")
-    data = images.read(directory / file)
+    return images.read(directory / file)
+
+
+def _open_bytes(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
+    """Opens an image; and what is known of its file."""
     image = images.open_image(data)
     area = image.width * image.height
-    return data, image, {"sha256": hashlib.sha256(data).hexdigest(), "area": area}
+    return image, {"sha256": hashlib.sha256(data).hexdigest(), "area": area}
 
 
 def load_synthetic(seed: int, painting: Painting, size: int) -> tuple[dict[str, Any], np.ndarray]:
@@ -218,35 +230,70 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _from_table(
-    table: Path, records: list[dict[str, str]], files: list[str], directory: Path
-) -> Source:
-    if not records:
-        raise InputError(f"{table} has a header but no rows")
-    paintings = [
-        Painting(file, record["artist"].strip(), *(record.get(name) or "" for name in KNOWN))
-        for file, record in zip(files, records, strict=True)
-    ]
-    nameless = [(p.file, "no artist in the table") for p in paintings if not p.artist]
-    named = [i for i, painting in enumerate(paintings) if painting.artist]
-    respelled = catalog.with_one_name_each([paintings[i] for i in named])
-    keeps = [_is_yes(table, records[i].get(KEEP) or "") for i in named]
-    preferred = frozenset(itertools.compress(respelled, keeps))
-    return dataclasses.replace(_of_files(respelled, nameless, directory), preferred=preferred)
+def from_table(path: Path, listed: pa.Table, directory: Path) -> Source:
+    """Returns the source of a table.
+
+    Args:
+      path: where it is from, for messages.
+      listed: the columns file and artist; of KNOWN, KEEP and `split` what there is.
+      directory: of the files.
+    """
+    if not len(listed):
+        raise InputError(f"{path} has a header but no rows")
+    source = _of_files(_with_keep(path, listed), [], directory)
+    if source.has_split:
+        _check_split(path, source.paintings.table)
+    named, nameless = _with_artist(source.paintings.table, "no artist in the table")
+    return dataclasses.replace(source, paintings=Paintings(named), rejected=nameless)
 
 
-def _is_yes(table: Path, value: str) -> bool:
-    if (word := value.strip().lower()) not in ("", "yes"):
-        raise InputError(f"{table} has {value!r} in column {KEEP}: write yes or leave it empty")
-    return bool(word)
+def _with_keep(path: Path, listed: pa.Table) -> pa.Table:
+    """Returns a table whose column KEEP, if any row has "yes" there, is true or false."""
+    if KEEP not in listed.column_names:
+        return listed
+    keep = pc.utf8_lower(pc.utf8_trim_whitespace(listed[KEEP]))
+    if wrong := {*pc.unique(keep).to_pylist()} - {"", "yes"}:
+        raise InputError(f"{path} has {min(wrong)!r} in column {KEEP}: write yes or leave it empty")
+    listed, is_kept = listed.drop_columns(KEEP), pc.equal(keep, "yes")
+    return listed.append_column(KEEP, is_kept) if pc.any(is_kept).as_py() else listed
 
 
-def _of_files(
-    paintings: list[Painting], rejected: list[tuple[str, str]], directory: Path
-) -> Source:
+def _check_split(path: Path, listed: pa.Table) -> None:
+    """Raises InputError where a split is unknown, or a file in two; `listed` is sorted by file."""
+    file, (names, number_N) = listed["file"], columns.numbered(listed["split"])
+    if unknown := [i for i, name in enumerate(names) if name not in catalog.SPLITS]:
+        row = int(np.flatnonzero(np.isin(number_N, unknown))[0])
+        raise InputError(
+            f"{path} has {file[row]} in the split {names[number_N[row]]!r}: must be"
+            f" {' or '.join(catalog.SPLITS)}"
+        )
+    is_same_N = pc.equal(file[:-1], file[1:]).to_numpy() & (number_N[:-1] != number_N[1:])
+    if len(row_M := np.flatnonzero(is_same_N)):
+        row = int(row_M[0])
+        one, other = (names[number] for number in number_N[row : row + 2])
+        raise InputError(f"{path} has {file[row]} in {one} and in {other}: keep one of them")
+
+
+def _with_artist(listed: pa.Table, reason: str) -> tuple[pa.Table, list[tuple[str, str]]]:
+    """Divides a listing into what has an artist, and the files and the reason of what has none."""
+    artists, artist_N = columns.numbered(listed["artist"])
+    if "" not in artists:
+        return listed, []
+    is_named_N = artist_N > 0  # The names are sorted.
+    nameless = listed["file"].filter(pa.array(~is_named_N)).to_pylist()
+    return listed.filter(pa.array(is_named_N)), [(file, reason) for file in nameless]
+
+
+def _of_files(listed: pa.Table, rejected: list[tuple[str, str]], directory: Path) -> Source:
+    """Returns a source with one spelling of each artist and all columns, sorted by file."""
+    unknown = columns.name_column([""], np.zeros(len(listed), np.int32))
+    known = {name: listed[name] for name in listed.column_names}
+    known["artist"] = columns.with_one_name_each(listed["artist"])
+    if "split" in known:
+        known["split"] = pc.utf8_trim_whitespace(listed["split"]).cast(columns.NAME)
+    filled = {
+        field.name: known.pop(field.name, unknown).cast(field.type) for field in columns.SCHEMA
+    }
+    table = columns.by_file(pa.table({**filled, **known}).combine_chunks())
     load = functools.partial(load_file, directory)
-    return Source(_by_file(paintings), rejected, load, directory)
-
-
-def _by_file(paintings: list[Painting]) -> list[Painting]:
-    return sorted(paintings, key=lambda painting: (painting.file, painting.artist))
+    return Source(Paintings(table), rejected, load, directory)

@@ -1,17 +1,17 @@
 """The image store: one folder that `prepare` writes once and all other commands read.
 
-    images.npy      uint8 N x S x S x 3, rows sorted by split, then artist
-    paintings.csv   index, split, artist, file, title, ...
-    rejected.csv    file, reason
-    duplicates.csv  group, file, artist, kind, kept
-    pictures.zip    the whole paintings for people, where prepare kept them; see data/pictures.py
-    dataset.json    format version, image size, seed, fractions, counts, SHA-256
+    images.npy          uint8 N x S x S x 3, rows sorted by split, then artist
+    paintings.parquet   index, split, artist, file, title, ...
+    paintings.csv       the same for other programs, where there are few
+    rejected.csv        file, reason
+    duplicates.csv      group, file, artist, kind, kept
+    pictures.zip        the whole paintings for people, where prepare kept them
+    dataset.json        format version, image size, seed, fractions, counts, SHA-256
 
 A store appears under its name when it is complete, and is refused where its files disagree.
 """
 
 import dataclasses
-import hashlib
 import os
 import tokenize
 from collections.abc import Iterable
@@ -19,19 +19,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from painterjax.common import checksums, files
 from painterjax.common.errors import InputError
-from painterjax.data import catalog, duplicates, pictures, raster
+from painterjax.data import catalog, columns, duplicates, pictures, raster, tables
 from painterjax.data.images import DECODING
 from painterjax.data.pictures import Pictures
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 TEST_FRACTION, VAL_FRACTION = 0.2, 0.1  # of artists; of a training artist's paintings
-FILES = ("images.npy", "paintings.csv", "rejected.csv")
-# Stores of earlier versions lack these, and --no-pictures leaves out the pictures.
+FILES = ("images.npy", tables.PARQUET, "rejected.csv")
+# The files of each format version.
+FILES_OF = {1: ("images.npy", tables.CSV, "rejected.csv"), STORE_VERSION: FILES}
+# Some stores lack these, of an earlier version, with many paintings or with --no-pictures.
 DUPLICATES = "duplicates.csv"
-OPTIONAL = (DUPLICATES, pictures.NAME)
+OPTIONAL = (tables.CSV, DUPLICATES, pictures.NAME)
+ROWS = "rows"  # What is in tables.PARQUET, whose bytes depend on the version of Arrow.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Split:
     image_NxSxSxC: np.ndarray  # uint8, a memory map
     artist_N: np.ndarray  # int32 artist numbers, ascending, counted from 0 within the split
     artists: list[str]  # their names by number
-    paintings: list[catalog.Painting]
+    paintings: columns.Paintings | list[catalog.Painting]
     feature_NxF: np.ndarray | None = None  # float32
     first_row: int = 0  # in the store
     pictures: Pictures | None = None  # of the store, for people
@@ -107,11 +111,11 @@ class Store:
 
 
 def identity(info: dict[str, Any]) -> dict[str, Any]:
-    """Returns a dataset.json without what it says of pictures, on which nothing is trained."""
-    digests = info.get("sha256")
+    """Returns a dataset.json without what changes nothing that is trained."""
+    digests, left_out = info.get("sha256"), (pictures.NAME, tables.PARQUET)
     kept = {key: value for key, value in info.items() if key != "picture_side"}
     if isinstance(digests, dict):  # A run's copy may hold anything.
-        kept["sha256"] = {name: of for name, of in digests.items() if name != pictures.NAME}
+        kept["sha256"] = {name: of for name, of in digests.items() if name not in left_out}
     return kept
 
 
@@ -128,10 +132,11 @@ def write_images(path: Path, batches: Iterable[np.ndarray], *, rows: int, size: 
         os.fsync(file.fileno())
 
 
-def write_info(path: Path, info: dict[str, Any]) -> None:
+def write_info(path: Path, info: dict[str, Any], rows: pa.Table) -> None:
     """Writes dataset.json: `info`, the format version and the SHA-256 of the store's files."""
     names = [name for name in (*FILES, *OPTIONAL) if (path / name).exists()]
     digests = {name: checksums.sha256(path / name) for name in names}
+    digests[ROWS] = columns.digest(rows.select(tables.ROWS_SCHEMA.names))
     info = {"format_version": STORE_VERSION, **info, "sha256": digests}
     files.write_json(path / "dataset.json", info)
 
@@ -148,8 +153,14 @@ def open_store(path: str | Path) -> Store:
     rows = _read_rows(path, info)
     image_NxSxSxC = _map_images(path, info, len(rows))
     kept = Pictures(path / pictures.NAME) if pictures.NAME in _files(info) else None
-    splits = {name: _split(name, rows, image_NxSxSxC, kept) for name in catalog.SPLITS}
-    counts = catalog.count_rows(rows)
+    splits = {
+        name: _split(name, rows, image_NxSxSxC, range_, kept)
+        for name, range_ in columns.ranges(rows).items()
+    }
+    counts = {
+        name: {"paintings": len(split), "artists": len(split.artists)}
+        for name, split in splits.items()
+    }
     recorded = info["counts"] if isinstance(info["counts"], dict) else {}
     if {name: recorded.get(name) for name in counts} != counts or "rejected" not in recorded:
         raise _damaged(f"{path}/dataset.json counts {recorded}, expected {counts}")
@@ -174,28 +185,33 @@ def _read_info(path: Path) -> dict[str, Any]:
     try:
         info = files.read_json(path / "dataset.json")
         version = info["format_version"]
-        _ = info["image_size"], info["counts"], [info["sha256"][name] for name in FILES]
+        _ = info["image_size"], info["counts"]
+        _ = [info["sha256"][name] for name in FILES_OF.get(version, ())]
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(f"{path}/dataset.json is damaged ({error!r})") from error
-    if version != STORE_VERSION:
-        raise _damaged(f"{path} has format version {version}, expected {STORE_VERSION}")
+    if type(version) is not int or version not in FILES_OF:
+        expected = " or ".join(map(str, FILES_OF))
+        raise _damaged(f"{path} has format version {version}, expected {expected}")
     if missing := [name for name in _files(info) if not (path / name).is_file()]:
         raise _damaged(f"{path} lacks {', '.join(missing)}")
     return info
 
 
 def _files(info: dict[str, Any]) -> tuple[str, ...]:
-    return (*FILES, *(name for name in OPTIONAL if name in info["sha256"]))
+    required = FILES_OF[info["format_version"]]
+    return (*required, *(n for n in OPTIONAL if n in info["sha256"] and n not in required))
 
 
-def _read_rows(path: Path, info: dict[str, Any]) -> list[catalog.Row]:
-    text = (path / "paintings.csv").read_bytes()
-    if hashlib.sha256(text).hexdigest() != info["sha256"]["paintings.csv"]:
-        raise _damaged(f"{path}/paintings.csv was changed after prepare")
+def _read_rows(path: Path, info: dict[str, Any]) -> pa.Table:
+    name = FILES_OF[info["format_version"]][1]
+    if checksums.sha256(path / name) != info["sha256"][name]:
+        raise _damaged(f"{path}/{name} was changed after prepare")
+    if name == tables.PARQUET:
+        return tables.read_rows(path / name)
     try:
-        return catalog.from_csv(text.decode())
+        return tables.from_csv((path / name).read_bytes().decode())
     except UnicodeDecodeError as error:
-        raise _damaged(f"{path}/paintings.csv cannot be read ({error})") from error
+        raise _damaged(f"{path}/{name} cannot be read ({error})") from error
 
 
 def _map_images(path: Path, info: dict[str, Any], rows: int) -> np.ndarray:
@@ -211,15 +227,16 @@ def _map_images(path: Path, info: dict[str, Any], rows: int) -> np.ndarray:
 
 
 def _split(
-    name: str, rows: list[catalog.Row], image_NxSxSxC: np.ndarray, kept: Pictures | None
+    name: str,
+    rows: pa.Table,
+    image_NxSxSxC: np.ndarray,
+    start_and_stop: tuple[int, int],
+    kept: Pictures | None,
 ) -> Split:
-    index = [i for i, row in enumerate(rows) if row.split == name]
-    paintings = [rows[i].painting for i in index]
-    first = index[0] if index else 0
-    artists = sorted({painting.artist for painting in paintings})
-    number = {artist: i for i, artist in enumerate(artists)}
-    artist_N = np.array([number[painting.artist] for painting in paintings], np.int32)
-    image_NxSxSxC = image_NxSxSxC[first : first + len(index)]
+    start, stop = start_and_stop
+    paintings = columns.Paintings(rows.slice(start, stop - start))
+    artists, artist_N = columns.numbered(paintings.table["artist"])
     return Split(
-        name, image_NxSxSxC, artist_N, artists, paintings, first_row=first, pictures=kept
+        name, image_NxSxSxC[start:stop], artist_N, artists, paintings, first_row=start,
+        pictures=kept,
     )  # fmt: skip

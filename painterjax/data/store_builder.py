@@ -5,17 +5,19 @@ import functools
 import hashlib
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress, counted
 from painterjax.data import (
     catalog,
+    columns,
     duplicates,
     images,
     pictures,
@@ -26,7 +28,9 @@ from painterjax.data import (
     store,
     sufficiency,
     synthetic,
+    tables,
 )  # fmt: skip
+from painterjax.data.columns import Paintings
 from painterjax.data.records import DecodedImages, DecodeResult
 from painterjax.data.store import StorePlan
 
@@ -35,16 +39,11 @@ GATHER_BYTES = 2**26  # Of pixels that are sorted at once; this bounds the memor
 
 def listing_digests(source: sources.Source) -> dict[str, Any]:
     """Returns the SHA-256s of a StorePlan that tell whether a source has changed."""
-    listing: list[Any] = [source.paintings]
-    if source.preferred:
-        listing.append(sorted(source.preferred, key=lambda p: (p.file, p.artist)))
-    if source.split_by_file is not None:
-        listing.append(sorted(source.split_by_file.items()))
-    values: dict[str, Any] = {"listing_sha256": listing if len(listing) > 1 else source.paintings}
+    digests = {"listing_sha256": columns.digest(source.paintings.table)}
     # Times of change are left out: copies for several machines do not share them.
     if sizes := sources.sizes(source):
-        values["sizes_sha256"] = sizes
-    return {key: hashlib.sha256(repr(v).encode()).hexdigest() for key, v in values.items()}
+        digests["sizes_sha256"] = hashlib.sha256(repr(sizes).encode()).hexdigest()
+    return digests
 
 
 def build_store(source: sources.Source, output: Path, plan: StorePlan, *, workers: int) -> None:
@@ -69,7 +68,7 @@ def build_store(source: sources.Source, output: Path, plan: StorePlan, *, worker
         else:
             parts = [_decode(source, partial, plan, workers, "prepare")]
         contents = _select(source, parts, plan)
-        if not contents.rows:
+        if not len(contents.rows):
             # With the results kept, these files would stay rejected once they are repaired.
             shutil.rmtree(partial)
             raise InputError(
@@ -130,6 +129,11 @@ def _check_existing(output: Path, plan: StorePlan) -> None:
         raise InputError(f"{output} exists and is no store: delete it or choose another --output")
     opened = store.open_store(output)
     info = opened.info
+    if (version := info["format_version"]) != store.STORE_VERSION:
+        raise InputError(
+            f"{output} is a store of format version {version}, which all commands read, not"
+            f" {store.STORE_VERSION}: use it as it is, or choose another --output"
+        )
     # A key that the plan lacks must be missing there as well. Nothing is trained on the pictures.
     asked = {key: value for key, value in vars(plan).items() if key != "picture_side"}
     if changed := [key for key in asked if info.get(key) != asked[key]]:
@@ -158,8 +162,7 @@ def _remove_leftovers(partial: Path, plan: StorePlan) -> None:
 class _Contents:
     """What a store is to hold."""
 
-    rows: list[catalog.Row]
-    place_N: np.ndarray  # of each row's image among all decoded ones
+    rows: pa.Table  # and a column `place`: of the image among all decoded ones
     rejected: list[tuple[str, str]]  # (file, reason), sorted
     groups: list[duplicates.Group]
 
@@ -170,7 +173,7 @@ class _Contents:
             "files": len(self.rows) + rejected,
             "rejected": rejected,
             "duplicates": duplicates.count(self.groups),
-            **catalog.count_rows(self.rows),
+            **columns.count_rows(self.rows),
         }
 
 
@@ -180,23 +183,20 @@ def _select(source: sources.Source, parts: list[DecodedImages], plan: StorePlan)
     decoded, rejected = _decoded_files(source, results)
     groups = duplicates.find(decoded, functools.partial(records.gather, parts))
     rejected += [*source.rejected, *duplicates.rejections(groups)]
-    dropped = {picture.place for group in groups for picture, _ in group.rejected()}
-    place = {picture.painting: picture.place for picture in decoded if picture.place not in dropped}
-    rows, single = _split(source, place, plan)
+    row_N = np.flatnonzero(["reason" not in result for result in results])  # by place
+    dropped = [picture.place for group in groups for picture, _ in group.rejected()]
+    place_N = np.setdiff1d(np.arange(len(decoded)), np.array(dropped, int), assume_unique=True)
+    kept = source.paintings.table.take(row_N[place_N]).append_column("place", pa.array(place_N))
+    rows, single = _split(Paintings(kept), plan)
     rejected += [(painting.file, "the artist's only painting") for painting in single]
-    place_N = np.array([place[row.painting] for row in rows])
-    return _Contents(rows, place_N, sorted(rejected), groups)
+    return _Contents(rows, sorted(rejected), groups)
 
 
-def _split(
-    source: sources.Source, paintings: Iterable[catalog.Painting], plan: StorePlan
-) -> tuple[list[catalog.Row], list[catalog.Painting]]:
-    val_fraction, seed = plan.val_fraction, plan.seed
-    if source.split_by_file is not None:
-        given = source.split_by_file
-        return splits.as_given(paintings, given, val_fraction=val_fraction, seed=seed)
-    fraction = plan.test_fraction
-    return splits.by_artist(paintings, test_fraction=fraction, val_fraction=val_fraction, seed=seed)
+def _split(paintings: Paintings, plan: StorePlan) -> tuple[pa.Table, Paintings]:
+    drawn: dict[str, Any] = {"val_fraction": plan.val_fraction, "seed": plan.seed}
+    if "split" in paintings.table.column_names:
+        return splits.as_given(paintings, **drawn)
+    return splits.by_artist(paintings, test_fraction=plan.test_fraction, **drawn)
 
 
 def _decoded_files(
@@ -205,15 +205,18 @@ def _decoded_files(
     """Returns what was decoded, in order, and the files that could not be."""
     decoded: list[duplicates.DecodedFile] = []
     rejected: list[tuple[str, str]] = []
-    for painting, result in zip(source.paintings, results, strict=True):
+    table, names = source.paintings.table, source.paintings.table.column_names
+    none = [None] * len(table)
+    keeps = table[sources.KEEP].to_pylist() if sources.KEEP in names else none
+    given = table["split"].to_pylist() if source.has_split else none
+    listed = zip(source.paintings, keeps, given, results, strict=True)
+    for painting, keep, split, result in listed:
         if "reason" in result:
             rejected.append((painting.file, result["reason"]))
             continue
         found = {k: v for k, v in result.items() if k not in ("file", "picture_bytes")}
-        is_preferred = painting in source.preferred
-        is_test = (source.split_by_file or {}).get(painting.file) == "test"
-        picture = duplicates.DecodedFile(painting, len(decoded), is_preferred, is_test, **found)
-        decoded.append(picture)
+        told = bool(keep), split == "test"
+        decoded.append(duplicates.DecodedFile(painting, len(decoded), *told, **found))
     return decoded, rejected
 
 
@@ -222,26 +225,29 @@ def _write(target: Path, contents: _Contents, parts: list[DecodedImages], plan: 
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     rows, size = contents.rows, plan.image_size
-    store.write_images(target / "images.npy", _sorted(parts, contents), rows=len(rows), size=size)
+    place_N = rows["place"].to_numpy()
+    store.write_images(target / "images.npy", _sorted(parts, place_N), rows=len(rows), size=size)
     if plan.picture_side is not None:
-        pictures.write(target / pictures.NAME, records.read_pictures(parts, contents.place_N))
+        pictures.write(target / pictures.NAME, records.read_pictures(parts, place_N))
     rejected_csv = catalog.csv_text([("file", "reason"), *contents.rejected])
-    files.write_text(target / "paintings.csv", catalog.to_csv(rows))
+    tables.write_rows(target / tables.PARQUET, rows)
+    if len(rows) <= tables.CSV_ROWS:
+        files.write_text(target / tables.CSV, tables.to_csv(rows))
     files.write_text(target / "rejected.csv", rejected_csv)
     duplicates_csv = catalog.csv_text(duplicates.table(contents.groups))
     files.write_text(target / store.DUPLICATES, duplicates_csv)
-    store.write_info(target, {**plan.as_json(), "counts": contents.counts()})
+    store.write_info(target, {**plan.as_json(), "counts": contents.counts()}, rows)
 
 
-def _sorted(parts: list[DecodedImages], contents: _Contents) -> Iterator[np.ndarray]:
-    """Yields the images in the order of the rows."""
-    total, size = len(contents.rows), parts[0].image_size
+def _sorted(parts: list[DecodedImages], place_N: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields the images at these places."""
+    size = parts[0].image_size
     count = max(1, GATHER_BYTES // (3 * size * size))
-    with Progress("sort by split", total=total, unit="painting") as progress:
-        for start in range(0, total, count):
-            place_N = contents.place_N[start : start + count]
-            yield records.gather(parts, place_N)
-            progress.advance(len(place_N))
+    with Progress("sort by split", total=len(place_N), unit="painting") as progress:
+        for start in range(0, len(place_N), count):
+            place_B = place_N[start : start + count]
+            yield records.gather(parts, place_B)
+            progress.advance(len(place_B))
 
 
 def _report(made: store.Store) -> None:

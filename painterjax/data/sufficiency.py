@@ -1,12 +1,14 @@
 """What training needs of a collection: a validation fraction that gives it, or what is missing."""
 
-import collections
 import math
 from collections.abc import Iterator
 
+import numpy as np
+import pyarrow as pa
+
 from painterjax.common.errors import InputError
 from painterjax.common.progress import counted
-from painterjax.data import sampling
+from painterjax.data import columns, sampling
 from painterjax.data.sources import Source
 from painterjax.data.store import VAL_FRACTION, Split, Store
 
@@ -19,16 +21,15 @@ def val_fraction(source: Source) -> float:
 
     Artists with fewer than four paintings do not count: two stay in training.
     """
-    split = source.split_by_file or {}
-    counts = collections.Counter(
-        painting.artist
-        for painting in source.paintings
-        if split.get(painting.file, "train") == "train"
-    )
-    able = sorted(count for count in counts.values() if count >= FEWEST_VALIDATED + 2)
-    if not able:
+    table = source.paintings.table
+    if source.has_split:
+        names, number_N = columns.numbered(table["split"])
+        table = table.filter(pa.array(np.array(names)[number_N] == "train"))
+    count_A = np.bincount(columns.numbered(table["artist"])[1])
+    able = np.sort(count_A[count_A >= FEWEST_VALIDATED + 2])
+    if not len(able):
         return VAL_FRACTION
-    median = able[(len(able) - 1) // 2]
+    median = int(able[(len(able) - 1) // 2])
     # Three digits, rounded up, so that the floor of the share is two.
     return max(VAL_FRACTION, math.ceil(1000 * FEWEST_VALIDATED / median) / 1000)
 

@@ -15,6 +15,7 @@ from painterjax.common.config import flatten
 from painterjax.common.errors import InputError
 from painterjax.data import catalog, images
 from painterjax.data.catalog import Painting
+from painterjax.data.columns import Paintings
 from painterjax.data.store import Split, Store, identity, open_store
 from painterjax.index.index import Index, IndexedPainting
 from painterjax.model.embedder import embed_squares
@@ -136,7 +137,7 @@ def squares_of(index: Index) -> int:
 
 def embed_images(
     run: Run, index: Index, path: Path, output: Path, *, workers: int
-) -> tuple[list[Painting], np.ndarray]:
+) -> tuple[Paintings | list[Painting], np.ndarray]:
     """Embeds an image, or those below a folder into OUTPUT.npz, to be compared with an index.
 
     Returns:

@@ -169,4 +169,4 @@ def embed_resumably(
             input_BxX = input_NxX[start : start + length]
             file.write(embedder.embed(input_BxX, progress.advance).tobytes())
             file.flush()
-    return np.fromfile(path, np.float32).reshape(-1, embedder.dim)
+    return np.memmap(path, np.float32, "r").reshape(-1, embedder.dim)

@@ -16,6 +16,7 @@ from painterjax.common.config import Config
 from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress, counted
 from painterjax.data import catalog, images, records, sources
+from painterjax.data.columns import Paintings
 from painterjax.data.store import Store, verify
 from painterjax.distributed import processes
 from painterjax.model.embedder import (
@@ -203,7 +204,7 @@ def _embed_new(
     left = [painting for painting in source.paintings if painting.file not in sha256]
     done = [catalog.Painting(fate["file"], "") for fate in before]
     fates = records.decode_all(
-        dataclasses.replace(source, paintings=done + left), work,
+        dataclasses.replace(source, paintings=Paintings.of(done + left)), work,
         records.RecordFormat(
             embedder.image_size, functools.partial(embed_squares, embedder), row_bytes,
             embedder.batch_size,  # What is missing would be computed for nothing.

@@ -1,4 +1,4 @@
-"""Embeddings on disk: a .npz with the vectors, the paintings, and the run they come from."""
+"""Embeddings on disk: vectors, their paintings, and the run they come from, as .npz or .parquet."""
 
 import dataclasses
 import json
@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from painterjax.common import files
 from painterjax.common.errors import InputError
+from painterjax.data import columns
 from painterjax.data.catalog import PAINTING_COLUMNS, Painting
+from painterjax.data.columns import Paintings
 
+EMBEDDING, ORIGIN_KEY = "embedding", b"painterjax"  # A column of Parquet, a key of its metadata.
+ROW_GROUP = 2**15  # Vectors that are written at once.
 # The keys that Vectors.origin always has; others say where the paintings were.
 ORIGIN = ("run", "step", "network_sha256")
 # The largest distance of two vectors of one image, relative to their length: half precision rounds.
@@ -21,7 +27,7 @@ SAME_IMAGE = 1e-3
 # What reading a file of another kind, or a damaged one, can raise.
 UNREADABLE = (
     AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError,
-    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    pa.ArrowException, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -37,25 +43,50 @@ class Vectors:
     """
 
     emb_NxD: np.ndarray
-    paintings: list[Painting]
+    paintings: Paintings | list[Painting]
     origin: dict[str, Any]
     sha256: list[str] | None = None
 
 
 def save(path: Path, vectors: Vectors) -> None:
-    """Writes the whole file, with one array for each column of the paintings, or nothing."""
-    columns = {
-        name: np.array([getattr(painting, name) for painting in vectors.paintings], np.str_)
-        for name in PAINTING_COLUMNS
-    }
-    arrays = {"emb_NxD": vectors.emb_NxD, "origin": np.array(json.dumps(vectors.origin)), **columns}
-    if vectors.sha256 is not None:
-        arrays["sha256"] = np.array(vectors.sha256, np.str_)
+    """Writes the whole file, with a column for each field of the paintings, or nothing."""
+    with files.replacing(path) as temporary:
+        (_write_parquet if path.suffix == ".parquet" else _write_npz)(temporary, vectors)
+
+
+def _columns(vectors: Vectors) -> pa.Table:
+    table = Paintings.of(vectors.paintings).table.select(PAINTING_COLUMNS)
+    if vectors.sha256 is None:
+        return table
+    return table.append_column("sha256", pa.array(vectors.sha256, columns.TEXT))
+
+
+def _write_npz(path: Path, vectors: Vectors) -> None:
+    arrays = {"emb_NxD": vectors.emb_NxD, "origin": np.array(json.dumps(vectors.origin))}
+    for name, values in _columns(vectors).to_pydict().items():
+        arrays[name] = np.array(values, np.str_)
     # np.savez accepts no array called "file".
-    with files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _write_parquet(path: Path, vectors: Vectors) -> None:
+    """Writes a row group after the other, so that vectors on the disk need no memory."""
+    table, (count, dim) = _columns(vectors), vectors.emb_NxD.shape
+    schema = table.schema.append(pa.field(EMBEDDING, pa.list_(pa.float32(), dim)))
+    schema = schema.with_metadata({ORIGIN_KEY: json.dumps(vectors.origin)})
+    names: Any = list(columns.NAMES)  # Vectors in a dictionary would only take time.
+    with (
+        open(path, "wb") as file,
+        pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=names) as writer,
+    ):
+        for start in range(0, count, ROW_GROUP):
+            value_M = np.ravel(vectors.emb_NxD[start : start + ROW_GROUP])
+            embedding = pa.FixedSizeListArray.from_arrays(pa.array(value_M), dim)
+            rows = table.slice(start, ROW_GROUP).append_column(EMBEDDING, embedding)
+            writer.write_table(rows)
 
 
 def read_origin(text: str) -> dict[str, Any]:
@@ -69,13 +100,7 @@ def read_origin(text: str) -> dict[str, Any]:
 def load(path: Path) -> Vectors:
     """Reads what `save` wrote; raises InputError for any other file."""
     try:
-        # NumPy refuses pickles by default, which could run code.
-        with open(path, "rb") as file, np.load(file) as table:
-            columns = [table[name].tolist() for name in PAINTING_COLUMNS]
-            paintings = [Painting(*values) for values in zip(*columns, strict=True)]
-            origin = read_origin(str(table["origin"]))
-            sha256 = table["sha256"].tolist() if "sha256" in table.files else None
-            vectors = Vectors(table["emb_NxD"], paintings, origin, sha256)
+        vectors = (_read_parquet if path.suffix == ".parquet" else _read_npz)(path)
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path} cannot be read ({reason}): choose another file") from error
@@ -86,3 +111,26 @@ def load(path: Path) -> Vectors:
     if vectors.emb_NxD.dtype != np.float32 or not is_table:
         raise InputError(f"{path} has {count} paintings but vectors of shape {shape}: embed again")
     return vectors
+
+
+def _read_npz(path: Path) -> Vectors:
+    # NumPy refuses pickles by default, which could run code.
+    with open(path, "rb") as file, np.load(file) as table:
+        values = [table[name].tolist() for name in PAINTING_COLUMNS]
+        paintings = [Painting(*row) for row in zip(*values, strict=True)]
+        origin = read_origin(str(table["origin"]))
+        sha256 = table["sha256"].tolist() if "sha256" in table.files else None
+        return Vectors(table["emb_NxD"], paintings, origin, sha256)
+
+
+def _read_parquet(path: Path) -> Vectors:
+    with pq.ParquetFile(path, memory_map=True) as file:
+        table = file.read()
+    origin = read_origin(table.schema.metadata[ORIGIN_KEY].decode())
+    paintings = table.select(PAINTING_COLUMNS).replace_schema_metadata()
+    if not paintings.schema.equals(columns.SCHEMA):
+        raise TypeError(paintings.schema)
+    embedding = table[EMBEDDING]
+    emb_NxD = embedding.combine_chunks().flatten().to_numpy().reshape(-1, embedding.type.list_size)
+    sha256 = table["sha256"].to_pylist() if "sha256" in table.column_names else None
+    return Vectors(emb_NxD, Paintings(paintings), origin, sha256)

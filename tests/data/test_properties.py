@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from painterjax.data import catalog, sampling, splits
+from painterjax.data import catalog, sampling, splits, tables
+from painterjax.data.catalog import SPLITS
+from painterjax.data.columns import Paintings
 from painterjax.losses import batch as batch_losses
 from painterjax.losses import tuples as tuple_losses
 from painterjax.metrics import retrieval, triplets
@@ -32,24 +34,26 @@ N, D = 10, 3
 @given(st.dictionaries(TEXT, st.integers(1, 30), max_size=12), st.floats(0, 0.99),
        st.floats(0, 0.99), SEEDS)  # fmt: skip
 def test_every_painting_is_in_one_place_and_no_test_artist_is_trained_on(counts, test, val, seed):
-    works = [catalog.Painting(f"{i}/{a}", a, title=a) for a, n in counts.items() for i in range(n)]
+    listed = [catalog.Painting(f"{i}/{a}", a, title=a) for a, n in counts.items() for i in range(n)]
+    works = Paintings.of(listed)
     fractions = {"test_fraction": test, "val_fraction": val, "seed": seed}
     rows, single = splits.by_artist(works, **fractions)
-    assert collections.Counter([r.painting for r in rows] + single) == collections.Counter(works)
+    assert collections.Counter([*Paintings(rows), *single]) == collections.Counter(listed)
     assert {painting.artist for painting in single} == {a for a, n in counts.items() if n == 1}
     by = {name: collections.Counter() for name in catalog.SPLITS}
-    for row in rows:
-        by[row.split][row.painting.artist] += 1
+    for row in rows.to_pylist():
+        by[row["split"]][row["artist"]] += 1
     several = sum(n > 1 for n in counts.values())
     assert len(by["test"]) == int(test * several + 0.5)
     assert not by["test"].keys() & (by["train"].keys() | by["val"].keys())
     for artist, count in by["train"].items():
         assert count >= 2
         assert by["val"][artist] == min(int(counts[artist] * val + 1e-9), counts[artist] - 2)
-    order = [(catalog.SPLITS.index(r.split), r.painting.artist, r.painting.file) for r in rows]
+    order = [(SPLITS.index(r["split"]), r["artist"], r["file"]) for r in rows.to_pylist()]
     assert order == sorted(order)
-    assert splits.by_artist(works[::-1], **fractions) == (rows, single)
-    assert catalog.from_csv(catalog.to_csv(rows)) == rows
+    again, others = splits.by_artist(works[::-1], **fractions)
+    assert (again.to_pylist(), others) == (rows.to_pylist(), single)
+    assert tables.from_csv(tables.to_csv(rows)).to_pylist() == rows.to_pylist()
 
 
 # Samplers

@@ -10,6 +10,7 @@ from configs import default
 from painterjax import prepare
 from painterjax.common.errors import InputError
 from painterjax.data import catalog, sources, store, sufficiency
+from painterjax.data.columns import Paintings
 from painterjax.training import validation
 
 
@@ -19,7 +20,7 @@ def _source(*counts: int) -> sources.Source:
         for artist, count in enumerate(counts)
         for number in range(count)
     ]
-    return sources.Source(paintings, [], functools.partial(sources.load_synthetic, 0))
+    return sources.Source(Paintings.of(paintings), [], functools.partial(sources.load_synthetic, 0))
 
 
 @pytest.mark.parametrize(
