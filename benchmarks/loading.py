@@ -7,19 +7,21 @@ On random images on disk, which the system's page cache then holds:
 * sampling alone, in triplets/s on one core;
 * the host path's gather, in bytes/s beside a plain memory copy of as many bytes;
 * painterjax's pipeline from the memory-mapped store to the device;
+* the same from JPEG files (`prepare --jpeg`), of synthetic paintings, as noise is no picture;
 * a PyTorch DataLoader with as many workers as cores over the same store;
 * the reference solution's layout: one .npy of all paintings per artist, loaded whole for each.
 """
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -27,7 +29,7 @@ import torch
 
 from benchmarks.speed import environment
 from configs import default
-from painterjax.data import sampling, store
+from painterjax.data import encoded, sampling, store, synthetic
 from painterjax.run import speed
 from painterjax.training import trainer
 
@@ -57,6 +59,9 @@ def main() -> None:
             **time_gather(split, args.seconds),
             "images_per_s": {
                 "painterjax": time_pipeline(split, args.batch_size, args.seconds),
+                "painterjax_jpeg": time_pipeline(
+                    of_jpeg_files(split, Path(folder)), args.batch_size, args.seconds
+                ),
                 "pytorch_dataloader": dataloader,
                 "file_per_artist": time_file_per_artist(
                     split, args.batch_size, args.seconds, Path(folder)
@@ -76,6 +81,18 @@ def on_disk(split: store.Split, folder: Path) -> store.Split:
     store.write_images(folder / "images.npy", [images], rows=len(images), size=images.shape[1])
     mapped = np.lib.format.open_memmap(folder / "images.npy", mode="r")
     return dataclasses.replace(split, image_NxSxSxC=mapped)
+
+
+def of_jpeg_files(split: store.Split, folder: Path) -> store.Split:
+    """Returns a split of as many synthetic paintings, as `prepare --jpeg` stores them."""
+    size = split.image_NxSxSxC.shape[1]
+    painted = (
+        synthetic.paint(seed=0, artist=a, painting=p, size=size) for a, p in np.ndindex(8, 8)
+    )
+    files = [encoded.encode(image_SxSxC) for image_SxSxC in painted]
+    encoded.write(folder / encoded.NAME, itertools.islice(itertools.cycle(files), len(split)))
+    images = encoded.EncodedImages(folder / encoded.NAME, range(len(split)), size=size)
+    return dataclasses.replace(split, image_NxSxSxC=cast(np.ndarray, images))
 
 
 def time_sampling(split: store.Split, batch_size: int, seconds: float) -> float:

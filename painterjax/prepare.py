@@ -36,6 +36,7 @@ from painterjax.common import cli
 from painterjax.common.config import recipe_image_size
 from painterjax.common.errors import InputError
 from painterjax.data import (
+    encoded,
     images,
     parquet,
     shards,
@@ -166,6 +167,10 @@ COMMON_FLAGS: dict[str, dict[str, Any]] = {
         "action": "store_true",
         "help": "keep no whole paintings beside the squares, for the page and the report",
     },
+    "--jpeg": {
+        "action": "store_true",
+        "help": "store images as JPEG files: a tenth of the disk, decoded whenever they are read",
+    },
     "--shard": {"type": shards.parse, "metavar": "I/N", "help": "decode only share I of N"},
 }
 
@@ -184,6 +189,7 @@ def main(argv: list[str]) -> None:
     plan = StorePlan(
         args.source, _image_size(args), args.seed, **split_keys,
         **store_builder.listing_digests(source), picture_side=_picture_side(args, source),
+        jpeg=encoded.QUALITY if args.jpeg else None,
     )  # fmt: skip
     if args.shard:
         store_builder.decode_shard(args.shard, source, args.output, plan, workers=args.workers)

@@ -2,7 +2,8 @@
 
 decoded.jsonl   one line for each painting: its file, and its SHA-256 and size, and what tells
                 duplicates, or the reason for rejecting it
-records.bin     one record of fixed length for each decoded image: its pixels or its embedding
+records.bin     one record for each decoded image: its pixels or its embedding, which are of fixed
+                length, or its JPEG file
 pictures.bin    the picture for people of each decoded image, as JPEG, if these are kept
 """
 
@@ -21,15 +22,16 @@ import numpy as np
 
 from painterjax.common import process_pool
 from painterjax.common.progress import Progress
-from painterjax.data import images, sources
+from painterjax.data import encoded, images, sources
 from painterjax.data.catalog import Painting
 
 MAX_CHUNK = 8  # Images per task: handing over costs little, and the progress bar moves smoothly.
 CHUNK_BYTES = 2**24  # Of a task's pixels; this bounds the memory.
 
 RESULTS, RECORDS, PICTURES = "decoded.jsonl", "records.bin", "pictures.bin"
+LENGTHS = {RECORDS: "record_bytes", PICTURES: "picture_bytes"}
 # A line of decoded.jsonl: "file", and "reason" for a rejected image; for a decoded one "sha256",
-# "area" in pixels, the length of its picture as "picture_bytes", and what `describe` returns.
+# "area" in pixels, the LENGTHS of its JPEG files, and what `describe` returns.
 DecodeResult = dict[str, Any]
 
 
@@ -38,19 +40,21 @@ class RecordFormat:
     """How images are decoded, and what is stored of each."""
 
     image_size: int  # the side S
-    convert: Callable[[list[np.ndarray]], np.ndarray]  # B decoded images to B records, in order
-    record_bytes: int
+    convert: Callable[[list[np.ndarray]], np.ndarray] | None  # B decoded images to B records, in
+    # order; None keeps them as JPEG files
+    record_bytes: int  # 0 for JPEG files
     chunk: int  # images that are decoded, and converted, at once
     # image_SxSxC to more of its result; workers run it, so it must pickle.
     describe: Callable[[np.ndarray], DecodeResult] | None = None
     pictures: bool = False  # whether pictures for people are kept
 
 
-def pixel_format(image_size: int, *, pictures: bool = False) -> RecordFormat:
-    """Stores the images themselves."""
+def pixel_format(image_size: int, *, pictures: bool = False, jpeg: bool = False) -> RecordFormat:
+    """Stores the images themselves, as pixels or as JPEG files."""
     nbytes = 3 * image_size**2
     chunk = max(1, min(MAX_CHUNK, CHUNK_BYTES // nbytes))
-    return RecordFormat(image_size, np.stack, nbytes, chunk, images.fingerprint, pictures)
+    convert, length = (None, 0) if jpeg else (np.stack, nbytes)
+    return RecordFormat(image_size, convert, length, chunk, images.fingerprint, pictures)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,15 +68,19 @@ class DecodedImages:
     def __len__(self) -> int:
         return sum("sha256" in result for result in self.results)
 
-    def mapped(self) -> np.ndarray:
-        """Returns a memory map image_NxSxSxC; N must not be 0."""
+    def images(self, row_N: np.ndarray) -> np.ndarray:
+        """Returns some images: uint8 N x S x S x 3."""
+        if self.ends[RECORDS][-1]:
+            return np.stack([encoded.decode(data) for data in read_files([self], row_N, RECORDS)])
         pixels = np.memmap(self.folder / RECORDS, np.uint8, "r")
-        return pixels.reshape(-1, self.image_size, self.image_size, 3)
+        return pixels.reshape(-1, self.image_size, self.image_size, 3)[row_N]
 
     @functools.cached_property
-    def picture_ends(self) -> np.ndarray:
-        """Where the picture of each image ends in PICTURES, in bytes."""
-        return np.cumsum([r["picture_bytes"] for r in self.results if "sha256" in r])
+    def ends(self) -> dict[str, np.ndarray]:
+        """Where the JPEG file of each image ends in RECORDS and PICTURES, in bytes."""
+        decoded = [result for result in self.results if "sha256" in result]
+        lengths = {name: [r.get(key, 0) for r in decoded] for name, key in LENGTHS.items()}
+        return {name: np.cumsum(each) for name, each in lengths.items()}
 
 
 def decode_all(
@@ -92,13 +100,14 @@ def decode_all(
         tasks = sources.tasks(source, done)
         chunks = iter(lambda: list(itertools.islice(tasks, stored.chunk)), [])
         load = functools.partial(source.load, pictures=True) if stored.pictures else source.load
-        decode = functools.partial(_decode_chunk, load, stored.image_size, stored.describe)
+        decode = functools.partial(_decode_chunk, load, stored)
         total = len(source.paintings)
         with Progress(label, total=total, unit="painting", done=done) as progress:
             for results in process_pool.ordered_map(decode, chunks, workers):
-                decoded = [image for _, image, _ in results if image is not None]
-                if decoded:
-                    records.write(stored.convert(decoded).tobytes())
+                decoded: list[Any] = [image for _, image, _ in results if image is not None]
+                if decoded and stored.convert is not None:
+                    decoded = [stored.convert(decoded).tobytes()]
+                records.writelines(decoded)
                 # Synced first, so that after a power cut no line lacks its record.
                 _sync(records)
                 if pictures is not None:
@@ -112,25 +121,20 @@ def decode_all(
 
 def recover(folder: Path, *, record_bytes: int) -> list[DecodeResult]:
     """Returns the results on disk, in order, and cuts off what an interruption left incomplete."""
-    with open(folder / RESULTS, "ab+") as results, open(folder / RECORDS, "ab+") as records:
-        results.seek(0)
-        count = records.seek(0, os.SEEK_END) // record_bytes
-        lines = _complete_lines(results, count, _size(folder / PICTURES))
-        results.truncate(sum(map(len, lines)))
-        records.truncate(sum(map(_has_image, lines)) * record_bytes)
-    if (folder / PICTURES).exists():
-        os.truncate(folder / PICTURES, sum(map(_picture_bytes, lines)))
+    for name in (RESULTS, RECORDS):
+        (folder / name).touch()
+    lines = _complete_lines(folder, record_bytes)
+    os.truncate(folder / RESULTS, sum(map(len, lines)))
+    for name in LENGTHS:
+        if (folder / name).exists():
+            os.truncate(folder / name, sum(_length(line, name, record_bytes) for line in lines))
     return [json.loads(line) for line in lines]
 
 
 def read_decoded(folder: Path, *, image_size: int) -> DecodedImages:
     """Returns what is complete in `folder`, which may be nothing; changes nothing on disk."""
-    results, records = folder / RESULTS, folder / RECORDS
-    lines: list[bytes] = []
-    if results.exists() and records.exists():
-        with open(results, "rb") as file:
-            count = records.stat().st_size // pixel_format(image_size).record_bytes
-            lines = _complete_lines(file, count, _size(folder / PICTURES))
+    is_begun = (folder / RESULTS).exists() and (folder / RECORDS).exists()
+    lines = _complete_lines(folder, 3 * image_size**2) if is_begun else []
     return DecodedImages(folder, image_size, [json.loads(line) for line in lines])
 
 
@@ -142,38 +146,37 @@ def gather(parts: list[DecodedImages], place_N: np.ndarray) -> np.ndarray:
     image_NxSxSxC = np.empty((len(place_N), size, size, 3), np.uint8)
     for number in np.unique(part_N):
         here = part_N == number
-        image_NxSxSxC[here] = parts[number].mapped()[place_N[here] - first[number]]
+        image_NxSxSxC[here] = parts[number].images(place_N[here] - first[number])
     return image_NxSxSxC
 
 
-def read_pictures(parts: list[DecodedImages], place_N: np.ndarray) -> Iterator[bytes]:
-    """Yields the pictures at these places, counted through all parts, one after the other."""
+def read_files(parts: list[DecodedImages], place_N: np.ndarray, name: str) -> Iterator[bytes]:
+    """Yields the JPEG files at these places of RECORDS or PICTURES, counted through all parts."""
     first = np.cumsum([0, *map(len, parts)])
     part_N = np.searchsorted(first, place_N, side="right") - 1
     with contextlib.ExitStack() as stack:
-        opened = [stack.enter_context(open(part.folder / PICTURES, "rb")) for part in parts]
+        opened = [stack.enter_context(open(part.folder / name, "rb")) for part in parts]
         for number, place in zip(part_N, place_N - first[part_N], strict=True):
-            ends = parts[number].picture_ends
+            ends = parts[number].ends[name]
             start = int(ends[place - 1]) if place else 0
             opened[number].seek(start)
             yield opened[number].read(int(ends[place]) - start)
 
 
-def _complete_lines(results: BinaryIO, num_records: int, num_bytes: int) -> list[bytes]:
-    """The lines up to the first that is incomplete, or whose image is not among the records.
-
-    `num_bytes` is the size of the pictures.
-    """
-    lines, num_images, picture_bytes = [], 0, 0
-    for line in results:
-        # A kill cuts a line short; a power cut may leave zeros.
-        if not line.endswith(b"\n") or b"\0" in line:
-            break
-        num_images += _has_image(line)
-        picture_bytes += _picture_bytes(line)
-        if num_images > num_records or picture_bytes > num_bytes:
-            break
-        lines.append(line)
+def _complete_lines(folder: Path, record_bytes: int) -> list[bytes]:
+    """The lines up to the first that is incomplete, or whose image is not in the other files."""
+    left = {name: _size(folder / name) for name in LENGTHS}
+    lines: list[bytes] = []
+    with open(folder / RESULTS, "rb") as results:
+        for line in results:
+            # A kill cuts a line short; a power cut may leave zeros.
+            if not line.endswith(b"\n") or b"\0" in line:
+                break
+            for name in LENGTHS:
+                left[name] -= _length(line, name, record_bytes)
+            if min(left.values()) < 0:
+                break
+            lines.append(line)
     return lines
 
 
@@ -186,27 +189,26 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _picture_bytes(line: bytes) -> int:
-    match = re.search(rb'"picture_bytes": (\d+)', line)
-    return int(match[1]) if match else 0
-
-
-def _has_image(line: bytes) -> bool:
-    return b'"sha256"' in line
+def _length(line: bytes, name: str, record_bytes: int) -> int:
+    """How many bytes of a file belong to a line; `record_bytes` of the records if it is silent."""
+    match = re.search(rb'"%s": (\d+)' % LENGTHS[name].encode(), line)
+    if match:
+        return int(match[1])
+    return record_bytes if name == RECORDS and b'"sha256"' in line else 0
 
 
 def _decode_chunk(
-    load: sources.Loader,
-    size: int,
-    describe: Callable[[np.ndarray], DecodeResult] | None,
-    tasks: list[tuple[Painting, ...]],
-) -> list[tuple[DecodeResult, np.ndarray | None, bytes]]:
+    load: sources.Loader, stored: RecordFormat, tasks: list[tuple[Painting, ...]]
+) -> list[tuple[DecodeResult, np.ndarray | bytes | None, bytes]]:
     results = []
     for painting, *data in tasks:
         try:
-            result, image = load(painting, *data, size)
+            result, image = load(painting, *data, stored.image_size)
             picture = result.pop("picture", b"")
-            described = describe(image) if describe else {}
+            described = stored.describe(image) if stored.describe else {}
+            if stored.convert is None:
+                image = encoded.encode(image)
+                described["record_bytes"] = len(image)
             sizes = {"picture_bytes": len(picture)} if picture else {}
             result = {"file": painting.file, **result, **sizes, **described}
             results.append((result, image, picture))

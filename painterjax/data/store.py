@@ -1,6 +1,7 @@
 """The image store: one folder that `prepare` writes once and all other commands read.
 
-    images.npy          uint8 N x S x S x 3, rows sorted by split, then artist
+    images.npy          uint8 N x S x S x 3, rows sorted by split, then artist; with --jpeg
+                        images.array_record, of a JPEG file for each row
     paintings.parquet   index, split, artist, file, title, ...
     paintings.csv       the same for other programs, where there are few
     rejected.csv        file, reason
@@ -16,22 +17,24 @@ import os
 import tokenize
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 
 from painterjax.common import checksums, files
 from painterjax.common.errors import InputError
-from painterjax.data import catalog, columns, duplicates, pictures, raster, tables
+from painterjax.data import catalog, columns, duplicates, encoded, pictures, raster, tables
+from painterjax.data.encoded import EncodedImages
 from painterjax.data.images import DECODING
 from painterjax.data.pictures import Pictures
 
 STORE_VERSION = 2
 TEST_FRACTION, VAL_FRACTION = 0.2, 0.1  # of artists; of a training artist's paintings
-FILES = ("images.npy", tables.PARQUET, "rejected.csv")
-# The files of each format version.
-FILES_OF = {1: ("images.npy", tables.CSV, "rejected.csv"), STORE_VERSION: FILES}
+PIXELS = "images.npy"
+FILES = (tables.PARQUET, "rejected.csv")
+# The files of each format version, beside the images.
+FILES_OF = {1: (tables.CSV, "rejected.csv"), STORE_VERSION: FILES}
 # Some stores lack these, of an earlier version, with many paintings or with --no-pictures.
 DUPLICATES = "duplicates.csv"
 OPTIONAL = (tables.CSV, DUPLICATES, pictures.NAME)
@@ -54,6 +57,7 @@ class StorePlan:
     duplicates: int = duplicates.VERSION  # how they are found
     decoding: int = DECODING  # which pixels a file has
     picture_side: int | None = None  # of pictures for people, at most; None where there are none
+    jpeg: int | None = None  # quality of the images' JPEG files; None keeps their pixels
 
     def as_json(self) -> dict[str, Any]:
         """Returns the keys and their values, without those that are None."""
@@ -68,7 +72,7 @@ class Split:
     """
 
     name: str  # train, val or test
-    image_NxSxSxC: np.ndarray  # uint8, a memory map
+    image_NxSxSxC: np.ndarray  # uint8: a memory map, or EncodedImages, which are read as one
     artist_N: np.ndarray  # int32 artist numbers, ascending, counted from 0 within the split
     artists: list[str]  # their names by number
     paintings: columns.Paintings | list[catalog.Painting]
@@ -119,6 +123,11 @@ def identity(info: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def images_file(info: dict[str, Any]) -> str:
+    """Returns the name of the file that has the images of a store."""
+    return PIXELS if info.get("jpeg") is None else encoded.NAME
+
+
 def write_images(path: Path, batches: Iterable[np.ndarray], *, rows: int, size: int) -> None:
     """Writes batches of uint8 images as one .npy file of shape (rows, size, size, 3)."""
     shape = (rows, size, size, 3)
@@ -134,7 +143,7 @@ def write_images(path: Path, batches: Iterable[np.ndarray], *, rows: int, size: 
 
 def write_info(path: Path, info: dict[str, Any], rows: pa.Table) -> None:
     """Writes dataset.json: `info`, the format version and the SHA-256 of the store's files."""
-    names = [name for name in (*FILES, *OPTIONAL) if (path / name).exists()]
+    names = [name for name in (images_file(info), *FILES, *OPTIONAL) if (path / name).exists()]
     digests = {name: checksums.sha256(path / name) for name in names}
     digests[ROWS] = columns.digest(rows.select(tables.ROWS_SCHEMA.names))
     info = {"format_version": STORE_VERSION, **info, "sha256": digests}
@@ -151,7 +160,7 @@ def open_store(path: str | Path) -> Store:
     path = Path(path)
     info = _read_info(path)
     rows = _read_rows(path, info)
-    image_NxSxSxC = _map_images(path, info, len(rows))
+    image_NxSxSxC = _open_images(path, info, len(rows))
     kept = Pictures(path / pictures.NAME) if pictures.NAME in _files(info) else None
     splits = {
         name: _split(name, rows, image_NxSxSxC, range_, kept)
@@ -186,7 +195,7 @@ def _read_info(path: Path) -> dict[str, Any]:
         info = files.read_json(path / "dataset.json")
         version = info["format_version"]
         _ = info["image_size"], info["counts"]
-        _ = [info["sha256"][name] for name in FILES_OF.get(version, ())]
+        _ = [info["sha256"][name] for name in (images_file(info), *FILES_OF.get(version, ()))]
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(f"{path}/dataset.json is damaged ({error!r})") from error
     if type(version) is not int or version not in FILES_OF:
@@ -198,12 +207,12 @@ def _read_info(path: Path) -> dict[str, Any]:
 
 
 def _files(info: dict[str, Any]) -> tuple[str, ...]:
-    required = FILES_OF[info["format_version"]]
+    required = (images_file(info), *FILES_OF[info["format_version"]])
     return (*required, *(n for n in OPTIONAL if n in info["sha256"] and n not in required))
 
 
 def _read_rows(path: Path, info: dict[str, Any]) -> pa.Table:
-    name = FILES_OF[info["format_version"]][1]
+    name = FILES_OF[info["format_version"]][0]
     if checksums.sha256(path / name) != info["sha256"][name]:
         raise _damaged(f"{path}/{name} was changed after prepare")
     if name == tables.PARQUET:
@@ -214,7 +223,12 @@ def _read_rows(path: Path, info: dict[str, Any]) -> pa.Table:
         raise _damaged(f"{path}/{name} cannot be read ({error})") from error
 
 
-def _map_images(path: Path, info: dict[str, Any], rows: int) -> np.ndarray:
+def _open_images(path: Path, info: dict[str, Any], rows: int) -> np.ndarray:
+    if images_file(info) == encoded.NAME:
+        if (found := encoded.count(path / encoded.NAME)) != rows:
+            raise _damaged(f"{path}/{encoded.NAME} has {found} images, expected {rows}")
+        images = EncodedImages(path / encoded.NAME, range(rows), size=info["image_size"])
+        return cast(np.ndarray, images)
     try:
         image_NxSxSxC = np.lib.format.open_memmap(path / "images.npy", mode="r")
     except (ValueError, tokenize.TokenError) as error:

@@ -19,6 +19,7 @@ from painterjax.data import (
     catalog,
     columns,
     duplicates,
+    encoded,
     images,
     pictures,
     records,
@@ -118,7 +119,8 @@ def _partial(output: Path) -> Path:
 def _decode(
     source: sources.Source, folder: Path, plan: StorePlan, workers: int, label: str
 ) -> DecodedImages:
-    stored = records.pixel_format(plan.image_size, pictures=plan.picture_side is not None)
+    kept = {"pictures": plan.picture_side is not None, "jpeg": plan.jpeg is not None}
+    stored = records.pixel_format(plan.image_size, **kept)
     results = records.decode_all(source, folder, stored, workers=workers, label=label)
     return DecodedImages(folder, plan.image_size, results)
 
@@ -214,7 +216,7 @@ def _decoded_files(
         if "reason" in result:
             rejected.append((painting.file, result["reason"]))
             continue
-        found = {k: v for k, v in result.items() if k not in ("file", "picture_bytes")}
+        found = {k: v for k, v in result.items() if k not in ("file", *records.LENGTHS.values())}
         told = bool(keep), split == "test"
         decoded.append(duplicates.DecodedFile(painting, len(decoded), *told, **found))
     return decoded, rejected
@@ -226,9 +228,14 @@ def _write(target: Path, contents: _Contents, parts: list[DecodedImages], plan: 
     target.mkdir()
     rows, size = contents.rows, plan.image_size
     place_N = rows["place"].to_numpy()
-    store.write_images(target / "images.npy", _sorted(parts, place_N), rows=len(rows), size=size)
+    if plan.jpeg:
+        encoded.write(target / encoded.NAME, records.read_files(parts, place_N, records.RECORDS))
+    else:
+        sorted_images = _sorted(parts, place_N)
+        store.write_images(target / store.PIXELS, sorted_images, rows=len(rows), size=size)
     if plan.picture_side is not None:
-        pictures.write(target / pictures.NAME, records.read_pictures(parts, place_N))
+        files_of_rows = records.read_files(parts, place_N, records.PICTURES)
+        pictures.write(target / pictures.NAME, files_of_rows)
     rejected_csv = catalog.csv_text([("file", "reason"), *contents.rejected])
     tables.write_rows(target / tables.PARQUET, rows)
     if len(rows) <= tables.CSV_ROWS:

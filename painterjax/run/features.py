@@ -14,7 +14,7 @@ from painterjax.common import files
 from painterjax.common.config import Config
 from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress
-from painterjax.data.store import Split, Store
+from painterjax.data.store import Split, Store, images_file
 from painterjax.model import embedder
 from painterjax.model.backbones import weights_sha256
 from painterjax.model.embedder import Embedder, embed_resumably, embed_together
@@ -63,7 +63,7 @@ def _kept(split: Split, reader: Callable[[], Embedder], path: Path) -> np.ndarra
 def _folder(config: Config, store: Store) -> Path:
     """Where features of these images, by this backbone and its stages, are kept."""
     settings = {
-        "images": store.info["sha256"]["images.npy"],
+        "images": store.info["sha256"][images_file(store.info)],
         "backbone": config.model.backbone,
         "weights": weights_sha256(config.model),
         "stages": list(config.model.stages),

@@ -134,7 +134,7 @@ def build(
     step = jnp.zeros((), jnp.int32)
     state = TrainState(**trained, proxies=proxies, moments=moments, step=step, average=average)
     key = sharding.replicate(mesh, jax.random.key_data(jax.random.key(config.seed)))
-    images = sharding.replicate(mesh, split.inputs) if resident else None
+    images = sharding.replicate(mesh, np.asarray(split.inputs)) if resident else None
     constants = Constants(on_all_devices(mesh, fixed), images, jax.random.wrap_key_data(key))
     source = pipeline.BatchSource(split, goal.sample, batch_size, config.seed, resident, plan, mesh)
     return Training(
