@@ -1,9 +1,10 @@
 """A recipe on a pretrained network here and in PyTorch, from a folder of images on.
 
     python -m benchmarks.pretrained --images paintings --data data --json FILE [--seeds 0 1 2]
-        [--recipe pretrained] [--sizes 128 224]
+        [--recipe pretrained] [--sizes 128 224] [--split-by holdout artist]
+        [--systems pytorch painterjax]
     python -m benchmarks.pretrained --images paintings --data data --json FILE
-        --recipe finetuned --sizes 224
+        --recipe finetuned --sizes 224 --split-by holdout
 
 Artists never seen are the held-out ones, with the first seed, and for each seed a fifth of all
 artists, drawn anew. For each side of the images in pixels the store is prepared, and then both
@@ -15,6 +16,7 @@ before. FILE gets the figures of each and their means.
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ IN_PYTORCH = {
     "finetuned": "benchmarks.pytorch_finetuning",
 }
 SYSTEMS = ("pytorch", "painterjax")
+SPLITS = ("holdout", "artist")  # of prepare --split-by
 
 
 def main() -> None:
@@ -36,6 +39,8 @@ def main() -> None:
     parser = learning.flags_parser(__doc__)
     parser.add_argument("--recipe", choices=IN_PYTORCH, default="pretrained")
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 224], help="in pixels")
+    parser.add_argument("--split-by", nargs="+", choices=SPLITS, default=SPLITS)
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
     args = parser.parse_args()
     try:
         cli.check_json(args.json)
@@ -43,13 +48,17 @@ def main() -> None:
         parser.error(str(error))
     args.data.mkdir(parents=True, exist_ok=True)
     rows = []
-    cases = [(*draw, size) for draw in draws(args.seeds) for size in args.sizes]
+    kept = [draw for draw in draws(args.seeds) if draw[1] in args.split_by]
+    cases = [(*draw, size) for draw in kept for size in args.sizes]
     for seed, split_by, size in cases:
         with tempfile.TemporaryDirectory(dir=args.data) as folder:
-            systems = compare(
-                args.images, Path(folder), args.recipe, seed=seed, split_by=split_by, size=size
-            )
-        rows.append({"seed": seed, "split_by": split_by, "pixels": size, **systems})
+            store = Path(folder) / "store"
+            minutes = prepare(args.images, store, seed=seed, split_by=split_by, size=size)
+            figures = compare(args.recipe, store, args.systems, seed=seed)
+        for of in figures.values():
+            of["minutes"] += minutes
+        row = {"seed": seed, "split_by": split_by, "pixels": size}
+        rows.append({**row, "minutes_of_preparation": minutes, **figures})
         result = {
             "environment": run_folder.environment(),
             "recipe": args.recipe,
@@ -66,22 +75,26 @@ def draws(seeds: list[int]) -> list[tuple[int, str]]:
     return [(seeds[0], "holdout"), *((seed, "artist") for seed in seeds)]
 
 
-def compare(
-    images: str, folder: Path, recipe: str, *, seed: int, split_by: str, size: int
-) -> dict[str, Any]:
-    """Prepares a store in an empty folder, and trains on it with each of SYSTEMS."""
-    store, started_s = folder / "store", time.perf_counter()
+def prepare(images: str, store: Path, *, seed: int, split_by: str, size: int) -> float:
+    """Prepares a store; returns the minutes that this took."""
+    started_s = time.perf_counter()
     options = ("--image-size", str(size), "--seed", str(seed), "--split-by", split_by)
     learning.run(
         "painterjax.prepare", "folder", "--input", images, "--output", str(store), *options
     )
-    minutes = (time.perf_counter() - started_s) / 60
-    options = ("--seed", str(seed))
-    theirs = learning.train_in_pytorch(IN_PYTORCH[recipe], store, folder / "pytorch.json", *options)
-    systems = {"pytorch": theirs, "painterjax": train(recipe, store, folder / "run", seed)}
-    for figures in systems.values():
-        figures["minutes"] += minutes
-    return {"minutes_of_preparation": minutes, **systems}
+    return (time.perf_counter() - started_s) / 60
+
+
+def compare(recipe: str, store: Path, systems: Sequence[str], *, seed: int) -> dict[str, Any]:
+    """Trains on a store with each of the systems, beside it."""
+    figures, folder = {}, store.parent
+    for system in systems:
+        if system == "painterjax":
+            figures[system] = train(recipe, store, folder / "run", seed)
+        else:
+            path, options = folder / "pytorch.json", ("--seed", str(seed))
+            figures[system] = learning.train_in_pytorch(IN_PYTORCH[recipe], store, path, *options)
+    return figures
 
 
 def train(recipe: str, store: Path, run: Path, seed: int) -> dict[str, Any]:
@@ -99,7 +112,8 @@ def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for key in dict.fromkeys((row["split_by"], row["pixels"]) for row in rows):
         same = [row for row in rows if (row["split_by"], row["pixels"]) == key]
-        systems = {name: learning.mean_of([row[name] for row in same]) for name in SYSTEMS}
+        names = [name for name in SYSTEMS if name in same[0]]
+        systems = {name: learning.mean_of([row[name] for row in same]) for name in names}
         found.append({"split_by": key[0], "pixels": key[1], "seeds": len(same), **systems})
     return found
 

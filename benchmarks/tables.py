@@ -330,6 +330,16 @@ def near_duplicates() -> Rows:
         yield f"pairs of originals {name}", *(f"{of[key][column]}" for column in columns)
 
 
+def intervals() -> Rows:
+    """How often intervals hold the truth, where artists differ little and much."""
+    results = load("intervals.json")
+    rows, of = results["rows"], results["collections"]
+    for name in dict.fromkeys(row["metric"] for row in rows):
+        same = [row for row in rows if row["metric"] == name]
+        shares = [100 * row[key] / of for key in ("all_artists", "anchors_artists") for row in same]
+        yield METRICS[name], *(f"{share:.0f} %" for share in shares)
+
+
 def scaling() -> Rows:
     for row in load("cpu-scaling.json")["rows"] + load("cpu-scaling-256.json")["rows"]:
         step, all_reduce_ms = row["step_ms"], row["all_reduce_ms"]["median"]
@@ -396,7 +406,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
         for table in (
             summary, learning, reference, pretrained, attribution, readouts, wide, experiments,
             loading, stages, steps, gpu, backbones, large, listing, searching, page,
-            near_duplicates, scaling, estimate, guarantees,
+            near_duplicates, intervals, scaling, estimate, guarantees,
         )
     },
 }  # fmt: skip

@@ -16,9 +16,10 @@ IMAGE_SIZE = pretrained.IMAGE_SIZE
 
 def get_config() -> Any:
     config = pretrained.get_config()
-    config.num_epochs = 6
+    config.num_epochs = 4
     config.model.batch_norm = "frozen"
-    config.optimizer.backbone_rate = 0.1
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.backbone_rate = 1.0
     config.optimizer.warmup_steps = 50
     config.optimizer.clip_norm = 1.0
     config.augmentation.crop = 192

@@ -1,6 +1,5 @@
 """Image files to uint8 pixels, or to the reason why not."""
 
-import contextlib
 import functools
 import hashlib
 import io
@@ -12,10 +11,10 @@ from typing import Any, TypeVar
 
 import imagehash
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import Image, ImageOps
 
 from painterjax.common.errors import InputError
-from painterjax.data import raster
+from painterjax.data import colors, raster
 
 # What museums and web collections use. Other formats are refused: some of Pillow's readers start
 # other programs (EPS starts Ghostscript).
@@ -213,20 +212,20 @@ def _upright(image: Image.Image, least: tuple[int, int]) -> tuple[Image.Image, b
     # A JPEG decodes faster at 1/2, 1/4 or 1/8 of its size, of which `least` is kept.
     image.draft(None, least)
     image.load()
-    profile, (black, white) = image.info.get("icc_profile"), _black_and_white(image)
+    profile, (black, white) = image.info.get("icc_profile"), colors.black_and_white(image)
     try:
         image = ImageOps.exif_transpose(image)
     except MemoryError:
         raise  # Not the file's fault.
     except Exception:
         pass  # Damaged metadata does not matter for the pixels.
-    return _resizable(image, black, white), profile
+    return colors.resizable(image, black, white), profile
 
 
 def _square(image: Image.Image, profile: bytes | None, size: int) -> np.ndarray:
     # Profiles are slow, so they convert the small image.
     image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    return np.asarray(_to_srgb(image, profile))
+    return np.asarray(colors.to_srgb(image, profile))
 
 
 def _squares(image: Image.Image, profile: bytes | None, size: int, count: int) -> np.ndarray:
@@ -239,13 +238,13 @@ def _squares(image: Image.Image, profile: bytes | None, size: int, count: int) -
         left, top = (start, 0.0) if width > height else (0.0, start)
         box = (left, top, left + side, top + side)
         square = image.resize((size, size), Image.Resampling.BICUBIC, box)
-        squares.append(np.asarray(_to_srgb(square, profile)))
+        squares.append(np.asarray(colors.to_srgb(square, profile)))
     return np.stack(squares)
 
 
 def _picture(image: Image.Image, profile: bytes | None) -> bytes:
     image.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.BICUBIC)
-    return raster.jpeg(np.asarray(_to_srgb(image, profile)))
+    return raster.jpeg(np.asarray(colors.to_srgb(image, profile)))
 
 
 def fingerprint(image_SxSxC: np.ndarray) -> dict[str, str]:
@@ -260,53 +259,3 @@ def fingerprint(image_SxSxC: np.ndarray) -> dict[str, str]:
     if np.asarray(gray).std() >= MIN_CONTRAST:
         found["phash"] = str(imagehash.phash(gray, HASH_SIDE))
     return found
-
-
-def _black_and_white(image: Image.Image) -> tuple[int, int]:
-    """The values of black and white where pixels are integers of more than 8 bits.
-
-    Only TIFF has other ones than 0 and 2^16 - 1.
-    """
-    tags = getattr(image, "tag_v2", {})
-    if 2 in tags.get(ExifTags.Base.SampleFormat, ()):
-        raise ValueError("signed pixels have no agreed black and white")
-    most = 2 ** tags.get(ExifTags.Base.BitsPerSample, (16,))[0] - 1
-    white_is_zero = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
-    return (most, 0) if white_is_zero else (0, most)
-
-
-def _resizable(image: Image.Image, black: int, white: int) -> Image.Image:
-    """The image with 8 bits a channel and without a palette; integers by _black_and_white."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no agreed white")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # Pillow reads 32 bits as signed.
-        value_HxW = np.asarray(image).astype(np.uint32).astype(np.int64)
-        if value_HxW.max() > max(black, white):
-            raise ValueError(f"pixels beyond {max(black, white)}: their white is unknown")
-        level_HxW = np.rint(255 / (white - black) * (value_HxW - black))
-        return Image.fromarray(level_HxW.astype(np.uint8))
-    if image.has_transparency_data:
-        return image.convert("LA" if image.mode in ("L", "LA") else "RGBA")
-    return image.convert({"1": "L", "P": "RGB"}.get(image.mode, image.mode))
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The image as RGB by its profile, or if that does not fit as sRGB, over white."""
-    has_alpha = image.mode in ("LA", "RGBA")
-    color = image.convert(image.mode.removesuffix("A")) if has_alpha else image
-    with contextlib.suppress(ImageCms.PyCMSError):  # A damaged profile, or that of another mode.
-        if profile or color.mode == "LAB":
-            transform = _transform(profile, color.mode)
-            color = ImageCms.applyTransform(color, transform) or color
-    color = color.convert("RGB")
-    if not has_alpha:
-        return color
-    return Image.composite(color, Image.new("RGB", image.size, "white"), image.getchannel("A"))
-
-
-@functools.lru_cache(maxsize=32)
-def _transform(profile: bytes | None, mode: str) -> Any:
-    """What maps colors of a profile, or without one of CIELAB, to sRGB."""
-    source = ImageCms.createProfile("LAB") if profile is None else io.BytesIO(profile)
-    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from painterjax.data import sampling
+from benchmarks import intervals
 from painterjax.metrics import bootstrap, triplets
 
 
@@ -47,40 +47,12 @@ def test_interval_depends_on_its_seed_alone():
     assert draw[0] != draw[2]
 
 
-def _triplets(
-    rng: np.random.Generator, artists: int, variety: float
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The artists of 2,000 triplets and their distances, of 20 paintings by each artist.
-
-    They lie around their artists' centers; `variety` is how much artists differ in their spread.
-    """
-    artist_N = np.repeat(np.arange(artists), 20)
-    spread_A = rng.lognormal(0, variety, artists)
-    noise_NxD = rng.normal(size=(len(artist_N), 8)) * spread_A[artist_N, None]
-    emb_NxD = rng.normal(size=(artists, 8))[artist_N] + noise_NxD
-    drawn, seed = sampling.artist_rows(artist_N), int(rng.integers(2**31))
-    row_Tx3 = sampling.triplets(drawn, batch_size=2000, seed=seed, index=0)
-    anchor_T, *others = row_Tx3.T
-    distances = [np.linalg.norm(emb_NxD[anchor_T] - emb_NxD[row_T], axis=1) for row_T in others]
-    return artist_N[row_Tx3[:, [0, 2]]], distances
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("variety", [0.0, 0.5])
-@pytest.mark.parametrize(
-    "metric", [triplets.roc_auc, triplets.triplet_accuracy, triplets.mean_of_two_accuracy]
-)
-def test_intervals_of_triplets_hold_what_other_artists_would_give(metric, variety):
-    """Of 75 collections of 28 artists."""
-    rng = np.random.default_rng(0)
-    truth = np.mean([metric(*_triplets(rng, 1000, variety)[1]) for _ in range(20)])
-    held = {"both artists": 0, "the anchor's artist": 0}
-    for _ in range(75):
-        artist_Tx2, distances = _triplets(rng, 28, variety)
-        for name, columns in zip(held, (artist_Tx2, artist_Tx2[:, :1]), strict=True):
-            found = bootstrap.interval(metric, columns, *distances, replicates=100, seed=0)
-            held[name] += found["low"] <= truth <= found["high"]
+@pytest.mark.parametrize("variety", intervals.VARIETIES)
+@pytest.mark.parametrize("name", intervals.METRICS)
+def test_intervals_of_triplets_hold_what_other_artists_would_give(name, variety):
+    held = intervals.count_held(name, variety, collections=75)
     # If each is held with a chance of 95 %, less than 65 of 75 are held once in 800 times.
-    assert held["both artists"] >= 65, held
+    assert held["all_artists"] >= 65, held
     # Resampling by one of the two artists misses what the other contributes.
-    assert variety or held["the anchor's artist"] < 65, held
+    assert variety or held["anchors_artists"] < 65, held

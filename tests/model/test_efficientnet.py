@@ -140,3 +140,21 @@ def test_the_weights_were_trained_with_our_normalization(name, torch):
         ratios.append(np.exp(np.log(found_C[lives_C] / seen_C[lives_C]).mean()))
     # Their variances differ by (128 / (0.225 * 255))^2 = 5.
     assert 1 / 2 < ratios[0] < 2 < 4 < ratios[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_stage_in_bfloat16_is_near_float32(name):
+    """50 to 62 layers, in which numbers are rounded to 1 / 512 of themselves: 0.016; 20 times."""
+    _package(name)
+    config = default.get_config()
+    config.model.backbone, config.model.head, config.model.embedding_dim = name, "linear", 64
+    config.model.dtype = "bfloat16"
+    network, params, stats = build.build_network(config, image_size=SIDE)
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, stats))} == {jnp.dtype("float32")}
+    image_1xSxSxC = augment.normalize(jnp.asarray(_pixels(LABELS[name][0])))
+    merged = nnx.merge(network, params, stats)
+    low_stages = jax.jit(lambda image: merged.backbone(image, branches=None))(image_1xSxSxC)
+    for low, stage in zip(low_stages, _embedded(name)[0], strict=True):
+        assert low.dtype == jnp.bfloat16
+        error = np.linalg.norm(np.asarray(low, np.float32) - stage[:1]) / np.linalg.norm(stage[:1])
+        assert RTOL < error < 0.32

@@ -16,6 +16,7 @@ from painterjax.model import embedder, likeness
 from painterjax.model.augment import normalize
 from painterjax.model.embedder import Embedder
 from painterjax.training import lda
+from tests.helpers import tiny_transformer
 
 SIZE, ARTISTS, PAINTINGS = 64, 6, 12
 WIDTHS = (16, 32, 32)
@@ -81,3 +82,35 @@ def test_a_place_adds_what_it_adds_to_means_and_deviations(network):
         expected += np.asarray(places) / map_2xMxM[0].size
     # Sums of 80 channels and 64 pixels a place, in float32.
     np.testing.assert_allclose(map_2xMxM, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_token_adds_what_the_cosine_loses_without_it(monkeypatch):
+    """A place of the map is a patch, in the order of the picture; the class token has none."""
+    tiny_transformer.install(monkeypatch)
+    config, patch = default.get_config(), tiny_transformer.ARCHITECTURE.patch
+    side, last = 4 * patch, tiny_transformer.ARCHITECTURE.depth - 1
+    config.model.update(backbone=tiny_transformer.NAME, weights="a file", stages=(last,))
+    config.model.update(head="linear", embedding_dim=8)
+    start = embedder.untrained(config, image_size=side)
+    image_2xSxSxC = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
+    cosine, map_2xMxM = likeness.likeness(start, image_2xSxSxC)
+    merged = nnx.merge(start.network, start.params, start.stats)
+    stages = merged.backbone(normalize(jnp.asarray(image_2xSxSxC)), branches=None)
+
+    @jax.jit
+    def cosine_of(token_2xTxC: jax.Array) -> jax.Array:
+        emb_2xD = merged.head(merged.read([token_2xTxC]))
+        return (emb_2xD[0] @ emb_2xD[1]) / jnp.prod(jnp.linalg.norm(emb_2xD, axis=1))
+
+    token_2xTxC, share = stages[last], 2**-7
+    assert float(cosine_of(token_2xTxC)) == pytest.approx(cosine, abs=1e-5)
+    rest_2xTxC = token_2xTxC - token_2xTxC.mean(1, keepdims=True)
+    for picture, row, column in np.ndindex(2, 4, 4):
+        place = picture, token_2xTxC.shape[1] - 16 + 4 * row + column
+        more, less = (
+            cosine_of(token_2xTxC.at[place].add(sign * share * rest_2xTxC[place]))
+            for sign in (1, -1)
+        )
+        # Differences of cosines of 6e-8; the third derivative, by 2^-14, is smaller.
+        added = float(more - less) / (2 * share)
+        assert map_2xMxM[picture, row, column] == pytest.approx(added, abs=1e-4)

@@ -99,6 +99,19 @@ def test_every_block_matches_transformers(name, size, tmp_path, torch):
     assert np.linalg.norm(mine - pooled) < RTOL * np.linalg.norm(pooled)
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_block_in_bfloat16_is_near_float32(name):
+    """Some 20 products and sums, whose numbers are rounded to 1 / 512 of themselves; ten times."""
+    image_NxSxSxC = np.random.default_rng(0).uniform(-1, 1, (2, 12, 12, 3)).astype(np.float32)
+    both = []
+    for dtype in (jnp.float32, jnp.bfloat16):
+        network = vit.VisionTransformer(ARCHITECTURES[name], dtype=dtype, rngs=nnx.Rngs(0))
+        both.append(jax.jit(lambda x, network=network: network(x, branches=None))(image_NxSxSxC))
+    for exact, low in zip(*both, strict=True):
+        error = np.linalg.norm(np.asarray(low, np.float32) - exact) / np.linalg.norm(exact)
+        assert RTOL < error < 0.09
+
+
 @pytest.mark.parametrize("name", ["clip_base_32", "siglip_base_16_224"])
 def test_the_tower_alone_is_read_as_the_whole_file(name, tmp_path, torch):
     theirs = _theirs(name, torch)
