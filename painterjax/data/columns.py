@@ -116,10 +116,10 @@ def with_one_name_each(artist: pa.ChunkedArray) -> pa.DictionaryArray:
 
 
 def by_file(table: pa.Table) -> pa.Table:
-    """Returns the rows sorted by file, then artist; those of a sorted table as they are."""
+    """Returns the rows sorted by file, then artist."""
     file = table["file"]
     if pc.all(pc.less(file[:-1], file[1:])).as_py() is not False:
-        return table
+        return table.combine_chunks()
     keys = pa.table({"file": file, "artist": numbered(table["artist"])[1]})
     return table.take(pc.sort_indices(keys, [("file", "ascending"), ("artist", "ascending")]))
 

@@ -294,6 +294,6 @@ def _of_files(listed: pa.Table, rejected: list[tuple[str, str]], directory: Path
     filled = {
         field.name: known.pop(field.name, unknown).cast(field.type) for field in columns.SCHEMA
     }
-    table = columns.by_file(pa.table({**filled, **known}).combine_chunks())
+    table = columns.by_file(pa.table({**filled, **known}))
     load = functools.partial(load_file, directory)
     return Source(Paintings(table), rejected, load, directory)

@@ -178,6 +178,27 @@ def test_a_run_that_was_trained_anew_has_other_vectors(run, pictures, tmp_path, 
     assert anew.facts["network_sha256"] == after.origin["network_sha256"]
 
 
+def test_vectors_in_parquet_serve_as_those_in_npz_do(
+    run, pictures, embedded_pictures, tmp_path, monkeypatch
+):
+    """Of a split, and of a folder, whose images are not embedded again."""
+    one, other = (_embedded(run, "test", tmp_path / f"test.{end}") for end in ("npz", "parquet"))
+    np.testing.assert_array_equal(one.emb_NxD, other.emb_NxD)
+    assert (one.paintings, one.origin) == (other.paintings, other.origin)
+    search.main(["--run", str(run), "--index", str(tmp_path / "index"),
+                 "--add", str(tmp_path / "test.parquet"), "--query", "0"])  # fmt: skip
+    assert len(Index(tmp_path / "index")) == len(one.paintings)
+    argv = ["--run", str(run), "--images", str(pictures), "--workers", "1"]
+    for _ in range(2):
+        embed.main([*argv, "--output", str(tmp_path / "pictures.parquet")])
+        monkeypatch.setattr(Embedder, "embed", None)  # What is there already serves again.
+    one, other = map(embeddings.load, (embedded_pictures, tmp_path / "pictures.parquet"))
+    np.testing.assert_array_equal(one.emb_NxD, other.emb_NxD)
+    assert (one.paintings, one.sha256) == (other.paintings, other.sha256)
+    with pytest.raises(InputError, match=r"v\.csv: its name must end in \.npz or \.parquet"):
+        _embedded(run, "test", tmp_path / "v.csv")
+
+
 def _embedded(run: Path, split: str, path: Path) -> embeddings.Vectors:
     embed.main(["--run", str(run), "--split", split, "--output", str(path)])
     return embeddings.load(path)

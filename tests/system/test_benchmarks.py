@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import scaling
-from painterjax.data import images, synthetic
+from benchmarks import listing, scaling
+from painterjax.data import images, store, synthetic
 from painterjax.index import ivf
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +41,18 @@ def test_side_by_side_scripts_run(command, torch, tmp_path, monkeypatch):
     importlib.import_module(f"benchmarks.{name}").main()
     torch.set_flush_denormal(False)  # As it was before.
     _assert_of(torch, tmp_path / "x.json")
+
+
+@pytest.mark.slow
+def test_rows_are_listed_split_written_and_opened(tmp_path, monkeypatch):
+    argv = ["listing", "--output", str(tmp_path), "--rows=2003", "--json", str(tmp_path / "x.json")]
+    monkeypatch.setattr(sys, "argv", argv)
+    listing.main()
+    found = json.loads((tmp_path / "x.json").read_text())
+    for of in (*found["csv"].values(), *found["parquet"].values(), found["open"]):
+        assert of["s"] > 0 and of["peak_bytes"] > 1e8
+    splits = store.open_store(tmp_path / "store").splits.values()
+    assert 1990 < sum(map(len, splits)) <= 2003  # But for artists with one painting.
 
 
 @pytest.mark.slow
