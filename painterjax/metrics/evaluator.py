@@ -9,8 +9,9 @@ import numpy as np
 from painterjax.common.errors import InputError
 from painterjax.data import sampling
 from painterjax.data.store import Split
-from painterjax.metrics import bootstrap, retrieval, triplets
-from painterjax.metrics.pairs import Pairs, count_pairs
+from painterjax.metrics import bootstrap, retrieval, tiles, triplets
+from painterjax.metrics.pairs import PairCounts, Pairs, count_tile
+from painterjax.metrics.tiles import Comparisons
 
 # The same tuples for every run on a store, whatever its own seed.
 TUPLE_SEED = 0
@@ -22,17 +23,19 @@ Measurement = tuple[Callable[..., float], np.ndarray, tuple[np.ndarray, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Embeddings of a split, all compared with all.
+    """Embeddings of a split, all or a sample of them compared with all.
 
     Attributes:
       emb_NxD: the embeddings.
       artist_N: the artist of each.
-      retrieval: the metrics of metrics.retrieval, of each painting.
-      pairs: the counts of all pairs by distance.
+      query_Q: the rows that were compared with all.
+      retrieval: the metrics of metrics.retrieval, of each painting; NaN outside the sample.
+      pairs: the counts of all pairs by distance, or of those that have one of the sample.
     """
 
     emb_NxD: np.ndarray
     artist_N: np.ndarray
+    query_Q: np.ndarray
     retrieval: dict[str, np.ndarray]
     pairs: Pairs
 
@@ -48,15 +51,26 @@ def fixed_triplets(split: Split, *, count: int) -> np.ndarray:
     return fixed_tuples(split, sampling.triplets, count=count)
 
 
-def compare(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Comparison:
-    """Ranks the paintings around each one and counts all pairs.
+def compare(emb_NxD: np.ndarray, artist_N: np.ndarray, *, most: int | None = None) -> Comparison:
+    """Ranks the paintings around each one and counts all pairs, by all processes together.
+
+    Args:
+      emb_NxD: embeddings.
+      artist_N: the artist of each, ascending.
+      most: paintings that are compared with all; of more, a sample of as many. None is all.
 
     Raises:
       InputError: a number is not finite.
     """
     check_finite(emb_NxD)
-    ranked = retrieval.retrieval(emb_NxD, artist_N)
-    return Comparison(emb_NxD, artist_N, ranked, count_pairs(emb_NxD, artist_N))
+    query_Q = tiles.sampled_rows(len(emb_NxD), most or len(emb_NxD))
+    work = Comparisons(emb_NxD, query_Q, np.arange(len(emb_NxD)))
+    ranking, counts = retrieval.Ranking(work, retrieval.depths(artist_N)), PairCounts(work, artist_N)
+    for first, second, tile in work.run(count_tile, *counts.tables):
+        ranking.add(first, second, np.asarray(tile.square_MxM))
+        counts.add(first, second, tile)
+    ranked = retrieval.metrics_of(ranking, artist_N)
+    return Comparison(emb_NxD, artist_N, query_Q, ranked, counts.pairs())
 
 
 def check_finite(emb_NxD: np.ndarray) -> None:
@@ -83,10 +97,14 @@ def evaluate(comparison: Comparison, row_Tx3: np.ndarray) -> dict[str, dict[str,
 
 
 def evaluate_quickly(
-    emb_NxD: np.ndarray, artist_N: np.ndarray, row_Tx3: np.ndarray
+    emb_NxD: np.ndarray, artist_N: np.ndarray, row_Tx3: np.ndarray, *, most: int | None = None
 ) -> dict[str, float]:
-    """Returns the value of every metric of triplets and of retrieval, without intervals."""
-    ranked = retrieval.retrieval(emb_NxD, artist_N)
+    """Returns the value of every metric of triplets and of retrieval, without intervals.
+
+    All processes call it together; `most` is that of `compare`.
+    """
+    query_Q = tiles.sampled_rows(len(emb_NxD), most or len(emb_NxD))
+    ranked = retrieval.retrieval(emb_NxD, artist_N, query_Q)
     measurements = _measurements(emb_NxD, artist_N, ranked, row_Tx3)
     return {name: metric(*values) for name, (metric, _, values) in measurements.items()}
 
