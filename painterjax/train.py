@@ -165,7 +165,7 @@ class _Loop:
         """Trains to the last step, or until a signal."""
         plan = self._training.plan
         is_result = plan.start or self._config.head.fit == "lda"
-        if is_result and plan.ends_epoch(plan.start) and not self._checkpoints.latest_is_validated:
+        if is_result and self._validates(plan.start) and not self._checkpoints.latest_is_validated:
             self._save(state, plan.start)  # It was fitted just now, or a stop came in between.
         for steps, following, scalars, wait_s in self._training.drive(state):
             self._recorder.push(steps, scalars, wait_s)
@@ -178,10 +178,10 @@ class _Loop:
         self._checkpoints.wait()
 
     def _save(self, state: TrainState, step: int) -> None:
-        """Saves a state, and validates it first where it ends an epoch."""
+        """Saves a state, and validates it first where that is due."""
         self._recorder.drain()  # Only a state whose gradient was finite is saved.
         figures = {}
-        if self._training.plan.ends_epoch(step) and not self.stop.is_set:
+        if self._validates(step) and not self.stop.is_set:
             # A validation that a signal breaks off is repeated by the next start.
             with contextlib.suppress(signals.Stopped):
                 figures = self._validator.judge(state, self._raise_if_stopped)
@@ -190,6 +190,12 @@ class _Loop:
         self._checkpoints.save(
             state, step=step, roc_auc=figures.get(BEST_BY), window=self._recorder.window.copy()
         )
+
+    def _validates(self, step: int) -> bool:
+        """Whether the state behind a step is validated: every so many epochs, and at the end."""
+        plan, every = self._training.plan, self._config.eval.every_epochs
+        is_last = step == plan.num_steps
+        return is_last or step % (every * plan.steps_per_epoch) == 0
 
     def _raise_if_stopped(self, _images: int) -> None:
         if self.stop.check():

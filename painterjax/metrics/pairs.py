@@ -17,7 +17,7 @@ from painterjax.distributed import compilation, sharding
 from painterjax.metrics import histogram, pairwise, tiles
 from painterjax.metrics.histogram import BINS, COARSE_BINS
 from painterjax.metrics.pairwise import Scale
-from painterjax.metrics.tiles import RowBlock, Comparisons
+from painterjax.metrics.tiles import Comparisons, RowBlock
 
 GROUPS = 256  # The bootstrap draws more artists than these in so many groups.
 
@@ -70,11 +70,11 @@ class Tables(NamedTuple):
     """What counting a tile looks up."""
 
     scale: Scale
-    artist_N: np.ndarray
-    group_N: np.ndarray
-    cell_C: np.ndarray
-    coarse_K: np.ndarray
-    is_mutual: bool
+    artist_N: Any
+    group_N: Any
+    cell_C: Any
+    coarse_K: Any
+    is_mutual: Any
 
 
 class CountedTile(NamedTuple):
@@ -155,12 +155,12 @@ class PairCounts:
         """Counts the pairs of a tile."""
         row_M, column_M, side = self._rows[first], self._columns[second], self._work.side
         self._fine_2xK += _count(tile.fine_M, self._fine_2xK.shape)
-        group_M, other_M = (
-            np.arange(self._group_N[row[0]], self._group_N[row[-1]] + 1)
+        groups, others = (
+            slice(int(self._group_N[row[0]]), int(self._group_N[row[-1]]) + 1)
             for row in (row_M, column_M)
         )
-        shape = len(group_M), len(other_M), COARSE_BINS
-        self._different_GxGxJ[np.ix_(group_M, other_M)] += _count(tile.group_M, shape)
+        different_GxHxJ = self._different_GxGxJ[groups, others]
+        different_GxHxJ += _count(tile.group_M, different_GxHxJ.shape)
         both = [(row_M, tile.first_M), (column_M, tile.second_M)]
         for row, index in both[: 1 + self._work.is_mutual]:
             count_Mx2xJ = _count(index, (side, 2, COARSE_BINS))
