@@ -42,6 +42,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--floors", choices=("both", "none"), help="whether to judge what a network must beat"
     )
+    parser.add_argument(
+        "--check-store", action="store_true", help="read the whole store of the run again"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     args = parser.parse_args(argv)
     if (args.embeddings is None) != (args.store is None):
@@ -56,7 +59,9 @@ def main(argv: list[str]) -> None:
     floors = None if args.floors is None else args.floors == "both"
     splits = (args.split,) if args.split else JUDGED
     if args.run:
-        figures = evaluation.evaluate(load_run(args.run), splits=splits, floors=floors)
+        figures = evaluation.evaluate(
+            load_run(args.run), splits=splits, floors=floors, check_store=args.check_store
+        )
     else:
         store = open_store(args.store)
         figures = evaluation.evaluate_file(args.embeddings, store, splits=splits, floors=floors)

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from painterjax.common import checksums, files
+from painterjax.common import files
 from painterjax.common.errors import InputError
-from painterjax.data import catalog, duplicates, pictures, raster
+from painterjax.data import catalog, duplicates, pictures, raster, verification
 from painterjax.data.images import DECODING
 from painterjax.data.pictures import Pictures
 
@@ -31,7 +31,8 @@ TEST_FRACTION, VAL_FRACTION = 0.2, 0.1  # of artists; of a training artist's pai
 FILES = ("images.npy", "paintings.csv", "rejected.csv")
 # Stores of earlier versions lack these, and --no-pictures leaves out the pictures.
 DUPLICATES = "duplicates.csv"
-OPTIONAL = (DUPLICATES, pictures.NAME)
+OPTIONAL = (DUPLICATES, pictures.NAME, verification.NAME)
+NOT_TRAINED_ON = (pictures.NAME, verification.NAME)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,11 +108,11 @@ class Store:
 
 
 def identity(info: dict[str, Any]) -> dict[str, Any]:
-    """Returns a dataset.json without what it says of pictures, on which nothing is trained."""
+    """Returns a dataset.json without what it says of files on which nothing is trained."""
     digests = info.get("sha256")
     kept = {key: value for key, value in info.items() if key != "picture_side"}
     if isinstance(digests, dict):  # A run's copy may hold anything.
-        kept["sha256"] = {name: of for name, of in digests.items() if name != pictures.NAME}
+        kept["sha256"] = {name: of for name, of in digests.items() if name not in NOT_TRAINED_ON}
     return kept
 
 
@@ -131,7 +132,7 @@ def write_images(path: Path, batches: Iterable[np.ndarray], *, rows: int, size: 
 def write_info(path: Path, info: dict[str, Any]) -> None:
     """Writes dataset.json: `info`, the format version and the SHA-256 of the store's files."""
     names = [name for name in (*FILES, *OPTIONAL) if (path / name).exists()]
-    digests = {name: checksums.sha256(path / name) for name in names}
+    digests = verification.digests(path, names)
     info = {"format_version": STORE_VERSION, **info, "sha256": digests}
     files.write_json(path / "dataset.json", info)
 
@@ -156,12 +157,20 @@ def open_store(path: str | Path) -> Store:
     return Store(path, info, splits)
 
 
-def verify(path: Path) -> None:
-    """Reads every file of a store; raises InputError where one is not what prepare wrote."""
+def verify(path: Path, *, share: tuple[int, int] = (0, 1), anew: bool = False) -> None:
+    """Raises InputError where a file is not what prepare wrote; see data/verification.py.
+
+    Args:
+      path: the store.
+      share: which of how many shares to check, one of each process.
+      anew: whether to read also what was found intact on this machine.
+    """
     info = _read_info(path)
-    for name in _files(info):
-        if checksums.sha256(path / name) != info["sha256"][name]:
-            raise _damaged(f"{path}/{name} is not what prepare wrote")
+    sha256 = {name: info["sha256"][name] for name in _files(info)}
+    if anew:
+        verification.forget(path, sha256)
+    if name := verification.damaged(path, sha256, share=share):
+        raise _damaged(f"{path}/{name} is not what prepare wrote")
 
 
 def _damaged(what: str) -> InputError:

@@ -78,7 +78,7 @@ def compute_embeddings(run: Run, name: str, *, work: Path | None = None) -> Vect
     split = run.store.splits[name]
     if not len(split):
         raise InputError(f"{run.store.path} has no painting in {name}")
-    verify(run.store.path)
+    verify(run.store.path, share=processes.share())
     if work is None or keeps_backbone(run.config):
         emb_NxD = embed_paintings(run.config, run.store, name, run.embedder, f"embed {name}")
     else:

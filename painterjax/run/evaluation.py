@@ -41,6 +41,7 @@ def evaluate(
     splits: tuple[str, ...] = JUDGED,
     floors: bool | None = None,
     in_full: bool = True,
+    check_store: bool = False,
 ) -> dict[str, Any]:
     """Judges a run's best network, prints a table if `in_full`, and writes evaluation.json.
 
@@ -48,7 +49,8 @@ def evaluate(
     its paintings are also queries against those of train, whose embeddings are a forward pass: a
     third of an epoch. The test embeddings are also written for TensorBoard's projector. All
     processes of a training call it, and embed and compare together; the writer alone prints and
-    writes. `floors` says whether the floors are judged; None leaves it to the recipe.
+    writes. `floors` says whether the floors are judged; None leaves it to the recipe. With
+    `check_store` the whole store is read, also what this machine has found intact before.
 
     Returns:
       `step` and `network_sha256`; `threshold`, `calibration` and `attribution`, found on
@@ -61,7 +63,7 @@ def evaluate(
     Raises:
       InputError: the store has changed, or no split can be judged.
     """
-    verify(run.store.path)
+    verify(run.store.path, share=processes.share(), anew=check_store)
     trained_on, settings = run.artists_trained_on, run.config.eval
     how = Judging(
         settings.triplets, settings.max_paintings, settings.floors if floors is None else floors

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
             *("--dtypes", "bfloat16", "--alone"),
         ],
         ["layers", "--image-size=32", "--images=2"],
-        ["judging", "--paintings=60", "--artists=6", "--dim=8", "--pairs=100"],
+        ["judging", "--paintings=60", "--artists=6", "--dim=8", "--pairs=100", "--largest=200"],
     ],
     ids=lambda command: command[0],
 )

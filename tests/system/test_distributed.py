@@ -169,7 +169,7 @@ def test_devices_share_the_comparisons_and_count_what_one_does(alone, together):
     devices = [each["comparisons"].pop("devices").tolist() for each in together.arrays]
     assert len(expected.pop("devices")) == 1
     assert [len(ids) for ids in devices] == [together.devices] * len(devices)
-    assert len({*sum(devices, [])}) == together.devices * len(devices)
+    assert len({id for ids in devices for id in ids}) == together.devices * len(devices)
     for arrays in (each["comparisons"] for each in together.arrays):
         assert arrays.keys() == expected.keys()
         for name, array in expected.items():
