@@ -11,20 +11,17 @@ import hashlib
 import json
 import os
 import platform
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from painterjax.common import cli, files
+from painterjax.common import checksums, cli, files
 from painterjax.common.errors import InputError
 
 NAME = "parts.json"
 PART_BYTES = 2**28
 READ_BYTES = 2**20  # at once
-# A change just after the check may have the same time on a file system with a coarse clock.
-SETTLED_NS = 2 * 10**9
 
 
 class Part(NamedTuple):
@@ -109,9 +106,10 @@ class _Record:
     """Which parts of a file were found intact on this machine, one line for each check."""
 
     def __init__(self, path: Path, digest: str) -> None:
-        self._file, self._digest = path, digest
-        self._began_ns, self._identity = time.time_ns(), self._stat()
-        self.path = _cache_folder() / hashlib.sha256(self._identity.encode()).hexdigest()
+        of, self._file, self._stamp = path.stat(), path, checksums.stamp(path)
+        where = [platform.node(), str(path.resolve()), of.st_dev, of.st_ino]
+        identity = json.dumps([*where, self._stamp, digest]).encode()
+        self.path = _cache_folder() / hashlib.sha256(identity).hexdigest()
 
     @property
     def known(self) -> set[int]:
@@ -121,19 +119,12 @@ class _Record:
 
     def remember(self, numbers: list[int]) -> None:
         """Adds parts; processes may do so at once. Where nothing can be written, it is left out."""
-        is_settled = self._began_ns - self._file.stat().st_mtime_ns > SETTLED_NS
-        if not numbers or not is_settled or self._stat() != self._identity:
+        if not numbers or not self._stamp or checksums.stamp(self._file) != self._stamp:
             return
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a") as file:
                 file.write(" ".join(map(str, numbers)) + "\n")
-
-    def _stat(self) -> str:
-        """The machine, the file, and what it is to contain."""
-        of = self._file.stat()
-        where = [platform.node(), str(self._file.resolve()), of.st_dev, of.st_ino]
-        return json.dumps([*where, of.st_size, of.st_mtime_ns, self._digest])
 
 
 def _cache_folder() -> Path:

@@ -34,12 +34,14 @@ class Vectors:
       paintings: what the catalog knows of each; the artist is "" where it is unknown.
       origin: the run, its step, which network, and where the paintings were; can be stored as JSON.
       sha256: of each painting's file; None where the paintings come from a store.
+      stamps: of each file, when it had that SHA-256: checksums.stamp; None in older files.
     """
 
     emb_NxD: np.ndarray
     paintings: list[Painting]
     origin: dict[str, Any]
     sha256: list[str] | None = None
+    stamps: list[str] | None = None
 
 
 def save(path: Path, vectors: Vectors) -> None:
@@ -49,8 +51,9 @@ def save(path: Path, vectors: Vectors) -> None:
         for name in PAINTING_COLUMNS
     }
     arrays = {"emb_NxD": vectors.emb_NxD, "origin": np.array(json.dumps(vectors.origin)), **columns}
-    if vectors.sha256 is not None:
-        arrays["sha256"] = np.array(vectors.sha256, np.str_)
+    for name in ("sha256", "stamps"):
+        if (column := getattr(vectors, name)) is not None:
+            arrays[name] = np.array(column, np.str_)
     # np.savez accepts no array called "file".
     with files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
@@ -74,8 +77,11 @@ def load(path: Path) -> Vectors:
             columns = [table[name].tolist() for name in PAINTING_COLUMNS]
             paintings = [Painting(*values) for values in zip(*columns, strict=True)]
             origin = read_origin(str(table["origin"]))
-            sha256 = table["sha256"].tolist() if "sha256" in table.files else None
-            vectors = Vectors(table["emb_NxD"], paintings, origin, sha256)
+            sha256, stamps = (
+                table[name].tolist() if name in table.files else None
+                for name in ("sha256", "stamps")
+            )
+            vectors = Vectors(table["emb_NxD"], paintings, origin, sha256, stamps)
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path} cannot be read ({reason}): choose another file") from error
