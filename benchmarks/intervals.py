@@ -58,7 +58,8 @@ def count_held(name: str, variety: float, *, collections: int) -> dict[str, int]
     for _ in range(collections):
         artist_Tx2, distances = simulate(rng, ARTISTS, variety)
         for key, columns in zip(held, (artist_Tx2, artist_Tx2[:, :1]), strict=True):
-            found = bootstrap.interval(metric, columns, *distances, replicates=REPLICATES, seed=0)
+            drawn = {"replicates": REPLICATES, "seed": 0}
+            found = bootstrap.intervals({name: metric}, columns, *distances, **drawn)[name]
             held[key] += int(found["low"] <= truth <= found["high"])
     return held
 

@@ -1,13 +1,14 @@
 """How long judging takes, and how much memory: all pairs, all rankings, and Kaggle's table.
 
     python -m benchmarks.judging [--paintings 22237] [--artists 349] [--dim 2048]
-        [--pairs 22000000] [--pair-images 23817] [--json FILE]
+        [--pairs 22000000] [--pair-images 23817] [--largest 200000] [--largest-dim 64] [--json FILE]
 
 On random embeddings of as many paintings by as many artists as the reference's test has, and a
 table of random pairs of as many images as Kaggle's has: from embeddings to every figure with its
 interval, once and together with the two floors and the groups that `painterjax.evaluate` judges as
 well; and to scores, whose lines are then checked: each one's index, and a sample's score against
-what is computed directly.
+what is computed directly. Then of `--largest` paintings, of half and of a quarter of them, of which
+a sample is compared with all; the figures of the largest are compared with those of all pairs.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from painterjax.metrics.calibration import Calibration
 from painterjax.run import folder as run_folder
 from painterjax.run import submission
 from painterjax.run.embeddings import Vectors
+from painterjax.run.evaluation import Judging
 
 WRITTEN_AT_ONCE = 100_000  # lines
 CHECKED = 10_000  # scores
@@ -43,14 +45,16 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=2048)
     parser.add_argument("--pairs", type=int, default=22_000_000)
     parser.add_argument("--pair-images", type=int, default=23_817)
+    parser.add_argument("--largest", type=int, default=200_000)
+    parser.add_argument("--largest-dim", type=int, default=64)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     split, emb_NxD = collection(args.paintings, args.artists, args.dim)
-    judged_s = judge(split, emb_NxD)
+    judged = [judge(split, emb_NxD)]
     judged_bytes = peak_bytes()
     # As `evaluate` does: the untrained network and the color histogram as well, and groups.
-    all_s = judge(split, emb_NxD, with_groups=True)
-    all_s += judge(split, emb_NxD) + judge(split, emb_NxD[:, :HISTOGRAM_DIM])
+    with_floors = [judge(split, emb_NxD, with_groups=True)]
+    with_floors += [judge(split, emb_NxD), judge(split, emb_NxD[:, :HISTOGRAM_DIM])]
     all_bytes = peak_bytes()
     scored = submitted(args.pairs, args.pair_images, args.dim)
     figures = {
@@ -59,15 +63,16 @@ def main() -> None:
         "dim": args.dim,
         "judging": {
             "pairs": args.paintings * (args.paintings - 1) // 2,
-            "minutes": judged_s / 60,
+            **total(judged),
             "peak_bytes": judged_bytes,
         },
         "judging_with_floors": {
             "dims": [args.dim, args.dim, HISTOGRAM_DIM],
-            "minutes": all_s / 60,
+            **total(with_floors),
             "peak_bytes": all_bytes,
         },
         "submit": scored,
+        "sampled": sampled(args),
         "environment": run_folder.environment(),
     }
     text = json.dumps(figures, indent=2)
@@ -76,15 +81,49 @@ def main() -> None:
         args.json.write_text(text + "\n")
 
 
-def judge(split: Split, emb_NxD: np.ndarray, *, with_groups: bool = False) -> float:
-    """Judges embeddings; returns the seconds that it took."""
+def judge(
+    split: Split, emb_NxD: np.ndarray, *, with_groups: bool = False, most: int | None = None
+) -> dict[str, Any]:
+    """Judges embeddings; returns the figures and the seconds that it took."""
     row_Tx3 = evaluator.fixed_triplets(split, count=10_000)
-    started_s = time.perf_counter()
-    compared = evaluator.compare(emb_NxD, split.artist_N)
-    evaluator.evaluate(compared, row_Tx3)
+    started_s, started_cpu_s = time.perf_counter(), cpu_s()
+    compared = evaluator.compare(emb_NxD, split.artist_N, most=most)
+    figures = evaluator.evaluate(compared, row_Tx3)
     if with_groups:
         breakdown.by_group(compared, split)
-    return time.perf_counter() - started_s
+    passed_s, passed_cpu_s = time.perf_counter() - started_s, cpu_s() - started_cpu_s
+    judged = len(compared.query_Q)
+    return {"figures": figures, "judged": judged, "s": passed_s, "cpu_s": passed_cpu_s}
+
+
+def total(judged: list[dict[str, Any]]) -> dict[str, float]:
+    """The minutes and the seconds of CPU time that some judgments took together."""
+    return {
+        "minutes": sum(each["s"] for each in judged) / 60,
+        "cpu_s": sum(each["cpu_s"] for each in judged),
+    }
+
+
+def sampled(args: argparse.Namespace) -> dict[str, Any]:
+    """Judges a sample of ever more paintings; of the most, all as well."""
+    rows, most = [], Judging().max_paintings
+    for paintings in (args.largest // 4, args.largest // 2, args.largest):
+        artists = max(args.artists * paintings // args.paintings, 3)
+        split, emb_NxD = collection(paintings, artists, args.largest_dim)
+        found = judge(split, emb_NxD, with_groups=True, most=most)
+        row = {"paintings": paintings, "judged": found["judged"], **total([found])}
+        rows.append({**row, "peak_bytes": peak_bytes(), **values(found)})
+    exact = judge(split, emb_NxD)
+    return {
+        "dim": args.largest_dim,
+        "rows": rows,
+        "all_pairs": {**total([exact]), "peak_bytes": peak_bytes(), **values(exact)},
+    }
+
+
+def values(judged: dict[str, Any]) -> dict[str, Any]:
+    """Two figures of a judgment, each with its interval."""
+    return {name: judged["figures"][name] for name in ("pair_roc_auc", "recall_at_1")}
 
 
 def collection(paintings: int, artists: int, dim: int) -> tuple[Split, np.ndarray]:
@@ -156,6 +195,12 @@ def check_scores(
     assert lines == pairs, f"{lines} lines, not {pairs}"
     assert worst < 1e-4, f"a score is off by {worst}"
     return {"lines": lines, "scores": len(sample), "most_off": worst}
+
+
+def cpu_s() -> float:
+    """The process's seconds of CPU time, of all cores."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 def peak_bytes() -> int:

@@ -272,11 +272,44 @@ def large() -> Rows:
     adding = f"adding {searching['paintings'] / 1e6:.0f} million vectors to an index"
     for what, target, of in (
         (evaluating, "2 min, 2 GB", judging["judging"]),
-        ("the same with its two floors, as `evaluate` does it", "", judging["judging_with_floors"]),
+        (
+            "the same with its two floors, as `evaluate` does it",
+            "1 min",
+            judging["judging_with_floors"],
+        ),
+        *_sampled(judging),
         (f"scoring {scored} pairs for Kaggle", "10 min, 4 GB", judging["submit"]),
         (adding, "", searching["add"]),
     ):
         yield what, target, f"{of['minutes']:.1f} min, {of['peak_bytes'] / 1e9:.1f} GB"
+    verifying = load("cpu-verifying.json")
+    checking = f"checking a store of {verifying['bytes'] / 1e9:.0f} GB"
+    yield f"{checking} for the first time", "", f"{verifying['first']['s'] / 60:.1f} min"
+    later_s = verifying["open"]["s"] + verifying["later"]["s"]
+    yield f"opening and {checking} at a later start", "10 s", f"{later_s:.1f} s"
+
+
+def _sampled(judging: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Splits of which a sample is compared with all, and the largest with all pairs."""
+    if "sampled" not in judging:  # In a file of an older form.
+        return
+    of = judging["sampled"]
+    for row in of["rows"]:
+        what = f"evaluating {row['paintings']:,} paintings of {of['dim']} numbers"
+        target = "5 min, 4 GB" if row is of["rows"][-1] else ""
+        yield f"{what}, {row['judged']:,} of them with all", target, row
+    yield "the same by all pairs", "", of["all_pairs"]
+
+
+def sampling() -> Rows:
+    """Figures of a sample beside those of all."""
+    of = load("cpu-judging.json").get("sampled")
+    for key, name in (("pair_roc_auc", "ROC AUC of pairs"), ("recall_at_1", "recall@1")):
+        if of:
+            sample, whole = of["rows"][-1][key], of["all_pairs"][key]
+            target = "0.001" if key == "pair_roc_auc" else ""
+            off = f"{abs(sample['value'] - whole['value']):.5f}"
+            yield name, _interval(sample), _interval(whole), target, off
 
 
 def listing() -> Rows:
@@ -405,7 +438,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
         table.__name__: table
         for table in (
             summary, learning, reference, pretrained, attribution, readouts, wide, experiments,
-            loading, stages, steps, gpu, backbones, large, listing, searching, page,
+            loading, stages, steps, gpu, backbones, large, sampling, listing, searching, page,
             near_duplicates, intervals, scaling, estimate, guarantees,
         )
     },

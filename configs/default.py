@@ -79,4 +79,7 @@ def get_config() -> Any:
     config.eval = config_dict.ConfigDict()
     config.eval.batch_size = 64  # images that each device embeds at a time
     config.eval.triplets = 10_000  # fixed ones of each split
+    config.eval.max_paintings = 50_000  # of a split that are compared with all; of more, a sample
+    config.eval.every_epochs = 1  # between validations; the last epoch has one in any case
+    config.eval.floors = True  # also judge an untrained network and color histograms at the end
     return config.lock()

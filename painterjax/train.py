@@ -1,7 +1,7 @@
 """Trains an embedding of painters' styles and evaluates it at the end.
 
     python -m painterjax.train --config NAME --workdir RUN [--config.key=value ...]
-        [--init-from RUN] [--distributed]
+        [--init-from RUN] [--distributed] [--check-store]
 
 Example:
 
@@ -46,7 +46,10 @@ def main(argv: list[str]) -> None:
         doc=__doc__ or "",
         required={"workdir": "the run folder to write or to continue"},
         optional={"init-from": "a run whose weights to start from"},
-        switches={"distributed": "train together with other processes"},
+        switches={
+            "distributed": "train together with other processes",
+            "check-store": "read the whole store, also what was found intact on this machine",
+        },
     )
     if options["distributed"]:
         processes.join()
@@ -54,10 +57,17 @@ def main(argv: list[str]) -> None:
         config_checks.check_keys(config)
         store_builder.paint_if_missing(config.data.store, workers=cli.cores())
     init_from = options["init-from"]
-    train(config, Path(options["workdir"]), Path(init_from) if init_from else None)
+    train(
+        config,
+        Path(options["workdir"]),
+        Path(init_from) if init_from else None,
+        check_store=options["check-store"],
+    )
 
 
-def train(config: Config, path: Path, init_from: Path | None = None) -> None:
+def train(
+    config: Config, path: Path, init_from: Path | None = None, *, check_store: bool = False
+) -> None:
     """Trains to the config's last epoch, from the newest checkpoint of `path` if it has one.
 
     Several processes run this same loop; process 0 alone writes the run folder.
@@ -66,6 +76,7 @@ def train(config: Config, path: Path, init_from: Path | None = None) -> None:
       config: the recipe.
       path: the run folder.
       init_from: the run whose weights to start from; not needed once `path` has a checkpoint.
+      check_store: whether to read also what of the store was found intact on this machine.
 
     Raises:
       InputError: the config, the store, the run folder or `init_from` does not fit, or another
@@ -74,7 +85,9 @@ def train(config: Config, path: Path, init_from: Path | None = None) -> None:
       Stopped: a process received a signal; the checkpoint of the last step is written.
     """
     with contextlib.ExitStack() as stack, full_memory_explained():
-        (store, validator), terms = processes.agree(lambda: _open(config, path, stack, init_from))
+        (store, validator), terms = processes.agree(
+            lambda: _open(config, path, stack, init_from, check_store)
+        )
         if keeps_backbone(config):  # It reads each image once.
             store = features.with_features(config, store, ("train", "val"))
             validator = validation.prepare(config, store)
@@ -99,7 +112,11 @@ def train(config: Config, path: Path, init_from: Path | None = None) -> None:
 
 
 def _open(
-    config: Config, path: Path, stack: contextlib.ExitStack, init_from: Path | None
+    config: Config,
+    path: Path,
+    stack: contextlib.ExitStack,
+    init_from: Path | None,
+    check_store: bool,
 ) -> tuple[tuple[Store, Validator], processes.Terms]:
     """Checks all that can be refused, and claims the run folder, before anything is written."""
     config_checks.check_keys(config)
@@ -111,11 +128,11 @@ def _open(
     weights = initial.weights_sha256(config, init_from)
     terms = {"config": config.to_dict(), "dataset": store.info, **weights}
     if not processes.is_writer():
-        verify(store.path)
+        verify(store.path, share=processes.share(), anew=check_store)
         return (store, validator), terms
     print("train: setting up", file=sys.stderr)
     run_folder.check(path, config, store)
-    verify(store.path)
+    verify(store.path, share=processes.share(), anew=check_store)
     stack.enter_context(run_folder.claimed(path))
     steps = checkpoint.find_whole(path, clean=True)
     initial.check(path, init_from, config, has_checkpoint=bool(steps))
@@ -165,7 +182,7 @@ class _Loop:
         """Trains to the last step, or until a signal."""
         plan = self._training.plan
         is_result = plan.start or self._config.head.fit == "lda"
-        if is_result and plan.ends_epoch(plan.start) and not self._checkpoints.latest_is_validated:
+        if is_result and self._validates(plan.start) and not self._checkpoints.latest_is_validated:
             self._save(state, plan.start)  # It was fitted just now, or a stop came in between.
         for steps, following, scalars, wait_s in self._training.drive(state):
             self._recorder.push(steps, scalars, wait_s)
@@ -178,10 +195,10 @@ class _Loop:
         self._checkpoints.wait()
 
     def _save(self, state: TrainState, step: int) -> None:
-        """Saves a state, and validates it first where it ends an epoch."""
+        """Saves a state, and validates it first where that is due."""
         self._recorder.drain()  # Only a state whose gradient was finite is saved.
         figures = {}
-        if self._training.plan.ends_epoch(step) and not self.stop.is_set:
+        if self._validates(step) and not self.stop.is_set:
             # A validation that a signal breaks off is repeated by the next start.
             with contextlib.suppress(signals.Stopped):
                 figures = self._validator.judge(state, self._raise_if_stopped)
@@ -190,6 +207,12 @@ class _Loop:
         self._checkpoints.save(
             state, step=step, roc_auc=figures.get(BEST_BY), window=self._recorder.window.copy()
         )
+
+    def _validates(self, step: int) -> bool:
+        """Whether the state behind a step is validated: every so many epochs, and at the end."""
+        plan, every = self._training.plan, self._config.eval.every_epochs
+        is_last = step == plan.num_steps
+        return is_last or step % (every * plan.steps_per_epoch) == 0
 
     def _raise_if_stopped(self, _images: int) -> None:
         if self.stop.check():

@@ -15,6 +15,8 @@ from typing import Any
 CACHE = os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get(
     "JAX_COMPILATION_CACHE_DIR"
 ) or tempfile.mkdtemp(prefix="painterjax-tests-")
+# What was found intact of a store is remembered there as well.
+os.environ["XDG_CACHE_HOME"] = str(Path(CACHE) / "home")
 # Several processes share a GPU then.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 

@@ -6,17 +6,28 @@ SHA256SUMS is written last: a folder without it is incomplete.
 """
 
 import hashlib
+import time
 from pathlib import Path
 
 from painterjax.common import files
 
 NAME = "SHA256SUMS"
+SETTLED_NS = 2 * 10**9
 
 
 def sha256(path: Path) -> str:
     """Returns the SHA-256 of a file as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp(path: Path) -> str:
+    """Returns a file's size and time of change, as words; "" where that is less than 2 s ago.
+
+    Its next change may then have the same time, on a file system with a coarse clock.
+    """
+    now_ns, of = time.time_ns(), path.stat()
+    return f"{of.st_size} {of.st_mtime_ns}" if now_ns - of.st_mtime_ns > SETTLED_NS else ""
 
 
 def seal(folder: Path) -> None:

@@ -12,6 +12,11 @@ from typing import Any
 from painterjax.common.errors import InputError
 
 
+def cache_home() -> Path:
+    """Returns the user's cache folder; raises RuntimeError for a user without a home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Writes a JSON file as `write_text` does."""
     write_text(path, json.dumps(value, indent=2) + "\n")

@@ -24,7 +24,16 @@ import pyarrow as pa
 
 from painterjax.common import checksums, files
 from painterjax.common.errors import InputError
-from painterjax.data import catalog, columns, duplicates, encoded, pictures, raster, tables
+from painterjax.data import (
+    catalog,
+    columns,
+    duplicates,
+    encoded,
+    pictures,
+    raster,
+    tables,
+    verification,
+)  # fmt: skip
 from painterjax.data.encoded import EncodedImages
 from painterjax.data.images import DECODING
 from painterjax.data.pictures import Pictures
@@ -37,7 +46,8 @@ FILES = (tables.PARQUET, "rejected.csv")
 FILES_OF = {1: (tables.CSV, "rejected.csv"), STORE_VERSION: FILES}
 # Some stores lack these, of an earlier version, with many paintings or with --no-pictures.
 DUPLICATES = "duplicates.csv"
-OPTIONAL = (tables.CSV, DUPLICATES, pictures.NAME)
+OPTIONAL = (tables.CSV, DUPLICATES, pictures.NAME, verification.NAME)
+NOT_TRAINED_ON = (tables.PARQUET, pictures.NAME, verification.NAME)
 ROWS = "rows"  # What is in tables.PARQUET, whose bytes depend on the version of Arrow.
 
 
@@ -115,11 +125,11 @@ class Store:
 
 
 def identity(info: dict[str, Any]) -> dict[str, Any]:
-    """Returns a dataset.json without what changes nothing that is trained."""
-    digests, left_out = info.get("sha256"), (pictures.NAME, tables.PARQUET)
+    """Returns a dataset.json without what it says of files on which nothing is trained."""
+    digests = info.get("sha256")
     kept = {key: value for key, value in info.items() if key != "picture_side"}
     if isinstance(digests, dict):  # A run's copy may hold anything.
-        kept["sha256"] = {name: of for name, of in digests.items() if name not in left_out}
+        kept["sha256"] = {name: of for name, of in digests.items() if name not in NOT_TRAINED_ON}
     return kept
 
 
@@ -144,7 +154,7 @@ def write_images(path: Path, batches: Iterable[np.ndarray], *, rows: int, size: 
 def write_info(path: Path, info: dict[str, Any], rows: pa.Table) -> None:
     """Writes dataset.json: `info`, the format version and the SHA-256 of the store's files."""
     names = [name for name in (images_file(info), *FILES, *OPTIONAL) if (path / name).exists()]
-    digests = {name: checksums.sha256(path / name) for name in names}
+    digests = verification.digests(path, names)
     digests[ROWS] = columns.digest(rows.select(tables.ROWS_SCHEMA.names))
     info = {"format_version": STORE_VERSION, **info, "sha256": digests}
     files.write_json(path / "dataset.json", info)
@@ -176,12 +186,20 @@ def open_store(path: str | Path) -> Store:
     return Store(path, info, splits)
 
 
-def verify(path: Path) -> None:
-    """Reads every file of a store; raises InputError where one is not what prepare wrote."""
+def verify(path: Path, *, share: tuple[int, int] = (0, 1), anew: bool = False) -> None:
+    """Raises InputError where a file is not what prepare wrote; see data/verification.py.
+
+    Args:
+      path: the store.
+      share: which of how many shares to check, one of each process.
+      anew: whether to read also what was found intact on this machine.
+    """
     info = _read_info(path)
-    for name in _files(info):
-        if checksums.sha256(path / name) != info["sha256"][name]:
-            raise _damaged(f"{path}/{name} is not what prepare wrote")
+    sha256 = {name: info["sha256"][name] for name in _files(info)}
+    if anew:
+        verification.forget(path, sha256)
+    if name := verification.damaged(path, sha256, share=share):
+        raise _damaged(f"{path}/{name} is not what prepare wrote")
 
 
 def _damaged(what: str) -> InputError:

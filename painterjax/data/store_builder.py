@@ -143,7 +143,7 @@ def _check_existing(output: Path, plan: StorePlan) -> None:
         raise InputError(
             f"{output} is another store ({was}): choose another --output, or delete it"
         )
-    store.verify(output)
+    store.verify(output, anew=True)
     print(f"{output} is complete already, of files with these names and sizes")
     if plan.picture_side and "picture_side" not in info:
         print("  it has no pictures of whole paintings: delete it and repeat this to have them")

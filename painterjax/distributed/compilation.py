@@ -11,6 +11,8 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from painterjax.common import files
+
 # Nothing is left to YNNPACK, which XLA uses on CPUs alone: as of jax 0.10.2 some of its sums are
 # wrong (https://github.com/jax-ml/jax/issues/39103), and its convolutions run on one core.
 OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
@@ -27,7 +29,7 @@ def keep_on_disk() -> None:
     """
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         try:
-            folder = _cache_home() / "painterjax" / _processor()
+            folder = files.cache_home() / "painterjax" / _processor()
             folder.mkdir(parents=True, exist_ok=True)
         except (OSError, RuntimeError):  # Not to be written to, or a user without a home.
             return
@@ -53,10 +55,6 @@ def _keep_everything() -> None:
     """By default JAX leaves out what compiles in less than a second."""
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def _cache_home() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def _processor() -> str:

@@ -78,6 +78,11 @@ def is_writer() -> bool:
     return distributed.global_state.process_id == 0
 
 
+def share() -> tuple[int, int]:
+    """Returns which of how many processes this one is."""
+    return distributed.global_state.process_id, distributed.global_state.num_processes
+
+
 def agree(prepare: Callable[[], tuple[T, Terms]]) -> tuple[T, Terms]:
     """Prepares in every process: what one refuses, all refuse.
 

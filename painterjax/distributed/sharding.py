@@ -6,6 +6,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from painterjax.distributed import compilation
+
 AXIS = "data"
 
 
@@ -46,3 +48,16 @@ def own_part(mesh: Mesh, count: int) -> slice:
     places = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
     each = count // mesh.size
     return slice(places[0] * each, (places[-1] + 1) * each)
+
+
+def sum_of_processes(array: np.ndarray) -> np.ndarray:
+    """Returns the sum of an array over all processes, which call it together."""
+    if jax.process_count() == 1:
+        return array
+    mesh = of_all_devices()
+    with jax.enable_x64(True):
+        share_LxX = np.zeros((jax.local_device_count(), *array.shape), array.dtype)
+        share_LxX[0] = array  # The other devices of this process have nothing to add.
+        share_DxX = jax.make_array_from_process_local_data(split_along(mesh, 0), share_LxX)
+        add = compilation.jit(lambda x_DxX: x_DxX.sum(axis=0), out_shardings=replicated(mesh))
+        return np.asarray(local(add(share_DxX))).astype(array.dtype)

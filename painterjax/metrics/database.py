@@ -45,13 +45,8 @@ def retrieve(
 
 def evaluate(metrics: dict[str, np.ndarray], query_artist_Q: np.ndarray) -> dict[str, Any]:
     """Returns {value, low, high} of every metric: means over queries, intervals over artists."""
-    return {
-        key: bootstrap.interval(
-            evaluator.mean, query_artist_Q[:, None], value_Q,
-            replicates=evaluator.REPLICATES, seed=evaluator.TUPLE_SEED,
-        )
-        for key, value_Q in metrics.items()
-    }  # fmt: skip
+    draws = {"replicates": evaluator.REPLICATES, "seed": evaluator.TUPLE_SEED}
+    return bootstrap.mean_intervals(metrics, query_artist_Q, **draws)
 
 
 def _metrics(same_QxR: np.ndarray) -> dict[str, np.ndarray]:

@@ -9,30 +9,36 @@ import numpy as np
 from painterjax.common.errors import InputError
 from painterjax.data import sampling
 from painterjax.data.store import Split
-from painterjax.metrics import bootstrap, retrieval, triplets
-from painterjax.metrics.pairs import Pairs, count_pairs
+from painterjax.metrics import bootstrap, retrieval, tiles, triplets
+from painterjax.metrics.pairs import PairCounts, Pairs, count_tile
+from painterjax.metrics.tiles import Comparisons
 
 # The same tuples for every run on a store, whatever its own seed.
 TUPLE_SEED = 0
 REPLICATES = 1000  # of the bootstrap
 
-# A metric, the artists of each element, and the arrays of elements that it takes.
-Measurement = tuple[Callable[..., float], np.ndarray, tuple[np.ndarray, ...]]
+TRIPLET_METRICS = {
+    "triplet_accuracy": triplets.triplet_accuracy,
+    "roc_auc": triplets.roc_auc,
+    "mean_of_two_accuracy": triplets.mean_of_two_accuracy,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Embeddings of a split, all compared with all.
+    """Embeddings of a split, all or a sample of them compared with all.
 
     Attributes:
       emb_NxD: the embeddings.
       artist_N: the artist of each.
-      retrieval: the metrics of metrics.retrieval, of each painting.
-      pairs: the counts of all pairs by distance.
+      query_Q: the rows that were compared with all.
+      retrieval: the metrics of metrics.retrieval, of each painting; NaN outside the sample.
+      pairs: the counts of all pairs by distance, or of those that have one of the sample.
     """
 
     emb_NxD: np.ndarray
     artist_N: np.ndarray
+    query_Q: np.ndarray
     retrieval: dict[str, np.ndarray]
     pairs: Pairs
 
@@ -48,15 +54,29 @@ def fixed_triplets(split: Split, *, count: int) -> np.ndarray:
     return fixed_tuples(split, sampling.triplets, count=count)
 
 
-def compare(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Comparison:
-    """Ranks the paintings around each one and counts all pairs.
+def compare(emb_NxD: np.ndarray, artist_N: np.ndarray, *, most: int | None = None) -> Comparison:
+    """Ranks the paintings around each one and counts all pairs, by all processes together.
+
+    Args:
+      emb_NxD: embeddings.
+      artist_N: the artist of each, ascending.
+      most: paintings that are compared with all; of more, a sample of as many. None is all.
 
     Raises:
       InputError: a number is not finite.
     """
     check_finite(emb_NxD)
-    ranked = retrieval.retrieval(emb_NxD, artist_N)
-    return Comparison(emb_NxD, artist_N, ranked, count_pairs(emb_NxD, artist_N))
+    query_Q = tiles.sampled_rows(len(emb_NxD), most or len(emb_NxD))
+    work = Comparisons(emb_NxD, query_Q, np.arange(len(emb_NxD)))
+    ranking, counts = (
+        retrieval.Ranking(work, retrieval.depths(artist_N)),
+        PairCounts(work, artist_N),
+    )
+    for first, second, tile in work.run(count_tile, *counts.tables):
+        ranking.add(first, second, np.asarray(tile.square_MxM))
+        counts.add(first, second, tile)
+    ranked = retrieval.metrics_of(ranking, artist_N)
+    return Comparison(emb_NxD, artist_N, query_Q, ranked, counts.pairs())
 
 
 def check_finite(emb_NxD: np.ndarray) -> None:
@@ -71,24 +91,30 @@ def check_finite(emb_NxD: np.ndarray) -> None:
 
 def evaluate(comparison: Comparison, row_Tx3: np.ndarray) -> dict[str, dict[str, Any]]:
     """Returns {value, low, high} of every metric: of triplets, of retrieval and of pairs."""
-    measurements = _measurements(
-        comparison.emb_NxD, comparison.artist_N, comparison.retrieval, row_Tx3
+    emb_NxD, artist_N = comparison.emb_NxD, comparison.artist_N
+    draws = {"replicates": REPLICATES, "seed": TUPLE_SEED}
+    of_triplets = bootstrap.intervals(
+        TRIPLET_METRICS, artist_N[row_Tx3[:, [0, 2]]], *_distances(emb_NxD, row_Tx3), **draws
     )
-    figures = {
-        name: bootstrap.interval(metric, by_NxM, *values, replicates=REPLICATES, seed=TUPLE_SEED)
-        for name, (metric, by_NxM, values) in measurements.items()
-    }
-    of_pairs = bootstrap.pair_intervals(comparison.pairs, replicates=REPLICATES, seed=TUPLE_SEED)
-    return {**figures, **of_pairs}
+    counted_N, ranked = _counted(comparison.retrieval)
+    of_retrieval = bootstrap.mean_intervals(ranked, artist_N[counted_N], **draws)
+    return {**of_triplets, **of_retrieval, **bootstrap.pair_intervals(comparison.pairs, **draws)}
 
 
 def evaluate_quickly(
-    emb_NxD: np.ndarray, artist_N: np.ndarray, row_Tx3: np.ndarray
+    emb_NxD: np.ndarray, artist_N: np.ndarray, row_Tx3: np.ndarray, *, most: int | None = None
 ) -> dict[str, float]:
-    """Returns the value of every metric of triplets and of retrieval, without intervals."""
-    ranked = retrieval.retrieval(emb_NxD, artist_N)
-    measurements = _measurements(emb_NxD, artist_N, ranked, row_Tx3)
-    return {name: metric(*values) for name, (metric, _, values) in measurements.items()}
+    """Returns the value of every metric of triplets and of retrieval, without intervals.
+
+    All processes call it together; `most` is that of `compare`.
+    """
+    query_Q = tiles.sampled_rows(len(emb_NxD), most or len(emb_NxD))
+    _, ranked = _counted(retrieval.retrieval(emb_NxD, artist_N, query_Q))
+    distances = _distances(emb_NxD, row_Tx3)
+    return {
+        **{name: metric(*distances) for name, metric in TRIPLET_METRICS.items()},
+        **{name: float(value_M.mean(dtype=np.float64)) for name, value_M in ranked.items()},
+    }
 
 
 def color_histograms(image_NxSxSxC: np.ndarray) -> np.ndarray:
@@ -96,36 +122,27 @@ def color_histograms(image_NxSxSxC: np.ndarray) -> np.ndarray:
 
     Euclidean distance between these is sqrt(2) times Hellinger distance between the histograms.
     """
-    histograms = []
-    for image_SxSxC in image_NxSxSxC:
-        bin_M = (image_SxSxC.reshape(-1, 3) >> 5).astype(np.int64) @ (64, 8, 1)
-        histograms.append(np.sqrt(np.bincount(bin_M, minlength=512) / len(bin_M)))
-    return np.array(histograms, np.float32)
+    histogram_Nx512 = np.zeros((len(image_NxSxSxC), 512), np.float32)
+    for image_SxSxC, histogram_512 in zip(image_NxSxSxC, histogram_Nx512, strict=True):
+        red_M, green_M, blue_M = (image_SxSxC.reshape(-1, 3) >> 5).T.astype(np.int64)
+        bin_M = red_M << 6 | green_M << 3 | blue_M
+        histogram_512[:] = np.sqrt(np.bincount(bin_M, minlength=512) / len(bin_M))
+    return histogram_Nx512
 
 
-def _measurements(
-    emb_NxD: np.ndarray, artist_N: np.ndarray, ranked: dict[str, np.ndarray], row_Tx3: np.ndarray
-) -> dict[str, Measurement]:
-    anchor_T, positive_T, negative_T = row_Tx3.T
-    distances = tuple(_distances(emb_NxD, anchor_T, row_T) for row_T in (positive_T, negative_T))
-    compared = (artist_N[row_Tx3[:, [0, 2]]], distances)
+def _counted(ranked: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Which paintings retrieval has metrics of, and their metrics."""
     counted_N = ~np.isnan(ranked["recall_at_1"])
-    return {
-        "triplet_accuracy": (triplets.triplet_accuracy, *compared),
-        "roc_auc": (triplets.roc_auc, *compared),
-        "mean_of_two_accuracy": (triplets.mean_of_two_accuracy, *compared),
-        **{
-            key: (mean, artist_N[counted_N, None], (value_N[counted_N],))
-            for key, value_N in ranked.items()
-        },
-    }
+    return counted_N, {key: value_N[counted_N] for key, value_N in ranked.items()}
 
 
-def _distances(emb_NxD: np.ndarray, first_T: np.ndarray, second_T: np.ndarray) -> np.ndarray:
-    """In float64, in which the squares of very large and very small numbers are finite."""
-    return np.linalg.norm(emb_NxD[first_T].astype(float) - emb_NxD[second_T], axis=1)
+def _distances(emb_NxD: np.ndarray, row_Tx3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """From each anchor to its positive and to its negative.
 
-
-def mean(value_N: np.ndarray) -> float:
-    """Returns the mean, summed in float64."""
-    return float(value_N.mean(dtype=np.float64))
+    In float64, in which the squares of very large and very small numbers are finite.
+    """
+    anchor_TxD, *others = (emb_NxD[row_T].astype(float) for row_T in row_Tx3.T)
+    positive_T, negative_T = (
+        np.linalg.norm(anchor_TxD - other_TxD, axis=1) for other_TxD in others
+    )
+    return positive_T, negative_T

@@ -7,18 +7,18 @@ bins, not the pairs. All metrics follow from the two histograms; pairs in one bi
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from painterjax.distributed import compilation
-from painterjax.metrics import histogram, pairwise
+from painterjax.distributed import compilation, sharding
+from painterjax.metrics import histogram, pairwise, tiles
 from painterjax.metrics.histogram import BINS, COARSE_BINS
+from painterjax.metrics.pairwise import Scale
+from painterjax.metrics.tiles import Comparisons, RowBlock
 
-TILE = 2048  # Paintings along a side of what is compared at once, which bounds the memory.
 GROUPS = 256  # The bootstrap draws more artists than these in so many groups.
 
 
@@ -29,7 +29,8 @@ class Pairs:
     Attributes:
       same_K, different_K: pairs by one artist and by two artists in each of K bins, int64.
       edge_E: the edges of the bins as distances, E = K + 1.
-      same_NxJ, different_NxJ: each painting's pairs, in J coarse bins.
+      same_NxJ, different_NxJ: each painting's pairs, in J coarse bins, int32; where only some
+        paintings were compared with all, 0 for the others.
       same_GxJ, different_GxGxJ: pairs by group of artists and by two groups, in J coarse bins.
     """
 
@@ -46,99 +47,144 @@ class Pairs:
         return (self.edge_E[:-1] + self.edge_E[1:]) / 2
 
 
-def count_pairs(emb_NxD: np.ndarray, artist_N: np.ndarray) -> Pairs:
+def count_pairs(
+    emb_NxD: np.ndarray, artist_N: np.ndarray, query_Q: np.ndarray | None = None
+) -> Pairs:
     """Counts all N (N - 1) / 2 pairs by their Euclidean distance.
 
     Args:
       emb_NxD: embeddings.
       artist_N: artist numbers 0, 0, 1, ..., ascending.
+      query_Q: rows; each is paired with all others, and two of these rows twice. None is all rows,
+        each two of which are paired once.
     """
-    groups, side = min(int(artist_N[-1]) + 1, GROUPS), min(TILE, len(artist_N))
-    group_N = artist_N.astype(np.int64) * groups // (artist_N[-1] + 1)
-    centered = pairwise.center(emb_NxD)
-    square_P = pairwise.sampled_squares(centered)
-    edge_E = histogram.edges(square_P)
-    arrays = artist_N, group_N, edge_E, histogram.coarse_bins(square_P, edge_E)
-    tables = _Tables(centered, *(jnp.asarray(array) for array in arrays))
-    fine_2xK = np.zeros((2, BINS), np.int64)
-    painting_Nx2xJ = np.zeros((len(artist_N) + side, 2, COARSE_BINS), np.int64)
-    different_GxGxJ = np.zeros((groups, groups, COARSE_BINS), np.int64)
-    for first, second, (fine_M, group_M, row_M, column_M) in _tiles(tables, side, groups):
-        fine_2xK += _count(fine_M, fine_2xK.shape)
-        different_GxGxJ += _count(group_M, different_GxGxJ.shape)
-        for start, index_M in ((first, row_M), (second, column_M)):
-            painting_Nx2xJ[start : start + side] += _count(index_M, (side, 2, COARSE_BINS))
-    different_NxJ, same_NxJ = painting_Nx2xJ[: len(artist_N)].swapaxes(0, 1)
-    starts_G = np.flatnonzero(np.diff(group_N, prepend=-1))
-    return Pairs(
-        same_K=fine_2xK[1],
-        different_K=fine_2xK[0],
-        edge_E=np.sqrt(edge_E.astype(float)) * centered.unit,
-        same_NxJ=same_NxJ,
-        different_NxJ=different_NxJ,
-        same_GxJ=np.add.reduceat(same_NxJ, starts_G) // 2,  # Each pair is two paintings'.
-        different_GxGxJ=different_GxGxJ,
-    )
+    row_N = np.arange(len(emb_NxD))
+    work = Comparisons(emb_NxD, row_N if query_Q is None else query_Q, row_N)
+    counts = PairCounts(work, artist_N)
+    for first, second, tile in work.run(count_tile, *counts.tables):
+        counts.add(first, second, tile)
+    return counts.pairs()
 
 
-class _Tables(NamedTuple):
+class Tables(NamedTuple):
     """What counting a tile looks up."""
 
-    centered: pairwise.Centered
-    artist_N: jax.Array
-    group_N: jax.Array
-    edge_E: jax.Array
-    coarse_K: jax.Array
+    scale: Scale
+    artist_N: Any
+    group_N: Any
+    cell_C: Any
+    coarse_K: Any
+    is_mutual: Any
 
 
-def _tiles(
-    tables: _Tables, side: int, groups: int
-) -> Iterator[tuple[int, int, tuple[jax.Array, ...]]]:
-    """Yields each tile's first row, first column and `_tile`; the device works one tile ahead."""
-    starts, ahead = range(0, len(tables.artist_N), side), []
-    for first, second in [(i, j) for i in starts for j in starts if i <= j]:
-        with jax.enable_x64(True):
-            ahead.append((first, second, _tile(tables, first, second, side=side, groups=groups)))
-        if len(ahead) > 1:
-            yield ahead.pop(0)
-    yield from ahead
-
-
-@functools.partial(compilation.jit, static_argnames=("side", "groups"))
-def _tile(
-    tables: _Tables, first: int, second: int, *, side: int, groups: int
-) -> tuple[jax.Array, ...]:
-    """Compares `side` paintings with `side` others: where each pair counts in four histograms.
+class CountedTile(NamedTuple):
+    """The squared distances of a tile, and where each pair counts in four histograms.
 
     By kind of pair and bin; of pairs by two artists, by their groups and coarse bin; and by first
-    and by second painting, kind of pair and coarse bin. Each pair counts in the tile that has its
-    first painting in a row and its second in a column.
+    and by second painting, kind of pair and coarse bin. These are indices of flat arrays; behind
+    an array's end nothing counts.
     """
-    offset_M, count = jnp.arange(side, dtype=jnp.int32), len(tables.artist_N)
-    offset_Mx1, offset_1xM = offset_M[:, None], offset_M[None]
-    is_pair_MxM = (first + offset_Mx1 < second + offset_1xM) & (second + offset_1xM < count)
-    row_M, column_M = (jnp.minimum(start + offset_M, count - 1) for start in (first, second))
-    square_MxM = pairwise.squares(tables.centered, row_M, column_M)
-    bin_MxM = histogram.bins(square_MxM, tables.edge_E)
-    coarse_MxM = tables.coarse_K[bin_MxM]
-    is_same_MxM = tables.artist_N[row_M][:, None] == tables.artist_N[column_M][None]
-    group_MxM = groups * tables.group_N[row_M][:, None] + tables.group_N[column_M][None]
-    kind_MxM, is_different_MxM = is_same_MxM.astype(jnp.int32), is_pair_MxM & ~is_same_MxM
-    sides = (2 * side, COARSE_BINS)
-    return (
+
+    square_MxM: Any
+    fine_M: Any
+    group_M: Any
+    first_M: Any
+    second_M: Any
+
+
+@compilation.jit
+def count_tile(rows: RowBlock, columns: RowBlock, tables: Tables) -> CountedTile:
+    """Compares two blocks; of paintings that are all compared with all, each two are one pair."""
+    square_MxM = tiles.squares(rows, columns, tables.scale)
+    is_later_MxM = rows.row_M[:, None] < columns.row_M[None]
+    is_pair_MxM = jnp.isfinite(square_MxM) & (is_later_MxM | ~jnp.asarray(tables.is_mutual))
+    bin_MxM = histogram.bins(square_MxM, tables.cell_C)
+    coarse_MxM = tables.coarse_K[bin_MxM].astype(jnp.int32)
+    artist_Mx1, artist_1xM = tables.artist_N[rows.row_M][:, None], tables.artist_N[columns.row_M]
+    is_same_MxM = artist_Mx1 == artist_1xM[None]
+    kind_MxM, side = is_same_MxM.astype(jnp.int32), len(rows.row_M)
+    group_Mx1, groups = _groups_of(rows, tables.group_N)
+    other_Mx1, others = _groups_of(columns, tables.group_N)
+    which_MxM = others * group_Mx1 + other_Mx1.T
+    offset_Mx1 = jnp.arange(side, dtype=jnp.int32)[:, None]
+    return CountedTile(
+        square_MxM,
         _flat(is_pair_MxM, kind_MxM, bin_MxM, (2, BINS)),
-        _flat(is_different_MxM, group_MxM, coarse_MxM, (groups**2, COARSE_BINS)),
-        _flat(is_pair_MxM, 2 * offset_Mx1 + kind_MxM, coarse_MxM, sides),
-        _flat(is_pair_MxM, 2 * offset_1xM + kind_MxM, coarse_MxM, sides),
+        _flat(is_pair_MxM & ~is_same_MxM, which_MxM, coarse_MxM, (groups * others, COARSE_BINS)),
+        _flat(is_pair_MxM, 2 * offset_Mx1 + kind_MxM, coarse_MxM, (2 * side, COARSE_BINS)),
+        _flat(is_pair_MxM, 2 * offset_Mx1.T + kind_MxM, coarse_MxM, (2 * side, COARSE_BINS)),
     )
+
+
+def _groups_of(block: RowBlock, group_N: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Each painting's group, counted from the block's first, M x 1, and how many there are."""
+    group_M = group_N[block.row_M] - group_N[block.row_M[0]]
+    return group_M[:, None], jnp.where(block.row_M >= 0, group_M, 0).max() + 1
 
 
 def _flat(
-    is_counted_MxM: jax.Array, which_MxM: jax.Array, bin_MxM: jax.Array, shape: tuple[int, int]
+    is_counted_MxM: jax.Array,
+    which_MxM: jax.Array,
+    bin_MxM: jax.Array,
+    shape: tuple[int | jax.Array, int],
 ) -> jax.Array:
     """Indices into several histograms, flattened; behind their end where nothing counts."""
     histograms, bins = shape
     return jnp.where(is_counted_MxM, bins * which_MxM + bin_MxM, histograms * bins).ravel()
+
+
+class PairCounts:
+    """The pairs of this process's tiles."""
+
+    def __init__(self, work: Comparisons, artist_N: np.ndarray) -> None:
+        self._work, scale = work, pairwise.scale_of(work.emb_NxD)
+        self._rows, self._columns = work.blocks(work.query_Q), work.blocks(work.other_P)
+        groups = min(int(artist_N[-1]) + 1, GROUPS)
+        group_N = artist_N.astype(np.int64) * groups // (int(artist_N[-1]) + 1)
+        square_P = pairwise.sampled_squares(scale, work.emb_NxD)
+        cell_C = histogram.cells(square_P)
+        edge_E = histogram.edges(cell_C)
+        coarse_K = histogram.coarse_bins(square_P, edge_E)
+        self.tables = (Tables(scale, artist_N, group_N, cell_C, coarse_K, work.is_mutual),)
+        self._group_N, self._edge_E = group_N, np.sqrt(edge_E.astype(float)) * scale.unit
+        self._fine_2xK = np.zeros((2, BINS), np.int64)
+        self._painting_Nx2xJ = np.zeros((len(artist_N), 2, COARSE_BINS), np.int32)
+        self._different_GxGxJ = np.zeros((groups, groups, COARSE_BINS), np.int64)
+
+    def add(self, first: int, second: int, tile: CountedTile) -> None:
+        """Counts the pairs of a tile."""
+        row_M, column_M, side = self._rows[first], self._columns[second], self._work.side
+        self._fine_2xK += _count(tile.fine_M, self._fine_2xK.shape)
+        groups, others = (
+            slice(int(self._group_N[row[0]]), int(self._group_N[row[-1]]) + 1)
+            for row in (row_M, column_M)
+        )
+        different_GxHxJ = self._different_GxGxJ[groups, others]
+        different_GxHxJ += _count(tile.group_M, different_GxHxJ.shape)
+        both = [(row_M, tile.first_M), (column_M, tile.second_M)]
+        for row, index in both[: 1 + self._work.is_mutual]:
+            count_Mx2xJ = _count(index, (side, 2, COARSE_BINS))
+            self._painting_Nx2xJ[row] += count_Mx2xJ[: len(row)].astype(np.int32)
+
+    def pairs(self) -> Pairs:
+        """Returns the pairs of all processes, which call it together."""
+        fine_2xK, painting_Nx2xJ, different_GxGxJ = (
+            sharding.sum_of_processes(array)
+            for array in (self._fine_2xK, self._painting_Nx2xJ, self._different_GxGxJ)
+        )
+        different_NxJ, same_NxJ = painting_Nx2xJ.swapaxes(0, 1)
+        starts_G = np.flatnonzero(np.diff(self._group_N, prepend=-1))
+        same_GxJ = np.add.reduceat(same_NxJ, starts_G, dtype=np.int64)
+        return Pairs(
+            same_K=fine_2xK[1],
+            different_K=fine_2xK[0],
+            edge_E=self._edge_E,
+            same_NxJ=same_NxJ,
+            different_NxJ=different_NxJ,
+            # Of paintings that are all compared with all, each pair is two paintings'.
+            same_GxJ=same_GxJ // 2 if self._work.is_mutual else same_GxJ,
+            different_GxGxJ=different_GxGxJ,
+        )
 
 
 def _count(index_M: jax.Array, shape: tuple[int, ...]) -> np.ndarray:

@@ -14,6 +14,7 @@ from painterjax.common.progress import counted
 from painterjax.data import raster
 from painterjax.data.store import Split
 from painterjax.metrics import retrieval
+from painterjax.run.evaluation import floors_of, metrics_of
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
@@ -69,10 +70,10 @@ def page(title: str, lead: str, sections: dict[str, str]) -> str:
 
 def metrics_table(judged: dict[str, Any], split: Split) -> str:
     """Returns every metric beside its floors, and the published values."""
-    columns = {"trained": judged, **{key: judged[key] for key in ("untrained", "color_histogram")}}
+    columns = {"trained": judged, **floors_of(judged)}
     rows = [
         [METRIC_NAMES[metric], *(_with_interval(column[metric]) for column in columns.values())]
-        for metric in judged["color_histogram"]
+        for metric in metrics_of(judged)
     ]
     intervals = "In brackets: 95 % intervals by bootstrap over artists."
     if judged["pair_roc_auc"]["low"] is None:
@@ -151,13 +152,16 @@ def neighbor_tiles(emb_NxD: np.ndarray, split: Split) -> list[list[Tile]]:
     return rows
 
 
-def confused_table(emb_NxD: np.ndarray, split: Split) -> str:
-    """Returns the pairs of artists where most paintings by one are nearest to one by the other."""
+def confused_table(emb_NxD: np.ndarray, split: Split, query_Q: np.ndarray) -> str:
+    """Returns the pairs of artists where most paintings by one are nearest to one by the other.
+
+    Only the paintings in the rows `query_Q` are counted.
+    """
     counts = collections.Counter()
-    for row_Q, nearest_Qx1 in retrieval.nearest(emb_NxD, 1):
+    for row_Q, nearest_Qx1 in retrieval.nearest(emb_NxD, 1, query_Q=query_Q):
         pairs = zip(split.artist_N[row_Q], split.artist_N[nearest_Qx1[:, 0]], strict=True)
         counts.update((int(a), int(b)) for a, b in pairs if a != b)
-    paintings_A = np.bincount(split.artist_N)
+    paintings_A = np.bincount(split.artist_N[query_Q])
     shares = {pair: count / paintings_A[pair[0]] for pair, count in counts.items() if count > 1}
     if not shares:
         return "<p>No artist has two paintings whose nearest ones are by the same other artist.</p>"

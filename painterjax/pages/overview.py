@@ -8,7 +8,7 @@ from painterjax.common.progress import counted
 from painterjax.pages import html
 from painterjax.run import folder as run_folder
 from painterjax.run import summary
-from painterjax.run.evaluation import FLOORS
+from painterjax.run.evaluation import floors_of, judged_paintings
 from painterjax.run.load import Run
 
 MEANINGS = {
@@ -31,18 +31,21 @@ MEANINGS = {
 
 def outcome(judged: dict[str, Any], artists: str) -> str:
     """Returns in a sentence whether the network works, and how its figures compare in others."""
-    columns = (judged, *(judged[floor] for floor in FLOORS))
-    trained, untrained, histogram = (f"{100 * c['recall_at_1']['value']:.0f} %" for c in columns)
+    words = {"untrained": "untrained network", "color_histogram": "color histogram"}
+    others = ", ".join(f"{words[floor]} {_recall(of)}" for floor, of in floors_of(judged).items())
     nearest = (
-        f"for {trained} of {counted(judged['paintings'], 'painting')} by {artists}, the nearest"
-        f" other one is by the same artist (untrained network {untrained}, color histogram"
-        f" {histogram})"
+        f"for {_recall(judged)} of {judged_paintings(judged)} by {artists}, the nearest"
+        f" other one is by the same artist{f' ({others})' if others else ''}"
     )
     verdicts = ". ".join(summary.verdict(judged, metric) for metric in summary.METRICS)
     return (
         f'<p class="outcome"><strong>{summary.outcome(judged)}</strong>: {escape(nearest)}.</p>\n'
         f"<p>{escape(verdicts)}.</p>\n"
     )
+
+
+def _recall(figures: dict[str, Any]) -> str:
+    return f"{100 * figures['recall_at_1']['value']:.0f} %"
 
 
 def meanings() -> str:

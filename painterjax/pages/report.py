@@ -13,6 +13,7 @@ from painterjax.data import raster
 from painterjax.data.store import Split, Store
 from painterjax.metrics import evaluator
 from painterjax.metrics.pairs import count_pairs
+from painterjax.metrics.tiles import sampled_rows
 from painterjax.model import likeness
 from painterjax.pages import attributed, html, overview, plots, tsne
 from painterjax.run import folder as run_folder
@@ -87,7 +88,7 @@ def _sections(
         "Artists, styles and centuries": html.groups_tables(judged["groups"]),
         "Nearest paintings": html.tile_rows(test, tiles["neighbors"], layout="rows"),
         "Where a painting and its nearest one are alike": LIKENESS + plots.svg(figures["likeness"]),
-        "Artists most often confused": html.confused_table(emb_NxD, test),
+        "Artists most often confused": html.confused_table(emb_NxD, test, _judged(run)),
         "Map of test paintings": plots.svg(figures["map"]),
         "How it was trained": overview.about(run),
     }
@@ -96,7 +97,7 @@ def _sections(
 def _figures(run: Run, emb_NxD: np.ndarray, evaluation: dict[str, Any]) -> dict[str, Figure]:
     records = metrics_log.read_records(run.path)
     splits, test = run.store.splits, run.store.splits["test"]
-    pairs = count_pairs(emb_NxD, test.artist_N)
+    pairs = count_pairs(emb_NxD, test.artist_N, _judged(run))
     curves = CURVES if any(record["split"] == "train" for record in records) else ()
     figures = {
         **{key: plots.curve(records, key, title=html.METRIC_NAMES[key]) for key in curves},
@@ -111,6 +112,11 @@ def _figures(run: Run, emb_NxD: np.ndarray, evaluation: dict[str, Any]) -> dict[
         )  # fmt: skip
     explained = _likeness(run, emb_NxD, test)
     return {**figures, "likeness": explained, "map": paintings_map(emb_NxD, test)}
+
+
+def _judged(run: Run) -> np.ndarray:
+    """The rows of test that evaluation compares with all."""
+    return sampled_rows(len(run.store.splits["test"]), run.config.eval.max_paintings)
 
 
 def _likeness(run: Run, emb_NxD: np.ndarray, split: Split) -> Figure:

@@ -28,6 +28,7 @@ MAX_BATCH = 2**20  # A million images of 32 x 32 pixels are 13 GB as float32.
 MAX_PAINTINGS = 1000  # By an artist in a tuple: drawing K different ones takes time with K^2.
 # Drawing this many takes 0.6 GB; the standard error of an accuracy is below 0.02 % by then.
 MAX_TRIPLETS = 10**7
+LEAST_JUDGED = 100  # The standard error of a recall@1 of 0.5 is 0.05 then.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +132,9 @@ RULES = {
     "augmentation.tint": NOT_NEGATIVE,
     "eval.batch_size": _changeable(_whole(1, MAX_BATCH)),
     "eval.triplets": _changeable(_whole(1, MAX_TRIPLETS)),
+    "eval.max_paintings": _changeable(_whole(LEAST_JUDGED)),
+    "eval.every_epochs": _changeable(_whole(1, MAX_EPOCHS)),
+    "eval.floors": _changeable(Rule("True or False", lambda value: isinstance(value, bool))),
 }
 
 

@@ -79,7 +79,7 @@ def compute_embeddings(run: Run, name: str, *, work: Path | None = None) -> Vect
     split = run.store.splits[name]
     if not len(split):
         raise InputError(f"{run.store.path} has no painting in {name}")
-    verify(run.store.path)
+    verify(run.store.path, share=processes.share())
     if work is None or keeps_backbone(run.config):
         emb_NxD = embed_paintings(run.config, run.store, name, run.embedder, f"embed {name}")
     else:
@@ -134,12 +134,12 @@ def embed_folder(
     if not source.paintings and not source.rejected:
         raise InputError(f"no image in {directory}")
     origin = {**run.origin, "images": str(directory.resolve()), "squares": squares}
-    known = _known_vectors(run, output, origin)
+    known, sha256_by_stamp = _known_vectors(run, output, origin)
     source = dataclasses.replace(
         source, load=functools.partial(sources.load_squares, directory, squares)
     )
     with _partial_folder(run, output, squares=squares) as work:
-        embedded, rejected = _embed_new(run.embedder, source, known, work, workers)
+        embedded, rejected = _embed_new(run.embedder, source, known, sha256_by_stamp, work, workers)
         _write_rejected(output, rejected)
         if embedded.paintings:
             embeddings.save(output, dataclasses.replace(embedded, origin=origin))
@@ -172,10 +172,15 @@ def _partial_folder(run: Run, output: Path, **plan: int):
         shutil.rmtree(partial)
 
 
-def _known_vectors(run: Run, output: Path, origin: dict[str, Any]) -> dict[FileVersion, np.ndarray]:
-    """The vectors that `output` has of the images that `origin` names."""
+def _known_vectors(
+    run: Run, output: Path, origin: dict[str, Any]
+) -> tuple[dict[FileVersion, np.ndarray], dict[tuple[str, str], str]]:
+    """The vectors that `output` has of the images that `origin` names.
+
+    Of each file and its stamp also the SHA-256 that it had.
+    """
     if not output.exists():
-        return {}
+        return {}, {}
     found = embeddings.load(output)
     run.check_same_network(str(output), found.origin)
     if "images" not in found.origin:
@@ -184,23 +189,31 @@ def _known_vectors(run: Run, output: Path, origin: dict[str, Any]) -> dict[FileV
     if images.resolve() != Path(origin["images"]) and images.is_dir():
         raise InputError(f"{output} is of the images of {images}: choose another --output")
     if found.origin.get("squares", 1) != origin["squares"]:
-        return {}
-    names = (painting.file for painting in found.paintings)
-    return dict(zip(zip(names, found.sha256 or [], strict=False), found.emb_NxD, strict=False))
+        return {}, {}
+    names, sha256 = [painting.file for painting in found.paintings], found.sha256 or []
+    stamped = zip(names, found.stamps or [], strict=False)
+    return (
+        dict(zip(zip(names, sha256, strict=False), found.emb_NxD, strict=False)),
+        {key: digest for key, digest in zip(stamped, sha256, strict=False) if key[1]},
+    )
 
 
 def _embed_new(
     embedder: Embedder,
     source: sources.Source,
     known: dict[FileVersion, np.ndarray],
+    sha256_by_stamp: dict[tuple[str, str], str],
     work: Path,
     workers: int,
 ) -> tuple[Vectors, dict[str, str]]:
     """Embeds the files that neither `known` nor an interrupted call has; returns all of them."""
+    stamps = _stamps(source)  # A change from here on gives a file another one.
     row_bytes = 4 * embedder.dim
     before = records.recover(work, record_bytes=row_bytes)
     versions = known.keys() | {(f["file"], f["sha256"]) for f in before if "sha256" in f}
-    sha256 = _unchanged(source, versions)
+    found = ((file, sha256_by_stamp.get((file, stamp))) for file, stamp in stamps.items())
+    sha256 = {file: digest for file, digest in found if digest}
+    sha256 |= _unchanged(source, [version for version in versions if version[0] not in sha256])
     left = [painting for painting in source.paintings if painting.file not in sha256]
     done = [catalog.Painting(fate["file"], "") for fate in before]
     fates = records.decode_all(
@@ -220,13 +233,25 @@ def _embed_new(
     paintings = [painting for painting in source.paintings if painting.file in sha256]
     digests = [sha256[painting.file] for painting in paintings]
     rows = [vector[p.file, digest] for p, digest in zip(paintings, digests, strict=True)]
-    embedded = Vectors(np.array(rows, np.float32), paintings, {}, digests)
+    own_stamps = [stamps[painting.file] for painting in paintings]
+    embedded = Vectors(np.array(rows, np.float32), paintings, {}, digests, own_stamps)
     return embedded, rejected | dict(source.rejected)
+
+
+def _stamps(source: sources.Source) -> dict[str, str]:
+    """The stamp of each file; "" where it cannot be read, as decoding it will say."""
+    assert source.directory is not None, "a listing of files"
+    stamps = dict.fromkeys((painting.file for painting in source.paintings), "")
+    for file in stamps:
+        with contextlib.suppress(OSError):
+            stamps[file] = checksums.stamp(source.directory / file)
+    return stamps
 
 
 def _unchanged(source: sources.Source, versions: Collection[FileVersion]) -> dict[str, str]:
     """The SHA-256 of the files of which a version is known and on the disk, by file."""
     assert source.directory is not None, "a listing of files"
+    versions = set(versions)
     names = {file for file, _ in versions}
     again = [painting.file for painting in source.paintings if painting.file in names]
     unchanged: dict[str, str] = {}

@@ -22,6 +22,7 @@ EMBEDDING, ORIGIN_KEY = "embedding", b"painterjax"  # A column of Parquet, a key
 ROW_GROUP = 2**15  # Vectors that are written at once.
 # The keys that Vectors.origin always has; others say where the paintings were.
 ORIGIN = ("run", "step", "network_sha256")
+OF_FILES = ("sha256", "stamps")  # The columns of Vectors whose paintings are files.
 # The largest distance of two vectors of one image, relative to their length: half precision rounds.
 SAME_IMAGE = 1e-3
 # What reading a file of another kind, or a damaged one, can raise.
@@ -40,12 +41,14 @@ class Vectors:
       paintings: what the catalog knows of each; the artist is "" where it is unknown.
       origin: the run, its step, which network, and where the paintings were; can be stored as JSON.
       sha256: of each painting's file; None where the paintings come from a store.
+      stamps: of each file, when it had that SHA-256: checksums.stamp; None in older files.
     """
 
     emb_NxD: np.ndarray
     paintings: Paintings | list[Painting]
     origin: dict[str, Any]
     sha256: list[str] | None = None
+    stamps: list[str] | None = None
 
 
 def save(path: Path, vectors: Vectors) -> None:
@@ -56,9 +59,10 @@ def save(path: Path, vectors: Vectors) -> None:
 
 def _columns(vectors: Vectors) -> pa.Table:
     table = Paintings.of(vectors.paintings).table.select(PAINTING_COLUMNS)
-    if vectors.sha256 is None:
-        return table
-    return table.append_column("sha256", pa.array(vectors.sha256, columns.TEXT))
+    for name in OF_FILES:
+        if (values := getattr(vectors, name)) is not None:
+            table = table.append_column(name, pa.array(values, columns.TEXT))
+    return table
 
 
 def _write_npz(path: Path, vectors: Vectors) -> None:
@@ -119,8 +123,8 @@ def _read_npz(path: Path) -> Vectors:
         values = [table[name].tolist() for name in PAINTING_COLUMNS]
         paintings = [Painting(*row) for row in zip(*values, strict=True)]
         origin = read_origin(str(table["origin"]))
-        sha256 = table["sha256"].tolist() if "sha256" in table.files else None
-        return Vectors(table["emb_NxD"], paintings, origin, sha256)
+        of_files = {name: table[name].tolist() for name in OF_FILES if name in table.files}
+        return Vectors(table["emb_NxD"], paintings, origin, **of_files)
 
 
 def _read_parquet(path: Path) -> Vectors:
@@ -132,5 +136,5 @@ def _read_parquet(path: Path) -> Vectors:
         raise TypeError(paintings.schema)
     embedding = table[EMBEDDING]
     emb_NxD = embedding.combine_chunks().flatten().to_numpy().reshape(-1, embedding.type.list_size)
-    sha256 = table["sha256"].to_pylist() if "sha256" in table.column_names else None
-    return Vectors(emb_NxD, Paintings(paintings), origin, sha256)
+    of_files = {name: table[name].to_pylist() for name in OF_FILES if name in table.column_names}
+    return Vectors(emb_NxD, Paintings(paintings), origin, **of_files)

@@ -24,40 +24,60 @@ from painterjax.run.load import NETWORK, Run
 
 JUDGED = ("val", "test")
 FLOORS = ("untrained", "color_histogram")
-TRIPLETS = 10_000  # of vectors that come without a recipe
 
 
-def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED, in_full: bool = True) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Judging:
+    """How splits are judged: keys of a recipe's `eval`; these are for vectors without a recipe."""
+
+    triplets: int = 10_000
+    max_paintings: int = 50_000
+    floors: bool = True
+
+
+def evaluate(
+    run: Run,
+    *,
+    splits: tuple[str, ...] = JUDGED,
+    floors: bool | None = None,
+    in_full: bool = True,
+    check_store: bool = False,
+) -> dict[str, Any]:
     """Judges a run's best network, prints a table if `in_full`, and writes evaluation.json.
 
     A split without two artists is left out, and a line says so. Where its artists are all in train,
     its paintings are also queries against those of train, whose embeddings are a forward pass: a
     third of an epoch. The test embeddings are also written for TensorBoard's projector. All
-    processes of a training call it and embed together; then the writer alone judges, and the others
-    get {}.
+    processes of a training call it, and embed and compare together; the writer alone prints and
+    writes. `floors` says whether the floors are judged; None leaves it to the recipe. With
+    `check_store` the whole store is read, also what this machine has found intact before.
 
     Returns:
       `step` and `network_sha256`; `threshold`, `calibration` and `attribution`, found on
-      validation; and for each split every metric's {value, low, high} beside the same of two
-      floors, `color_histogram` and `untrained`; retrieval of its paintings from those of train
-      where all its artists are there; how the threshold and the calibration do there; and figures
-      by artist, style and century. Figures of other splits are kept where they are of the same
-      network.
+      validation; and for each split how many paintings it has and how many of them were compared
+      with all; every metric's {value, low, high} beside the same of two floors, `color_histogram`
+      and `untrained`; retrieval of its paintings from those of train where all its artists are
+      there; how the threshold and the calibration do there; and figures by artist, style and
+      century. Figures of other splits are kept where they are of the same network.
 
     Raises:
       InputError: the store has changed, or no split can be judged.
     """
-    verify(run.store.path)
-    trained_on = run.artists_trained_on
+    verify(run.store.path, share=processes.share(), anew=check_store)
+    trained_on, settings = run.artists_trained_on, run.config.eval
+    how = Judging(
+        settings.triplets, settings.max_paintings, settings.floors if floors is None else floors
+    )
     present = [name for name in JUDGED if len(run.store.splits[name])]
     database = ["train"] if any(queries.have_database(run.store, name) for name in splits) else []
     emb_by_split = {name: split_embeddings(run, name).emb_NxD for name in present + database}
-    untrained_by_split = _untrained(run, [name for name in present if name in splits])
+    wanted = [name for name in present if name in splits and how.floors]
+    untrained_by_split = _untrained(run, wanted) if wanted else {}
+    compared = _compare(run.store, emb_by_split, untrained_by_split, how, splits)
+    calibrated = _calibrate(compared)
+    judged = _judge(run.store, compared, splits, calibrated, emb_by_split, how)
     if not processes.is_writer():
         return {}
-    compared = _compare(run.store, emb_by_split, untrained_by_split, run.config.eval.triplets)
-    calibrated = _calibrate(compared)
-    judged = _judge(run.store, compared, splits, calibrated, emb_by_split)
     if in_full:
         _print_tables(run.store, judged, trained_on)
     if "test" in judged:
@@ -69,43 +89,50 @@ def evaluate(run: Run, *, splits: tuple[str, ...] = JUDGED, in_full: bool = True
     return evaluation
 
 
-def evaluate_file(path: Path, store: Store, *, splits: tuple[str, ...] = JUDGED) -> dict[str, Any]:
+def evaluate_file(
+    path: Path, store: Store, *, splits: tuple[str, ...] = JUDGED, floors: bool | None = None
+) -> dict[str, Any]:
     """Judges vectors of any origin as `evaluate` does a run; nothing is written."""
+    how = Judging(floors=floors is not False)
     emb_by_split = _read_vectors(path, store, splits)
-    compared = _compare(store, emb_by_split, {}, TRIPLETS)
+    compared = _compare(store, emb_by_split, {}, how, splits)
     calibrated = _calibrate(compared)
-    judged = _judge(store, compared, splits, calibrated, emb_by_split)
+    judged = _judge(store, compared, splits, calibrated, emb_by_split, how)
     _print_tables(store, judged, store.splits["train"].artists)
     return {**calibrated, **judged}
 
 
 @dataclasses.dataclass(frozen=True)
 class ComparedSplit:
-    """The embeddings of a split, compared with each other; its fixed triplets; and a floor.
-
-    `untrained_NxD` has the embeddings of the untrained network, where there is one.
-    """
+    """The embeddings of a split and those of its floors, compared; and its fixed triplets."""
 
     comparison: evaluator.Comparison
     row_Tx3: np.ndarray
-    untrained_NxD: np.ndarray | None
+    floors: dict[str, evaluator.Comparison]
 
 
 def _compare(
     store: Store,
     emb_by_split: dict[str, np.ndarray],
     untrained_by_split: dict[str, np.ndarray],
-    triplets: int,
+    how: Judging,
+    wanted: tuple[str, ...],
 ) -> dict[str, ComparedSplit]:
     """Compares the paintings of each split that can be judged; a line says why another cannot."""
-    return {
-        name: ComparedSplit(
-            evaluator.compare(emb_by_split[name], store.splits[name].artist_N),
-            row_Tx3,
-            untrained_by_split.get(name),
+    found = {}
+    for name, row_Tx3 in _fixed_triplets(store, emb_by_split, how.triplets).items():
+        split, emb_by_floor = store.splits[name], {}
+        if how.floors and name in wanted:
+            if name in untrained_by_split:
+                emb_by_floor["untrained"] = untrained_by_split[name]
+            emb_by_floor["color_histogram"] = evaluator.color_histograms(split.image_NxSxSxC)
+        comparison, *floors = (
+            evaluator.compare(emb_NxD, split.artist_N, most=how.max_paintings)
+            for emb_NxD in (emb_by_split[name], *emb_by_floor.values())
         )
-        for name, row_Tx3 in _fixed_triplets(store, emb_by_split, triplets).items()
-    }
+        of_floors = dict(zip(emb_by_floor, floors, strict=True))
+        found[name] = ComparedSplit(comparison, row_Tx3, of_floors)
+    return found
 
 
 def _calibrate(compared: dict[str, ComparedSplit]) -> dict[str, Any]:
@@ -126,6 +153,7 @@ def _judge(
     wanted: tuple[str, ...],
     calibrated: dict[str, Any],
     emb_by_split: dict[str, np.ndarray],
+    how: Judging,
 ) -> dict[str, dict[str, Any]]:
     """The figures of each wanted split; raises InputError where none can be judged."""
     judged = {}
@@ -133,14 +161,17 @@ def _judge(
         split, of = store.splits[name], compared[name]
         judged[name] = {
             "paintings": len(split),
+            "judged_paintings": len(of.comparison.query_Q),
             "artists": len(split.artists),
             **evaluator.evaluate(of.comparison, of.row_Tx3),
-            **_floors(split, of.row_Tx3, of.untrained_NxD),
+            **{key: evaluator.evaluate(floor, of.row_Tx3) for key, floor in of.floors.items()},
             **_at_calibration(of.comparison.pairs, calibrated),
             "groups": breakdown.by_group(of.comparison, split),
         }
         if "train" in emb_by_split and queries.have_database(store, name):
-            judged[name]["queries"] = queries.judge(store, name, emb_by_split)
+            judged[name]["queries"] = queries.judge(
+                store, name, emb_by_split, most=how.max_paintings
+            )
     if not judged:
         raise InputError(f"{store.path} has nothing to judge in {' or '.join(wanted)}")
     return judged
@@ -173,18 +204,9 @@ def _fixed_triplets(
         try:
             found[name] = evaluator.fixed_triplets(store.splits[name], count=count)
         except InputError as error:
-            print(f"{name}: not judged, {error}")
+            if processes.is_writer():
+                print(f"{name}: not judged, {error}")
     return found
-
-
-def _floors(split: Split, row_Tx3: np.ndarray, untrained_NxD: np.ndarray | None) -> dict[str, Any]:
-    """Every metric of what a trained network must beat."""
-    emb_by_floor = {} if untrained_NxD is None else {"untrained": untrained_NxD}
-    emb_by_floor["color_histogram"] = evaluator.color_histograms(split.image_NxSxSxC)
-    return {
-        name: evaluator.evaluate(evaluator.compare(emb_NxD, split.artist_N), row_Tx3)
-        for name, emb_NxD in emb_by_floor.items()
-    }
 
 
 def _at_calibration(pairs: Pairs, calibrated: dict[str, Any]) -> dict[str, Any]:
@@ -262,15 +284,32 @@ def artists_of(split: Split, trained_on: Collection[str]) -> str:
     return f"{count}, {seen} of them seen in training"
 
 
+def floors_of(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns the figures of the floors that a split's figures have, by name."""
+    return {name: figures[name] for name in FLOORS if name in figures}
+
+
+def metrics_of(figures: dict[str, Any]) -> list[str]:
+    """Returns the names of the metrics among a split's figures."""
+    return [name for name, of in figures.items() if isinstance(of, dict) and "value" in of]
+
+
+def judged_paintings(figures: dict[str, Any]) -> str:
+    """Returns how many paintings were judged, and of how many where they are a sample."""
+    paintings = counted(figures["paintings"], "painting")
+    judged = figures.get("judged_paintings", figures["paintings"])  # Older files lack it.
+    return paintings if judged == figures["paintings"] else f"a sample of {judged} of {paintings}"
+
+
 def table(split: Split, figures: dict[str, Any], trained_on: Collection[str]) -> str:
     """Returns a split's figures as lines of text, one column per embedding."""
     first = "trained" if "untrained" in figures else "vectors"
-    columns = {first: figures, **{key: figures[key] for key in FLOORS if key in figures}}
+    columns = {first: figures, **floors_of(figures)}
     lines = [
-        f"{split.name}: {counted(len(split), 'painting')} by {artists_of(split, trained_on)}",
+        f"{split.name}: {judged_paintings(figures)} by {artists_of(split, trained_on)}",
         f"  {'':22}" + "".join(f"{key:>24}" for key in columns),
     ]
-    for metric in figures["color_histogram"]:
+    for metric in metrics_of(figures):
         cells = [bootstrap.as_text(column[metric]) for column in columns.values()]
         lines.append(f"  {metric:22}" + "".join(f"{cell:>24}" for cell in cells))
     if figures["pair_roc_auc"]["low"] is None:

@@ -10,7 +10,7 @@ from painterjax.metrics import bootstrap
 from painterjax.model.backbones import BACKBONES
 from painterjax.run import folder as run_folder
 from painterjax.run import lineage
-from painterjax.run.evaluation import FLOORS, JUDGED, artists_of
+from painterjax.run.evaluation import JUDGED, artists_of, floors_of, judged_paintings
 from painterjax.run.load import NETWORK, Run
 
 METRICS = {
@@ -144,13 +144,14 @@ def _data(run: Run) -> str:
 
 def _table(run: Run, split: str, figures: dict[str, Any]) -> str:
     """A split's figures beside those of the floors, which need no training."""
-    columns = {"this network": figures, **{f.replace("_", " "): figures[f] for f in FLOORS}}
+    floors = {name.replace("_", " "): of for name, of in floors_of(figures).items()}
+    columns = {"this network": figures, **floors}
     try:
         artists = artists_of(run.store.splits[split], run.artists_trained_on)
     except InputError:  # The store is gone.
         artists = counted(figures["artists"], "artist")
     lines = [
-        f"On {split}, {counted(figures['paintings'], 'painting')} by {artists}, with 95 %"
+        f"On {split}, {judged_paintings(figures)} by {artists}, with 95 %"
         " intervals over artists where there are enough:",
         "",
         f"| | {' | '.join(columns)} |",

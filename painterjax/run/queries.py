@@ -7,6 +7,7 @@ import numpy as np
 from painterjax.common.progress import counted
 from painterjax.data.store import Store
 from painterjax.metrics import bootstrap, database, evaluator
+from painterjax.metrics.tiles import sampled_rows
 
 
 def have_database(store: Store, name: str) -> bool:
@@ -15,8 +16,12 @@ def have_database(store: Store, name: str) -> bool:
     return bool(artists) and artists <= set(store.splits["train"].artists)
 
 
-def judge(store: Store, name: str, emb_by_split: dict[str, np.ndarray]) -> dict[str, Any]:
+def judge(
+    store: Store, name: str, emb_by_split: dict[str, np.ndarray], *, most: int
+) -> dict[str, Any]:
     """Returns metrics.database of a split against train, each {value, low, high}, and counts.
+
+    Of more paintings than `most`, a sample of as many are queries. All processes call it together.
 
     Raises:
       InputError: a number of train's vectors is not finite.
@@ -24,10 +29,14 @@ def judge(store: Store, name: str, emb_by_split: dict[str, np.ndarray]) -> dict[
     split, train = store.splits[name], store.splits["train"]
     evaluator.check_finite(emb_by_split["train"])
     number = {artist: i for i, artist in enumerate(train.artists)}
-    artist_Q = np.array([number[artist] for artist in split.artists])[split.artist_N]
-    metrics = database.retrieve(emb_by_split[name], artist_Q, emb_by_split["train"], train.artist_N)
+    row_Q = sampled_rows(len(split), most)
+    artist_Q = np.array([number[artist] for artist in split.artists])[split.artist_N[row_Q]]
+    metrics = database.retrieve(
+        emb_by_split[name][row_Q], artist_Q, emb_by_split["train"], train.artist_N
+    )
     return {
         "paintings": len(split),
+        "judged_paintings": len(row_Q),
         "artists": len(split.artists),
         "database_paintings": len(train),
         "database_artists": len(train.artists),
@@ -38,7 +47,7 @@ def judge(store: Store, name: str, emb_by_split: dict[str, np.ndarray]) -> dict[
 def table(name: str, figures: dict[str, Any]) -> str:
     """Returns the figures of `judge` as lines of text."""
     lines = [
-        f"  {name} as queries: {counted(figures['paintings'], 'painting')} by"
+        f"  {name} as queries: {counted(figures['judged_paintings'], 'painting')} by"
         f" {counted(figures['artists'], 'artist')},"
         f" against {figures['database_paintings']} of train by {figures['database_artists']}",
         f"  {'':22}{'mAP@k':>24}{'recall@k':>24}",

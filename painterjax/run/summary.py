@@ -3,13 +3,13 @@
 import shlex
 from typing import Any
 
-from painterjax.common.progress import counted
-from painterjax.run.evaluation import FLOORS, JUDGED, artists_of
+from painterjax.run.evaluation import JUDGED, artists_of, floors_of, judged_paintings
 from painterjax.run.load import Run
 
 METRICS = {"roc_auc": "ROC AUC", "recall_at_1": "recall@1"}
 COMPARED = ("is not above", "is above, by less than its uncertainty,", "is above")
 OUTCOMES = ("It does not work", "It may work", "It works")
+UNKNOWN = "Nothing to compare it with"
 FLOOR_NAMES = {"untrained": "the untrained network's", "color_histogram": "the color histogram's"}
 
 
@@ -18,9 +18,9 @@ def of_run(run: Run, evaluation: dict[str, Any]) -> str:
     name = next(name for name in reversed(JUDGED) if name in evaluation)
     split, figures = run.store.splits[name], evaluation[name]
     artists = artists_of(split, run.artists_trained_on)
-    columns = {"trained": figures, **{floor: figures[floor] for floor in FLOORS}}
+    columns = {"trained": figures, **floors_of(figures)}
     lines = [
-        f"{name}: {counted(len(split), 'painting')} by {artists}",
+        f"{name}: {judged_paintings(figures)} by {artists}",
         f"  {'':10}" + "".join(f"{column.replace('_', ' '):>17}" for column in columns),
     ]
     for metric, words in METRICS.items():
@@ -44,8 +44,9 @@ def of_run(run: Run, evaluation: dict[str, Any]) -> str:
 
 def outcome(figures: dict[str, Any]) -> str:
     """Returns in a few words whether a network works: whether all METRICS are above both floors."""
-    pairs = ((figures[metric], figures[floor][metric]) for metric in METRICS for floor in FLOORS)
-    return OUTCOMES[min(_above(*pair) for pair in pairs)]
+    floors = floors_of(figures).values()
+    pairs = [(figures[metric], floor[metric]) for metric in METRICS for floor in floors]
+    return OUTCOMES[min(_above(*pair) for pair in pairs)] if pairs else UNKNOWN
 
 
 def _above(figure: dict[str, Any], floor: dict[str, Any]) -> int:
@@ -62,8 +63,9 @@ def verdict(figures: dict[str, Any], metric: str) -> str:
     It is clearly above a floor that its whole interval is above.
     """
     groups: dict[str, list[str]] = {}
-    for floor in FLOORS:
-        words = COMPARED[_above(figures[metric], figures[floor][metric])]
+    for floor, of_floor in floors_of(figures).items():
+        words = COMPARED[_above(figures[metric], of_floor[metric])]
         groups.setdefault(words, []).append(FLOOR_NAMES[floor])
-    compared = (f"{words} {' and '.join(floors)}" for words, floors in groups.items())
+    compared = [f"{words} {' and '.join(floors)}" for words, floors in groups.items()]
+    compared = compared or ["was judged without floors, which eval.floors leaves out"]
     return f"{METRICS[metric]} {', and '.join(compared)}"

@@ -28,6 +28,7 @@ class Validator:
       scalars: jitted; what is logged of tuples, from emb_BxTxD, artist_BxT and row_BxT.
       row_BxT: the tuples, as many as there are paintings.
       row_Tx3: triplets for the metrics.
+      most: paintings that are compared with all.
     """
 
     split: Split
@@ -35,18 +36,19 @@ class Validator:
     scalars: Callable[[np.ndarray, np.ndarray, np.ndarray], Scalars]
     row_BxT: np.ndarray
     row_Tx3: np.ndarray
+    most: int
 
     def judge(self, state: TrainState, on_batch: Callable[[int], object]) -> dict[str, float]:
         """Returns the scalars of the tuples and the metrics of triplets and retrieval.
 
-        All processes embed together; then each computes the figures on its own first device.
-        `on_batch` is called after each batch.
+        All processes embed and compare together, with all their devices. `on_batch` is called
+        after each batch.
         """
         embedder = self.embedder.with_arrays(state.judged_params, state.stats)
         emb_NxD = embedder.embed(self.split.inputs, on_batch)
         artist_N = self.split.artist_N
         scalars = self.scalars(emb_NxD[self.row_BxT], artist_N[self.row_BxT], self.row_BxT)
-        figures = evaluator.evaluate_quickly(emb_NxD, artist_N, self.row_Tx3)
+        figures = evaluator.evaluate_quickly(emb_NxD, artist_N, self.row_Tx3, most=self.most)
         return {**{key: float(value) for key, value in scalars.items()}, **figures}
 
 
@@ -74,6 +76,7 @@ def prepare(config: Config, store: Store) -> Validator:
             scalars=scalars,
             row_BxT=evaluator.fixed_tuples(split, objective.sample, count=len(split)),
             row_Tx3=evaluator.fixed_triplets(split, count=config.eval.triplets),
+            most=config.eval.max_paintings,
         )
     except InputError as error:
         raise InputError(

@@ -94,7 +94,7 @@ def test_what_all_processes_refuse_names_none(both, config, tmp_path):
 
 
 def test_a_damaged_copy_of_the_store_ends_all(both, config, tiny_store, tmp_path, monkeypatch):
-    def verify(path: Path) -> None:
+    def verify(path: Path, **_: Any) -> None:
         if not processes.is_writer():
             raise InputError(f"{path}/images.npy is damaged")
 
@@ -157,7 +157,7 @@ def test_a_batch_that_cannot_be_split_is_refused_by_its_key(config):
 def test_only_distributed_joins_other_processes(flag, joins, monkeypatch):
     joined = []
     monkeypatch.setattr(processes, "join", lambda: joined.append(flag))
-    monkeypatch.setattr(train, "train", lambda *_: None)
+    monkeypatch.setattr(train, "train", lambda *_, **__: None)
     # Of another store than the synthetic one, which train would paint.
     train.main(["--config", "quickstart", "--workdir", "x", "--config.data.store=x", flag])
     assert len(joined) == joins

@@ -1,4 +1,4 @@
-"""First steps and embeddings, written down: what any number of devices must agree on.
+"""First steps, embeddings and comparisons, written down: what any number of devices must agree on.
 
 python -m tests.helpers.mesh STORE OUTPUT.npz [--distributed]
 """
@@ -10,19 +10,20 @@ import numpy as np
 
 from painterjax.data import store
 from painterjax.distributed import compilation, processes
-from tests.helpers import embeddings_of_mesh, steps_of_mesh
+from tests.helpers import comparisons_of_mesh, embeddings_of_mesh, steps_of_mesh
 
 
 def arrays(store_path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """The arrays of all `steps` and all `embeddings` of a store's training split."""
+    """The arrays of all `steps` and `embeddings` of a store's training split; `comparisons`."""
     split = store.open_store(store_path).splits["train"]
     cases = {"steps": steps_of_mesh, "embeddings": embeddings_of_mesh}
-    return {kind: module.all_cases(split) for kind, module in cases.items()}
+    found = {kind: module.all_cases(split) for kind, module in cases.items()}
+    return {**found, "comparisons": comparisons_of_mesh.all_cases()}
 
 
 def read(path: Path) -> dict[str, dict[str, np.ndarray]]:
     """What `arrays` returned in a process that wrote it down."""
-    found: dict[str, dict[str, np.ndarray]] = {"steps": {}, "embeddings": {}}
+    found: dict[str, dict[str, np.ndarray]] = {"steps": {}, "embeddings": {}, "comparisons": {}}
     for name, array in np.load(path).items():
         kind, case = name.split("/", maxsplit=1)
         found[kind][case] = array

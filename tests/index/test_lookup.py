@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from painterjax import embed, evaluate, prepare, search
-from painterjax.common import files
+from painterjax.common import checksums, files
 from painterjax.common.errors import InputError
 from painterjax.data import store, synthetic
 from painterjax.index import lookup
@@ -197,6 +197,34 @@ def test_vectors_in_parquet_serve_as_those_in_npz_do(
     assert (one.paintings, one.sha256) == (other.paintings, other.sha256)
     with pytest.raises(InputError, match=r"v\.csv: its name must end in \.npz or \.parquet"):
         _embedded(run, "test", tmp_path / "v.csv")
+
+
+def test_a_repeated_embed_reads_only_files_that_changed_in_size_or_time(
+    run, pictures, tmp_path, monkeypatch
+):
+    folder, output = tmp_path / "pictures", tmp_path / "v.npz"
+    shutil.copytree(pictures, folder)
+    found = sorted(folder.rglob("*.png"))
+    for path in found:  # An hour ago.
+        changed_ns = path.stat().st_mtime_ns - 3600 * 10**9
+        os.utime(path, ns=(changed_ns, changed_ns))
+    argv = ["--run", str(run), "--images", str(folder), "--workers", "1", "--output", str(output)]
+    embed.main(argv)
+    before, hashed = embeddings.load(output), []
+    sha256 = checksums.sha256
+    monkeypatch.setattr(checksums, "sha256", lambda path: hashed.append(path) or sha256(path))
+    found[0].touch()
+    shutil.copy(found[2], found[1])
+    embed.main(argv)
+    assert {path for path in hashed if path.is_relative_to(folder)} == {*found[:2]}
+    after = embeddings.load(output)
+    assert after.sha256 is not None and before.sha256 is not None
+    changed = [
+        i
+        for i, pair in enumerate(zip(before.sha256, after.sha256, strict=True))
+        if len({*pair}) > 1
+    ]
+    assert [folder / before.paintings[i].file for i in changed] == [found[1]]
 
 
 def _embedded(run: Path, split: str, path: Path) -> embeddings.Vectors:

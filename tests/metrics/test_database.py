@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from painterjax.metrics import database, retrieval
+from painterjax.metrics import database, tiles
 
 
 def _collection(*, queries: int, paintings: int, artists: int) -> tuple[np.ndarray, ...]:
@@ -35,14 +35,14 @@ def _by_loops(query_QxD, query_artist_Q, database_NxD, database_artist_N):
 @pytest.mark.parametrize(
     ("queries", "paintings"),
     [
-        (300, 500),  # more than one block of queries
+        (300, 500),  # more than one block of queries and of paintings
         (20, 60),  # fewer than 100 to rank
     ],
 )
-def test_queries_match_loops(queries, paintings):
+def test_queries_match_loops(queries, paintings, monkeypatch):
+    monkeypatch.setattr(tiles, "TILE", 128)
     collection = _collection(queries=queries, paintings=paintings, artists=30)
     found, expected = database.retrieve(*collection), _by_loops(*collection)
-    assert (queries > retrieval.QUERY_BLOCK) == (queries == 300)
     assert found.keys() == expected.keys()
     for key, value_Q in found.items():
         # Figures are rounded to float32 at the end, to 1 / 2^24 of themselves.

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from painterjax.common.errors import InputError
-from painterjax.metrics import breakdown, evaluator, pairs
+from painterjax.metrics import breakdown, evaluator, tiles
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -47,7 +47,7 @@ def test_intervals_need_three_artists(split):
 
 
 def test_metrics_of_a_group_match_loops_over_its_pairs(split, monkeypatch):
-    monkeypatch.setattr(pairs, "TILE", 16)  # 36 paintings: the last tile is not full.
+    monkeypatch.setattr(tiles, "TILE", 16)  # 36 paintings: the last tile is not full.
     rng = np.random.default_rng(3)
     emb_NxD = rng.normal(size=(6, 4))[split.artist_N] + rng.normal(size=(len(split), 4))
     emb_NxD = emb_NxD.astype(np.float32)

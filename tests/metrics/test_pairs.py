@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from painterjax.metrics import histogram, pairs
+from painterjax.metrics import histogram, pairs, tiles
 from painterjax.metrics.bootstrap import pair_intervals
 from painterjax.metrics.calibration import Calibration, calibrate
 from painterjax.metrics.pairs import (
@@ -107,7 +107,7 @@ def test_the_best_threshold_matches_a_search(case):
 def test_tiles_and_groups_count_the_same_pairs(monkeypatch):
     emb_NxD, artist_N = _collection(3, [2, 3] * 20)
     whole = count_pairs(emb_NxD, artist_N)
-    monkeypatch.setattr(pairs, "TILE", 32)  # 100 paintings: the last tile is not full.
+    monkeypatch.setattr(tiles, "TILE", 32)  # 100 paintings: the last tile is not full.
     monkeypatch.setattr(pairs, "GROUPS", 16)
     tiled = count_pairs(emb_NxD, artist_N)
     assert len(tiled.same_GxJ) == 16

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from painterjax.metrics import retrieval
+from painterjax.metrics import retrieval, tiles
 
 
 def _collection(seed: int, count_A) -> tuple[np.ndarray, np.ndarray]:
@@ -34,10 +34,11 @@ def _by_loops(emb_NxD: np.ndarray, artist_N: np.ndarray) -> dict[str, list[float
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_retrieval_matches_loops(seed):
-    count_A = np.random.default_rng(seed).integers(1, 20, 40)  # more than one block of queries
+def test_retrieval_matches_loops(seed, monkeypatch):
+    monkeypatch.setattr(tiles, "TILE", 64)  # The last block is not full.
+    count_A = np.random.default_rng(seed).integers(1, 20, 40)
     emb_NxD, artist_N = _collection(seed, count_A)
-    assert len(emb_NxD) > retrieval.QUERY_BLOCK
+    assert len(emb_NxD) > 4 * tiles.TILE
     figures, expected = retrieval.retrieval(emb_NxD, artist_N), _by_loops(emb_NxD, artist_N)
     assert figures.keys() == expected.keys()
     lonely_N = (count_A == 1)[artist_N]
@@ -49,8 +50,9 @@ def test_retrieval_matches_loops(seed):
     assert 0.05 < np.nanmean(figures["map_at_r"]) < 0.6
 
 
-def test_equal_distances_rank_by_row():
+def test_equal_distances_rank_by_row(monkeypatch):
     """300 paintings on 27 points of a grid, so that most distances are ties."""
+    monkeypatch.setattr(tiles, "TILE", 128)
     emb_NxD = np.random.default_rng(0).integers(0, 3, (300, 3)).astype(np.float32)
     artist_N = np.repeat(np.arange(60), 5)
     figures, expected = retrieval.retrieval(emb_NxD, artist_N), _by_loops(emb_NxD, artist_N)

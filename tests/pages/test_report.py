@@ -123,9 +123,10 @@ def test_the_most_confused_are_those_of_a_plain_search(split):
     (first, second), count = min(counts.items(), key=lambda item: (-item[1], item[0]))
     assert count > 1
     cells = f"<tr><td>{first}</td><td>{second}</td><td>{100 * count / 6:.0f} %</td><td>6</td></tr>"
-    assert html.confused_table(emb_NxD, split).splitlines()[2] == cells
+    row_N = np.arange(len(split))
+    assert html.confused_table(emb_NxD, split, row_N).splitlines()[2] == cells
     apart_NxD = np.repeat(10 * np.eye(6), 6, axis=0).astype(np.float32)
-    assert "<table>" not in html.confused_table(apart_NxD, split)
+    assert "<table>" not in html.confused_table(apart_NxD, split, row_N)
 
 
 def test_an_ellipsis_stands_between_the_best_and_the_worst_artists():

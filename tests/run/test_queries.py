@@ -49,11 +49,13 @@ def test_artists_of_train_may_have_other_numbers(tiny_store):
     store = dataclasses.replace(store, splits={**store.splits, "val": late})
     point_AxA = np.eye(len(train.artists), dtype=np.float32)
     emb_by_split = {"train": point_AxA[train.artist_N], "val": point_AxA[late.artist_N + 2]}
-    judged = queries.judge(store, "val", emb_by_split)
+    judged = queries.judge(store, "val", emb_by_split, most=50_000)
     assert judged["map_at_1"]["value"] == judged["map_at_10"]["value"] == 1
+    few = queries.judge(store, "val", emb_by_split, most=3)
+    assert (few["judged_paintings"], few["paintings"]) == (3, len(late))
     emb_by_split["train"][3, 1] = np.nan
     with pytest.raises(InputError, match="the first that of painting 3, hold NaN"):
-        queries.judge(store, "val", emb_by_split)
+        queries.judge(store, "val", emb_by_split, most=50_000)
 
 
 def test_vectors_of_a_file_are_queries_where_it_has_those_of_train(

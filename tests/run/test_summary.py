@@ -7,6 +7,7 @@ import pytest
 
 from painterjax.__main__ import COMMANDS
 from painterjax.run import summary
+from painterjax.run.evaluation import FLOORS
 from painterjax.run.folder import read_evaluation
 from painterjax.run.load import load_run
 
@@ -55,9 +56,16 @@ def test_a_figure_is_judged_by_both_floors(figures, words):
 def test_a_network_works_where_all_figures_are_clearly_above_both_floors(auc, recall, words):
     figures = _figures(*recall)
     of_auc = _figures(*auc)
-    for column, other in ((figures, of_auc), *((figures[f], of_auc[f]) for f in summary.FLOORS)):
+    for column, other in ((figures, of_auc), *((figures[f], of_auc[f]) for f in FLOORS)):
         column["roc_auc"] = other["recall_at_1"]
     assert summary.outcome(figures) == words
+
+
+def test_without_floors_it_says_that_there_is_nothing_to_compare_with():
+    figures = {key: of for key, of in _figures(0.7, 0.6, 0.5, 0.4).items() if key not in FLOORS}
+    words = "recall@1 was judged without floors, which eval.floors leaves out"
+    assert summary.verdict(figures, "recall_at_1") == words
+    assert summary.outcome({**figures, "roc_auc": figures["recall_at_1"]}) == summary.UNKNOWN
 
 
 def test_the_end_is_short_and_names_files_and_commands_that_are_there(run):

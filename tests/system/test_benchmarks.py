@@ -30,13 +30,17 @@ ROOT = Path(__file__).parents[2]
             *("--dtypes", "bfloat16", "--alone"),
         ],
         ["layers", "--image-size=32", "--images=2"],
-        ["judging", "--paintings=60", "--artists=6", "--dim=8", "--pairs=100"],
+        ["verifying", "--gigabytes=0.02"],
+        ["judging", "--paintings=60", "--artists=6", "--dim=8", "--pairs=100", "--largest=200"],
     ],
     ids=lambda command: command[0],
 )
 def test_side_by_side_scripts_run(command, torch, tmp_path, monkeypatch):
     """Within this process: to import PyTorch and JAX once more takes longer than most of them."""
     name, *options = command
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if name == "verifying":
+        options += ["--output", str(tmp_path / "verifying")]
     monkeypatch.setattr(sys, "argv", [name, *options, "--json", str(tmp_path / "x.json")])
     importlib.import_module(f"benchmarks.{name}").main()
     torch.set_flush_denormal(False)  # As it was before.

@@ -163,6 +163,19 @@ def test_each_device_embeds_its_share(alone, together):
                 np.testing.assert_array_equal(arrays[name], expected_N, err_msg=name)
 
 
+def test_devices_share_the_comparisons_and_count_what_one_does(alone, together):
+    """To the bit: counts are whole numbers, and ranks those of exact squares."""
+    expected = {**alone["comparisons"]}
+    devices = [each["comparisons"].pop("devices").tolist() for each in together.arrays]
+    assert len(expected.pop("devices")) == 1
+    assert [len(ids) for ids in devices] == [together.devices] * len(devices)
+    assert len({id for ids in devices for id in ids}) == together.devices * len(devices)
+    for arrays in (each["comparisons"] for each in together.arrays):
+        assert arrays.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(arrays[name], array, err_msg=name)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tiny_store, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("distributed") / "undisturbed"

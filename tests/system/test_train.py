@@ -274,7 +274,7 @@ def test_a_run_that_another_began_meanwhile_is_left_alone(tiny_store, tmp_path, 
     """As where a large store takes its time to be verified."""
     begun = tmp_path / "run"
 
-    def verify(path: Path) -> None:
+    def verify(path: Path, **_: Any) -> None:
         config = quickstart.get_config()
         config.seed = 3
         begun.mkdir()
@@ -601,6 +601,38 @@ def test_evaluate_writes_what_it_is_asked_for(run, tmp_path, capsys):
     assert f"{before['test']['roc_auc']['value']:.3f}" in printed
     assert "seen in training" in printed
     assert "val:" not in printed
+
+
+def test_floors_are_left_out_and_a_large_split_is_sampled_where_asked(run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    before = json.loads((copy / "evaluation.json").read_text())["test"]
+    assert before["judged_paintings"] == before["paintings"]
+    opened = load_run(copy)
+    opened.config.eval.max_paintings = 10
+    evaluation.evaluate(opened, splits=("test",))
+    sampled = json.loads((copy / "evaluation.json").read_text())["test"]
+    assert (sampled["judged_paintings"], sampled["paintings"]) == (10, before["paintings"])
+    assert sum(of["paintings"] for of in sampled["groups"]["artist"]) == 10
+    said = f"test: a sample of 10 of {before['paintings']} paintings by "
+    assert said in capsys.readouterr().out
+    evaluate.main(["--run", str(copy), "--floors", "none"])
+    after = json.loads((copy / "evaluation.json").read_text())["test"]
+    assert after == {k: of for k, of in before.items() if k not in evaluation.FLOORS}
+    assert "color_histogram" not in capsys.readouterr().out
+
+
+def test_validation_is_every_so_many_epochs_and_at_the_end(tiny_store, tmp_path):
+    overrides = (
+        "--config.num_epochs=3",
+        "--config.eval.every_epochs=2",
+        "--config.eval.floors=False",
+    )
+    train.main(_argv(tiny_store, tmp_path / "run", *overrides))
+    validated = [r["epoch"] for r in records(tmp_path / "run") if r["split"] == "val"]
+    assert validated == [2, 3]
+    judged = json.loads((tmp_path / "run" / "evaluation.json").read_text())["test"]
+    assert not judged.keys() & {*evaluation.FLOORS}
 
 
 def test_a_split_with_one_artist_is_not_judged_and_training_goes_on(tmp_path, capsys):
