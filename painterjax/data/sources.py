@@ -5,6 +5,7 @@ import functools
 import hashlib
 import itertools
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,10 @@ def load_squares(
 
 def _open_file(directory: Path, painting: Painting) -> tuple[bytes, Image.Image, dict[str, Any]]:
     """Reads a file and opens its image; and what is known of it."""
+    if not directory.is_dir():  # Otherwise all its files would be rejected.
+        raise InputError(
+            f"{directory} is gone, or {socket.gethostname()} does not see it: mount it there"
+        )
     file = Path(painting.file)
     if file.is_absolute() or ".." in file.parts or "\0" in painting.file:
         raise images.ImageError("not the name of a file in the folder")
@@ -244,7 +249,7 @@ def _is_yes(table: Path, value: str) -> bool:
 def _of_files(
     paintings: list[Painting], rejected: list[tuple[str, str]], directory: Path
 ) -> Source:
-    load = functools.partial(load_file, directory)
+    load = functools.partial(load_file, directory.absolute())
     return Source(_by_file(paintings), rejected, load, directory)
 
 

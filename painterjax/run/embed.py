@@ -14,6 +14,7 @@ import numpy as np
 from painterjax.common import checksums, files
 from painterjax.common.config import Config
 from painterjax.common.errors import InputError
+from painterjax.common.process_pool import Workers
 from painterjax.common.progress import Progress, counted
 from painterjax.data import catalog, images, records, sources
 from painterjax.data.store import Store, verify
@@ -112,7 +113,7 @@ def embed_split(run: Run, name: str, output: Path) -> None:
 
 
 def embed_folder(
-    run: Run, directory: Path, output: Path, *, workers: int, squares: int = images.MOST_SQUARES
+    run: Run, directory: Path, output: Path, *, workers: Workers, squares: int = images.MOST_SQUARES
 ) -> tuple[Vectors, dict[str, str]]:
     """Embeds every image below a folder; work in progress lies in `<output>.partial`.
 
@@ -135,7 +136,7 @@ def embed_folder(
     origin = {**run.origin, "images": str(directory.resolve()), "squares": squares}
     known = _known_vectors(run, output, origin)
     source = dataclasses.replace(
-        source, load=functools.partial(sources.load_squares, directory, squares)
+        source, load=functools.partial(sources.load_squares, directory.absolute(), squares)
     )
     with _partial_folder(run, output, squares=squares) as work:
         embedded, rejected = _embed_new(run.embedder, source, known, work, workers)
@@ -193,7 +194,7 @@ def _embed_new(
     source: sources.Source,
     known: dict[FileVersion, np.ndarray],
     work: Path,
-    workers: int,
+    workers: Workers,
 ) -> tuple[Vectors, dict[str, str]]:
     """Embeds the files that neither `known` nor an interrupted call has; returns all of them."""
     row_bytes = 4 * embedder.dim
