@@ -22,7 +22,7 @@ set -uo pipefail
 # How often the job is requeued after a failure; requeues for the time limit count as well. srun's
 # status is the highest of its processes: bad input ends all of them with 2. A full disk later on
 # ends process 0 with 2 and the others with 134, by JAX, so the job is tried again.
-RESTARTS=3
+RESTARTS=${RESTARTS:-3}
 
 # JAX gives each process the GPU of its number, so every process must see all GPUs of its node.
 srun --gpu-bind=none --kill-on-bad-exit=0 --label \

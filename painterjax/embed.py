@@ -28,12 +28,15 @@ def main(argv: list[str]) -> None:
     what.add_argument("--images", type=Path, help="a folder of images, at any depth")
     what.add_argument("--split", choices=catalog.SPLITS, help="of the run's store")
     parser.add_argument("--output", type=Path, required=True, help="the .npz or .parquet to write")
-    cli.add_workers(parser)
+    cli.add_workers(parser, or_ray=True)
     args = parser.parse_args(argv)
     if args.output.suffix not in (".npz", ".parquet"):
         raise InputError(f"--output is {args.output}: its name must end in .npz or .parquet")
     if args.split and args.output.exists():
         raise InputError(f"--output {args.output} exists: delete it or choose another")
+    if args.split and args.ray:
+        raise InputError("--ray decodes --images, of which --split has none: leave it out")
+    workers = cli.connected_workers(args)
     # Here, since they import JAX, which --help and wrong usage do without.
     from painterjax.distributed import compilation
     from painterjax.run import embed as run_embed
@@ -44,7 +47,7 @@ def main(argv: list[str]) -> None:
     if args.split:
         run_embed.embed_split(run, args.split, args.output)
     else:
-        run_embed.embed_folder(run, args.images, args.output, workers=args.workers)
+        run_embed.embed_folder(run, args.images, args.output, workers=workers)
 
 
 if __name__ == "__main__":

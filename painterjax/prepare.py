@@ -179,6 +179,7 @@ def main(argv: list[str]) -> None:
     """Runs the command line `painterjax.prepare`."""
     args = _parse(argv)
     split_keys = _split_keys(args)  # Refuses flags before anything is listed.
+    workers = cli.connected_workers(args)
     source = SOURCES[args.source].list(args)
     if args.without_holdout or args.split_by == "holdout":
         splits.check_names(source)
@@ -192,9 +193,9 @@ def main(argv: list[str]) -> None:
         jpeg=encoded.QUALITY if args.jpeg else None,
     )  # fmt: skip
     if args.shard:
-        store_builder.decode_shard(args.shard, source, args.output, plan, workers=args.workers)
+        store_builder.decode_shard(args.shard, source, args.output, plan, workers=workers)
     else:
-        store_builder.build_store(source, args.output, plan, workers=args.workers)
+        store_builder.build_store(source, args.output, plan, workers=workers)
 
 
 def _image_size(args: argparse.Namespace) -> int:
@@ -236,7 +237,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             default="artist",
             help="what goes to test: random artists, the held-out artists, or what the source says",
         )
-        cli.add_workers(subparser)
+        cli.add_workers(subparser, or_ray=True)
     return parser.parse_args(argv)
 
 

@@ -1,12 +1,10 @@
 """What all tests share: strict arrays, and where the real paintings are."""
 
 import dataclasses
-import fcntl
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from painterjax.common.config import Config
 from painterjax.data import catalog, store, synthetic
 from painterjax.model import augment
 from tests.helpers import tiny
+from tests.helpers.once import made_once
 
 # Shells ignore Ctrl-C for what they start in the background, and nohup a hang-up: so would all that
 # tests start.
@@ -95,7 +94,7 @@ def tiny_store(tmp_path_factory) -> Path:
     def make(path: Path) -> None:
         prepare.main([*tiny.STORE, "--output", str(path)])
 
-    return _made_once(tmp_path_factory, "tiny-store", make)
+    return made_once(tmp_path_factory, "tiny-store", make)
 
 
 @pytest.fixture(scope="session")
@@ -110,18 +109,5 @@ def run(tiny_store, tmp_path_factory) -> Path:
         assert "never seen in training" in done.stdout
 
     own = tmp_path_factory.mktemp("runs") / "undisturbed"
-    shutil.copytree(_made_once(tmp_path_factory, "undisturbed", make), own)
+    shutil.copytree(made_once(tmp_path_factory, "undisturbed", make), own)
     return own
-
-
-def _made_once(
-    tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]
-) -> Path:
-    """A folder that the first of pytest-xdist's workers makes, and the others wait for."""
-    base = tmp_path_factory.getbasetemp()
-    path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
-    with open(f"{path}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            make(path)
-    return path

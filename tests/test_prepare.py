@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from painterjax import prepare
-from painterjax.common import files
+from painterjax.common import files, process_pool
 from painterjax.common.errors import InputError
 from painterjax.data import catalog, splits, store, synthetic
 from painterjax.run import evaluation
@@ -94,6 +94,20 @@ def test_a_folder_becomes_a_store(gallery, tmp_path):
             artist, number = painting.artist.split()[1], painting.title.split()[1]
             expected = synthetic.paint(seed=0, artist=int(artist), painting=int(number), size=SIZE)
             np.testing.assert_array_equal(image_SxSxC, expected)
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_images_that_are_gone_are_not_rejected_one_by_one(gallery, tmp_path, monkeypatch):
+    """As where a disk is unmounted meanwhile, or another machine does not see it."""
+
+    def elsewhere(function, items, _):
+        gallery.rename(tmp_path / "elsewhere")
+        yield from map(function, items)
+
+    monkeypatch.setattr(process_pool, "ordered_map", elsewhere)
+    with pytest.raises(InputError, match=f"{gallery} is gone, or .* does not see it: mount it"):
+        _prepare("folder", "--input", gallery, "--output", tmp_path / "store")
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.usefixtures("no_workers")

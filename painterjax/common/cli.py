@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from painterjax.common import documentation, files, signals
+from painterjax.common import documentation, files, ray_pool, signals
 from painterjax.common.config import check_key, find_recipe, make_bases_importable
 from painterjax.common.errors import DivergedError, InputError
+from painterjax.common.process_pool import Workers
 
 FAILED = DIVERGED = 1
 USAGE_ERROR = 2
@@ -77,9 +78,17 @@ def add_run_or_backbone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, required=True, help=meaning)
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Adds --workers: how many processes decode images."""
-    parser.add_argument("--workers", type=_positive, default=cores(), help="processes (all cores)")
+def add_workers(parser: argparse.ArgumentParser, *, or_ray: bool = False) -> None:
+    """Adds --workers: how many processes decode images; and --ray, a cluster in their place."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--workers", type=_positive, default=cores(), help="processes (all cores)")
+    if or_ray:
+        group.add_argument("--ray", metavar="HOST:PORT", help="decode on this Ray cluster instead")
+
+
+def connected_workers(args: argparse.Namespace) -> Workers:
+    """Returns what --workers or --ray asks for; call it before any work."""
+    return ray_pool.connect(args.ray) if args.ray is not None else args.workers
 
 
 def cores() -> int:

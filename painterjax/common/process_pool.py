@@ -11,22 +11,27 @@ from collections.abc import Callable, Generator, Iterable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from painterjax.common import signals
+from painterjax.common import ray_pool, signals
 from painterjax.common.errors import InputError
 
 QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
 AHEAD = 4  # Items submitted ahead per worker; this bounds the memory.
 
+Workers = int | ray_pool.Cluster  # That many processes of this machine, or the cores of a cluster.
+
 
 def ordered_map(
-    function: Callable[[Any], Any], items: Iterable[Any], workers: int
+    function: Callable[[Any], Any], items: Iterable[Any], workers: Workers
 ) -> Generator[Any, None, None]:
-    """Yields function(item) for each item, in order, computed by `workers` processes.
+    """Yields function(item) for each item, in order, computed by `workers`.
 
     Raises:
       InputError: a worker died, or ran out of memory.
       Stopped: the process got SIGINT or SIGTERM.
     """
+    if isinstance(workers, ray_pool.Cluster):
+        yield from workers.ordered_map(function, items)
+        return
     # A forked worker would inherit locks held by this process's other threads; a spawned one does
     # not.
     context = multiprocessing.get_context("spawn")

@@ -84,7 +84,12 @@ class DecodedImages:
 
 
 def decode_all(
-    source: sources.Source, folder: Path, stored: RecordFormat, *, workers: int, label: str
+    source: sources.Source,
+    folder: Path,
+    stored: RecordFormat,
+    *,
+    workers: process_pool.Workers,
+    label: str,
 ) -> list[DecodeResult]:
     """Decodes what `folder` has no result of yet; returns the results of all paintings, in order.
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,10 @@ def load_squares(
 
 
 def _read_file(directory: Path, painting: Painting) -> bytes:
+    if not directory.is_dir():  # Otherwise all its files would be rejected.
+        raise InputError(
+            f"{directory} is gone, or {socket.gethostname()} does not see it: mount it there"
+        )
     file = Path(painting.file)
     if file.is_absolute() or ".." in file.parts or "\0" in painting.file:
         raise images.ImageError("not the name of a file in the folder")
@@ -295,5 +300,5 @@ def _of_files(listed: pa.Table, rejected: list[tuple[str, str]], directory: Path
         field.name: known.pop(field.name, unknown).cast(field.type) for field in columns.SCHEMA
     }
     table = columns.by_file(pa.table({**filled, **known}))
-    load = functools.partial(load_file, directory)
+    load = functools.partial(load_file, directory.absolute())
     return Source(Paintings(table), rejected, load, directory)

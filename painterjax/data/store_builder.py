@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from painterjax.common import files
 from painterjax.common.errors import InputError
+from painterjax.common.process_pool import Workers
 from painterjax.common.progress import Progress, counted
 from painterjax.data import (
     catalog,
@@ -47,7 +48,7 @@ def listing_digests(source: sources.Source) -> dict[str, Any]:
     return digests
 
 
-def build_store(source: sources.Source, output: Path, plan: StorePlan, *, workers: int) -> None:
+def build_store(source: sources.Source, output: Path, plan: StorePlan, *, workers: Workers) -> None:
     """Makes the store `output`, or resumes work that was started with the same plan.
 
     Work in progress lies in `<output>.partial`; the store appears under its name when complete.
@@ -83,7 +84,7 @@ def build_store(source: sources.Source, output: Path, plan: StorePlan, *, worker
     _report(store.open_store(output))
 
 
-def paint_if_missing(output: str, *, workers: int) -> None:
+def paint_if_missing(output: str, *, workers: Workers) -> None:
     """Makes the store that quickstart trains on, where `output` names it and there is none yet."""
     size = synthetic.STORE_IMAGE_SIZE
     if output != synthetic.STORE or Path(output).exists():
@@ -97,7 +98,7 @@ def paint_if_missing(output: str, *, workers: int) -> None:
 
 
 def decode_shard(
-    shard: shards.Shard, source: sources.Source, output: Path, plan: StorePlan, *, workers: int
+    shard: shards.Shard, source: sources.Source, output: Path, plan: StorePlan, *, workers: Workers
 ) -> None:
     """Decodes one shard of the paintings from which `build_store` then makes `output`.
 
@@ -117,7 +118,7 @@ def _partial(output: Path) -> Path:
 
 
 def _decode(
-    source: sources.Source, folder: Path, plan: StorePlan, workers: int, label: str
+    source: sources.Source, folder: Path, plan: StorePlan, workers: Workers, label: str
 ) -> DecodedImages:
     kept = {"pictures": plan.picture_side is not None, "jpeg": plan.jpeg is not None}
     stored = records.pixel_format(plan.image_size, **kept)

@@ -14,6 +14,7 @@ import numpy as np
 from painterjax.common import checksums, files
 from painterjax.common.config import Config
 from painterjax.common.errors import InputError
+from painterjax.common.process_pool import Workers
 from painterjax.common.progress import Progress, counted
 from painterjax.data import catalog, images, records, sources
 from painterjax.data.columns import Paintings
@@ -113,7 +114,7 @@ def embed_split(run: Run, name: str, output: Path) -> None:
 
 
 def embed_folder(
-    run: Run, directory: Path, output: Path, *, workers: int, squares: int = images.MOST_SQUARES
+    run: Run, directory: Path, output: Path, *, workers: Workers, squares: int = images.MOST_SQUARES
 ) -> tuple[Vectors, dict[str, str]]:
     """Embeds every image below a folder; work in progress lies in `<output>.partial`.
 
@@ -136,7 +137,7 @@ def embed_folder(
     origin = {**run.origin, "images": str(directory.resolve()), "squares": squares}
     known, sha256_by_stamp = _known_vectors(run, output, origin)
     source = dataclasses.replace(
-        source, load=functools.partial(sources.load_squares, directory, squares)
+        source, load=functools.partial(sources.load_squares, directory.absolute(), squares)
     )
     with _partial_folder(run, output, squares=squares) as work:
         embedded, rejected = _embed_new(run.embedder, source, known, sha256_by_stamp, work, workers)
@@ -204,7 +205,7 @@ def _embed_new(
     known: dict[FileVersion, np.ndarray],
     sha256_by_stamp: dict[tuple[str, str], str],
     work: Path,
-    workers: int,
+    workers: Workers,
 ) -> tuple[Vectors, dict[str, str]]:
     """Embeds the files that neither `known` nor an interrupted call has; returns all of them."""
     stamps = _stamps(source)  # A change from here on gives a file another one.

@@ -1,5 +1,6 @@
 """A training so small that many tests can afford one."""
 
+import os
 import struct
 import subprocess
 import sys
@@ -28,10 +29,23 @@ STORE = [
     "synthetic", "--artists", "8", "--paintings", "8", "--image-size", "32",
     "--val-fraction", "0.25", "--workers", "1",
 ]  # fmt: skip
+# A small rate, so that training does not magnify the rounding of other numbers of devices.
+OF_SEVERAL = [
+    "--config.batch_size=4", "--config.checkpoint_every_steps=4",
+    "--config.optimizer.learning_rate=1e-6", "--config.num_epochs=2",
+]  # fmt: skip
+# Of the processes that train together.
+TWO_DEVICES = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 
 
 def argv(store_path: Path, run: Path, *overrides: str) -> list[str]:
     return [*TINY, f"--config.data.store={store_path}", "--workdir", str(run), *overrides]
+
+
+def together(store_path: Path, run: Path, *, python: str = sys.executable) -> list[str]:
+    """Returns the command of a process that trains with others."""
+    words = argv(store_path, run, *OF_SEVERAL)
+    return [python, "-m", "painterjax.train", *words, "--distributed"]
 
 
 def train(words: list[str], *, python: tuple[str, ...] = ("-m", "painterjax.train")):

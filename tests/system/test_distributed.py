@@ -5,10 +5,8 @@ Processes talk through Gloo, each with some of a CPU's devices.
 
 import json
 import os
-import random
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -23,25 +21,14 @@ from painterjax.distributed import processes
 from painterjax.run import evaluation
 from painterjax.run.load import load_run
 from tests.helpers import embeddings_of_mesh, mesh, tiny
+from tests.helpers.ports import free_port
 from tests.helpers.runs import records
 
 pytestmark = pytest.mark.slow
 
 # Processes x devices of each.
 SHAPES = [(1, 4), (2, 2)]
-# A small rate, so that training does not magnify rounding.
-ARGV = ["--config.batch_size=4", "--config.checkpoint_every_steps=4",
-        "--config.optimizer.learning_rate=1e-6", "--config.num_epochs=2"]  # fmt: skip
 WITHIN_S = processes.HEARTBEAT_S + 30  # After the first process ended, all have: a minute.
-
-
-def _free_port() -> int:
-    """A port below those that the kernel hands out by itself, of which other tests take many."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)):
-                return port
 
 
 def start(words: list[list[str]], *, devices: int) -> list[subprocess.Popen]:
@@ -50,7 +37,7 @@ def start(words: list[list[str]], *, devices: int) -> list[subprocess.Popen]:
     environment = {
         **os.environ,
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{_free_port()}",
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
         "JAX_NUM_PROCESSES": str(count),
     }
     return [
@@ -179,7 +166,11 @@ def test_devices_share_the_comparisons_and_count_what_one_does(alone, together):
 @pytest.fixture(scope="module")
 def undisturbed(tiny_store, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("distributed") / "undisturbed"
-    assert_good(end(start([["painterjax.train", *tiny.argv(tiny_store, path, *ARGV)]], devices=1)))
+    assert_good(
+        end(
+            start([["painterjax.train", *tiny.argv(tiny_store, path, *tiny.OF_SEVERAL)]], devices=1)
+        )
+    )
     return path
 
 
@@ -189,21 +180,20 @@ def _shared_programs(said: str) -> list[tuple[str, str]]:
     return sorted(found[:2] for found in re.findall(line, said) if "Mesh(" in found[2])
 
 
-def test_processes_validate_and_evaluate_together(undisturbed, tiny_store, tmp_path, monkeypatch):
+def test_processes_validate_and_evaluate_together(undisturbed, run_of_two, tmp_path):
     """Figures are those of one process; on GPUs all must compile what they run together."""
-    monkeypatch.setenv("JAX_LOG_COMPILES", "1")
-    run = tmp_path / "run"
-    words = ["painterjax.train", *tiny.argv(tiny_store, run, *ARGV)]
-    ended = end(start([words, words], devices=2))
-    assert_good(ended)
-    programs, others = (_shared_programs(said) for _, said in ended)
+    lines = (run_of_two.parent / "said").read_text().splitlines()
+    said = ["\n".join(line for line in lines if line.startswith(f"[{i}] ")) for i in range(2)]
+    programs, others = map(_shared_programs, said)
     assert programs == others
     # Three networks: in validation, the best one, the untrained one.
     names = [name for name, _ in programs]
     assert (names.count("train_steps"), names.count("embed_step")) == (1, 3)
     # And only the writer speaks.
-    assert ["embed test, untrained" in said for _, said in ended] == [True, False]
-    assert_close(records(run), records(undisturbed))
+    assert ["embed test, untrained" in each for each in said] == [True, False]
+    assert_close(records(run_of_two), records(undisturbed))
+    run = tmp_path / "run"
+    shutil.copytree(run_of_two, run)
     judged = json.loads((run / "evaluation.json").read_text())
     shutil.rmtree(run / "embeddings")
     assert_close(evaluation.evaluate(load_run(run)), judged)
@@ -213,7 +203,7 @@ def test_processes_validate_and_evaluate_together(undisturbed, tiny_store, tmp_p
 def stopped(tiny_store, tmp_path_factory) -> Path:
     """A run whose process 1 was killed, and then got SIGTERM; process 0 is killed further below."""
     run = tmp_path_factory.mktemp("distributed") / "run"
-    argv = tiny.argv(tiny_store, run, *ARGV)
+    argv = tiny.argv(tiny_store, run, *tiny.OF_SEVERAL)
     for step, number, victim in ((5, "SIGKILL", 1), (6, "SIGTERM", 1)):
         words = [["painterjax.train", *argv], ["painterjax.train", *argv]]
         words[victim] = ["tests.helpers.signaled", str(step), number, *argv]
@@ -239,7 +229,7 @@ def test_a_run_goes_on_with_another_number_of_processes(
 ):
     run = tmp_path / "run"
     shutil.copytree(stopped, run)
-    argv = tiny.argv(tiny_store, run, *ARGV)
+    argv = tiny.argv(tiny_store, run, *tiny.OF_SEVERAL)
     assert_good(end(start([["painterjax.train", *argv]], devices=devices)))
     assert (run / "evaluation.json").exists()
     assert_close(records(run), records(undisturbed))
@@ -250,7 +240,7 @@ def test_all_wait_until_the_writer_has_evaluated(undisturbed, tiny_store, tmp_pa
     """A writer that ends before that takes the others with it, so that all start again."""
     run = tmp_path / "run"
     shutil.copytree(undisturbed, run)
-    argv = tiny.argv(tiny_store, run, *ARGV)
+    argv = tiny.argv(tiny_store, run, *tiny.OF_SEVERAL)
     words = [["tests.helpers.signaled", "evaluation", number, *argv], ["painterjax.train", *argv]]
     (writer, _), (other, said) = end(start(words, devices=2))
     assert writer == {"SIGKILL": -9, "SIGTERM": 143}[number]
@@ -258,7 +248,7 @@ def test_all_wait_until_the_writer_has_evaluated(undisturbed, tiny_store, tmp_pa
 
 
 def test_processes_with_different_recipes_end_alike(tiny_store, tmp_path):
-    argv = tiny.argv(tiny_store, tmp_path / "run", *ARGV)
+    argv = tiny.argv(tiny_store, tmp_path / "run", *tiny.OF_SEVERAL)
     words = [["painterjax.train", *argv], ["painterjax.train", *argv, "--config.seed=3"]]
     for status, said in end(start(words, devices=1)):
         assert status == 2, said
@@ -272,7 +262,7 @@ def test_processes_start_from_the_same_weights(undisturbed, tiny_store, tmp_path
     shutil.copytree(undisturbed, other)
     steps = [int(path.name) for path in (other / "checkpoints").glob("*") if path.name.isdecimal()]
     shutil.rmtree(other / "checkpoints" / str(max(steps)))
-    words = ["painterjax.train", *tiny.argv(tiny_store, run, *ARGV), "--init-from"]
+    words = ["painterjax.train", *tiny.argv(tiny_store, run, *tiny.OF_SEVERAL), "--init-from"]
     for status, said in end(start([[*words, str(undisturbed)], [*words, str(other)]], devices=2)):
         assert status == 2, said
         assert "process 1 and process 0 differ (init_from is " in said
@@ -285,7 +275,7 @@ def test_processes_start_from_the_same_weights(undisturbed, tiny_store, tmp_path
 
 def test_a_process_that_waits_for_the_others_in_vain_fails():
     program = "from painterjax.distributed import processes as p; p.JOIN_S = 1; p.join()"
-    address = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{_free_port()}", "JAX_NUM_PROCESSES": "2"}
+    address = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tiny.ROOT, capture_output=True, text=True,
         timeout=300, check=False, env={**os.environ, **address, "JAX_PROCESS_ID": "0"},

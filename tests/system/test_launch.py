@@ -1,7 +1,7 @@
-"""launch/: the processes of one machine run for real; Slurm and Kubernetes as far as without them.
+"""launch/: the processes of one machine, and what is sent to Kubernetes.
 
-What is sent to a cluster is checked by schemas and by hand, and run with stand-ins that write down
-the commands, which painterjax then parses or carries out.
+Kubernetes' manifests are checked by its schemas. Their commands run with a stand-in for Python that
+writes down the arguments, which painterjax then parses. Slurm is in test_launchers.py.
 """
 
 import json
@@ -63,6 +63,11 @@ def test_each_process_knows_its_place():
     assert len({match[4] for match in places if match}) == 1
     assert (status, sorted(err.splitlines())) == (0, ["[0] err", "[1] err", "[2] err"])
     assert _finish(_local(1, "printf 'a\nb'")) == (0, ["a", "b"], "")
+
+
+def _write_stand_in(path: Path, script: str) -> None:
+    path.write_text(f"#!/usr/bin/env bash\n{script}\n")
+    path.chmod(0o755)
 
 
 def test_each_process_has_a_gpu_of_its_own(tmp_path):
@@ -186,83 +191,7 @@ def test_wrong_usage_of_the_scripts_is_one_line(argv):
         assert done.stderr.startswith(f"{script}: error: expected N ")
 
 
-# Slurm
-
-
-def _write_stand_in(path: Path, script: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/usr/bin/env bash\n{script}\n")
-    path.chmod(0o755)
-
-
-@pytest.fixture
-def cluster(tmp_path, monkeypatch) -> Path:
-    """A folder to submit from, with stand-ins that write into `log` what is run."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    record = f'{{ printf \'%s\\0\' "${{0##*/}}" "$@"; echo; }} >> {tmp_path}/log\n'
-    _write_stand_in(tmp_path / ".venv" / "bin" / "python", record)
-    _write_stand_in(tmp_path / "bin" / "python", record)
-    _write_stand_in(tmp_path / "bin" / "scontrol", record)
-    _write_stand_in(tmp_path / "bin" / "srun", record + "exit $SRUN_STATUS")
-    # Runs what it is given at once, for each task of an array.
-    run = """
-    script=$(cat) tasks=1
-    for word in "$@"; do if [[ $word == --array=* ]]; then tasks=${word#--array=1-}; fi; done
-    for ((task = 1; task <= tasks; task++)); do
-      SLURM_ARRAY_TASK_ID=$task bash -c "$script"
-    done
-    echo "77;a-cluster"
-    """
-    _write_stand_in(tmp_path / "bin" / "sbatch", record + run)
-    return tmp_path
-
-
-def _log(cluster: Path) -> list[list[str]]:
-    return [line.split("\0")[:-1] for line in (cluster / "log").read_text().splitlines()]
-
-
-def _prepare_argv(words: list[str]) -> list[str]:
-    assert words[:3] == ["python", "-m", "painterjax.prepare"]
-    return words[3:]
-
-
-@pytest.mark.usefixtures("no_workers")
-def test_slurm_prepares_in_shares_and_merges_them(cluster):
-    argv = ["synthetic", "--artists", "3", "--paintings", "4", "--image-size", "32"]
-    prepare.main([*argv, "--output", "one"])
-    argv += ["--output", "a store; of $HOME's"]
-    done = subprocess.run(
-        [LAUNCH / "slurm-prepare.sh", "3", *argv], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "jobs: 77 decodes in 3 shares, 77 merges\n"
-    decode, *shares, merge, whole = _log(cluster)
-    assert decode[0] == "sbatch" and "--array=1-3" in decode
-    assert merge[0] == "sbatch" and "--dependency=afterok:77" in merge
-    assert len(shares) == 3
-    for words in (*shares, whole):
-        prepare.main(_prepare_argv(words))
-    assert (cluster / "a store; of $HOME's" / "images.npy").read_bytes() == (
-        cluster / "one" / "images.npy"
-    ).read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("status", "earlier", "requeued"),
-    [(0, 0, False), (2, 0, False), (143, 9, True), (134, 2, True), (1, 0, True), (1, 3, False)],
-)
-def test_slurm_s_training_goes_back_into_the_queue(cluster, parse_train, status, earlier, requeued):
-    environment = {"SRUN_STATUS": status, "SLURM_RESTART_COUNT": earlier, "SLURM_JOB_ID": 5}
-    done = subprocess.run(
-        [LAUNCH / "slurm.sh", "--config", "configs/scratch.py", "--workdir", "runs/x"],
-        env={**os.environ, **{key: str(value) for key, value in environment.items()}}, check=False,
-    )  # fmt: skip
-    srun, *requests = _log(cluster)
-    at = srun.index(".venv/bin/python")
-    assert parse_train(srun[at + 1 :]) == Path("runs/x")
-    assert (done.returncode, requests) == (
-        (0, [["scontrol", "requeue", "5"]]) if requeued else (status, [])
-    )
+# Kubernetes
 
 
 @pytest.fixture
@@ -280,9 +209,6 @@ def parse_train(monkeypatch) -> Callable[[list[str]], Path]:
         return runs[0]
 
     return parse
-
-
-# Kubernetes
 
 
 def _manifests(file: str) -> dict[str, dict[str, Any]]:
@@ -355,7 +281,11 @@ def test_pods_of_a_training_find_each_other(parse_train):
     assert parse_train(container["command"][1:]) == Path("/work/runs/scratch")
 
 
-def test_kubernetes_prepares_in_shares_and_merges_them(cluster):
+def test_kubernetes_prepares_in_shares_and_merges_them(tmp_path):
+    """The python of these pods writes its arguments into a log."""
+    log = f"{tmp_path}/log"
+    _write_stand_in(tmp_path / "python", f"{{ printf '%s\\0' \"$@\"; echo; }} >> {log}")
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     documents = _manifests("kubernetes-prepare.yaml")
     jobs = [documents[f"Job/painterjax-{name}"]["spec"] for name in ("prepare", "merge")]
     (decode,), (merge,) = (job["template"]["spec"]["containers"] for job in jobs)
@@ -365,10 +295,12 @@ def test_kubernetes_prepares_in_shares_and_merges_them(cluster):
     for index in range(count):
         subprocess.run(
             [*decode["command"], *decode["args"]], check=True,
-            env={**os.environ, "JOB_COMPLETION_INDEX": str(index)},
+            env={**environment, "JOB_COMPLETION_INDEX": str(index)},
         )  # fmt: skip
-    subprocess.run([*merge["command"], *merge["args"]], check=True)
-    *shares, whole = map(_prepare_argv, _log(cluster))
+    subprocess.run([*merge["command"], *merge["args"]], check=True, env=environment)
+    lines = [line.split("\0")[:-1] for line in Path(log).read_text().splitlines()]
+    assert {tuple(words[:2]) for words in lines} == {("-m", "painterjax.prepare")}
+    *shares, whole = (words[2:] for words in lines)
     assert [share[-2:] for share in shares] == [
         ["--shard", f"{number}/{count}"] for number in range(1, count + 1)
     ]
