@@ -15,6 +15,8 @@ def get_config() -> Any:
     config = config_dict.ConfigDict()
     config.seed = 0  # of weights, tuples and augmentation
     config.batch_size = 8  # tuples
+    config.chunk_size = 0  # tuples that are embedded at a time, for batches larger than the memory;
+    # BatchNorm's statistics are a chunk's; 0 embeds a batch at once
     config.num_epochs = 50  # each with as many anchors as there are training paintings
     config.steps_per_dispatch = 1  # that the device takes without Python; the same up to rounding
     config.log_every_steps = 50  # and at the end of each epoch

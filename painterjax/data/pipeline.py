@@ -90,6 +90,7 @@ class BatchSource:
       batch_size: tuples in a batch.
       seed: the batch of step i depends on (seed, i) alone.
       resident: whether the images live on the device.
+      chunks: how many parts a batch is embedded in.
       plan: which steps a dispatch runs.
       mesh: the devices that share a batch.
     """
@@ -99,6 +100,7 @@ class BatchSource:
     batch_size: int
     seed: int
     resident: bool
+    chunks: int
     plan: DispatchPlan
     mesh: Mesh
 
@@ -122,9 +124,10 @@ class BatchSource:
         """Returns the shape, type and sharding of each array of a batch on the device."""
         first = self.plan.dispatch_after(self.plan.start)
         batch = self.rows(sampling.artist_rows(self.split.artist_N), first)
-        count, shapes = batch["row"][0].size, {key: array.shape for key, array in batch.items()}
+        shapes = {key: array.shape for key, array in batch.items()}
         if not self.resident:
-            shapes["image"] = (len(batch["row"]), count, *self.split.inputs.shape[1:])
+            images = self.chunks, batch["row"][0].size // self.chunks
+            shapes["image"] = (len(batch["row"]), *images, *self.split.inputs.shape[1:])
         types = {"row": np.int32, "artist": np.int32, "image": self.split.inputs.dtype}
         return {
             key: jax.ShapeDtypeStruct(shape, types[key], sharding=self._shardings[key])
@@ -133,14 +136,14 @@ class BatchSource:
 
     @property
     def _shardings(self) -> dict[str, jax.sharding.Sharding]:
-        whole, shared = sharding.replicated(self.mesh), sharding.split_along(self.mesh, 1)
+        whole, shared = sharding.replicated(self.mesh), sharding.split_along(self.mesh, 2)
         return {"row": whole, "artist": whole, "image": shared}
 
     def with_images(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Adds the images for this process's devices: all anchors, then all positives, ..."""
-        row_LxN = np.stack([sampling.by_branch(row_BxT) for row_BxT in batch["row"]])
-        own = sharding.own_part(self.mesh, row_LxN.shape[1])
-        return {**batch, "image": self.split.inputs[row_LxN[:, own]]}
+        """Adds the images for this process's devices, laid out by `sampling.by_branch`."""
+        row_LxGxM = np.stack([sampling.by_branch(rows, self.chunks) for rows in batch["row"]])
+        own = sharding.own_part(self.mesh, row_LxGxM.shape[2])
+        return {**batch, "image": self.split.inputs[row_LxGxM[:, :, own]]}
 
     def place(self, batch: dict[str, np.ndarray]) -> PlacedBatch:
         """Copies row numbers and artists to every device, and each image to one of them."""
@@ -154,7 +157,7 @@ def batches(source: BatchSource) -> grain.DatasetIterator[PlacedBatch]:
     """Returns an iterator over the batches of the plan's dispatches, prefetched to the device.
 
     An element is a dict of row_LxBxT, artist_LxBxT and, where the images are not resident,
-    image_LxNxSxSxC.
+    image_LxGxMxSxSxC.
 
     Raises:
       InputError: the split has too few artists or paintings for such a batch.

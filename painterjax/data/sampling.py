@@ -47,18 +47,24 @@ def artist_rows(artist_N: np.ndarray) -> ArtistRows:
     return ArtistRows(first_A, count_A, several)
 
 
-def by_branch(x_BxT: Any) -> Any:
-    """Lays a batch out branch by branch, as the network takes it: all anchors, all positives, ...
+def by_branch(x_BxT: Any, chunks: int = 1) -> Any:
+    """Lays a batch out as the network takes it, G x M: a chunk's anchors, its positives, ...
 
     >>> by_branch(np.array([[1, 2, 3], [4, 5, 6]]))
-    array([1, 4, 2, 5, 3, 6])
+    array([[1, 4, 2, 5, 3, 6]])
+    >>> by_branch(np.array([[1, 2, 3], [4, 5, 6]]), chunks=2)
+    array([[1, 2, 3],
+           [4, 5, 6]])
     """
-    return x_BxT.swapaxes(0, 1).reshape(-1)
+    x_GxBxT = x_BxT.reshape(chunks, -1, *x_BxT.shape[1:])
+    return x_GxBxT.swapaxes(1, 2).reshape(chunks, -1, *x_BxT.shape[2:])
 
 
-def by_tuple(x_NxD: Any, tuple_size: int) -> Any:
-    """Undoes `by_branch` for what the network returns: N x D to B x T x D."""
-    return x_NxD.reshape(tuple_size, -1, x_NxD.shape[1]).swapaxes(0, 1)
+def by_tuple(x_GxMxD: Any, tuple_size: int) -> Any:
+    """Undoes `by_branch` for what the network returns: G x M x D to B x T x D."""
+    chunks, _, *features = x_GxMxD.shape
+    x_GxTxBxD = x_GxMxD.reshape(chunks, tuple_size, -1, *features)
+    return x_GxTxBxD.swapaxes(1, 2).reshape(-1, tuple_size, *features)
 
 
 def triplets(artists: ArtistRows, *, batch_size: int, seed: int, index: int) -> np.ndarray:

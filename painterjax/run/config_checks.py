@@ -84,6 +84,7 @@ NOT_NEGATIVE = _number("of at least 0", lambda value: value >= 0)
 RULES = {
     "seed": _whole(0),
     "batch_size": _whole(1, MAX_BATCH),
+    "chunk_size": _whole(0, MAX_BATCH),
     "num_epochs": _growing(_whole(0, MAX_EPOCHS)),
     "steps_per_dispatch": _changeable(_whole(1)),
     "log_every_steps": _changeable(_whole(1)),
@@ -156,6 +157,7 @@ def check(config: Config, *, image_size: int) -> None:
     for key, value in flatten(config.to_dict()).items():
         if not RULES[key].accepts(value):
             raise InputError(f"{key} is {value!r}: must be {RULES[key].words}")
+    _check_chunks(config)
     _check_sizes(config, image_size)
     _check_stages(config)
     _check_fit(config)
@@ -166,11 +168,20 @@ def check(config: Config, *, image_size: int) -> None:
 
 
 def check_devices(config: Config, devices: int) -> None:
-    """Raises InputError where a batch cannot be split over that many devices."""
-    if config.batch_size % devices:
+    """Raises InputError where a batch, or a chunk of it, cannot be split over that many devices."""
+    for key in ("batch_size", "chunk_size"):
+        if config[key] % devices:
+            raise InputError(
+                f"{key} is {config[key]}, over {devices} devices: must be divisible by their"
+                " number, or show JAX fewer"
+            )
+
+
+def _check_chunks(config: Config) -> None:
+    if config.chunk_size and config.batch_size % config.chunk_size:
         raise InputError(
-            f"batch_size is {config.batch_size}, over {devices} devices: must be divisible by"
-            " their number, or show JAX fewer"
+            f"batch_size is {config.batch_size}, chunk_size {config.chunk_size}: the first must be"
+            " a multiple of the second"
         )
 
 
