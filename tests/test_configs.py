@@ -107,6 +107,8 @@ STATISTICS = {"model__head": "statistics", "loss__margin": 1.0}
         ({"optimizer__ema_decay": 1.0}, r"optimizer\.ema_decay is 1\.0.* below 1"),
         ({"optimizer__layer_decay": 0.0}, r"optimizer\.layer_decay is 0\.0.* above 0"),
         ({"batch_size": 12, "chunk_size": 8}, r"batch_size is 12, chunk_size 8.* multiple of"),
+        ({"loss__sampler": "paintings"}, r"loss\.sampler is paintings, but triplet.* to artists"),
+        ({**PROXIES, "loss__sampler": "paintings"}, None),
         ({"log_every_steps": 3}, r"checkpoint_every_steps is 1000, log_every_steps 3"),
         ({"steps_per_dispatch": 4}, r"log_every_steps is 50, steps_per_dispatch 4"),
     ],

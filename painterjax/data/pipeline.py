@@ -6,6 +6,7 @@ images of its own devices only.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import grain
@@ -23,6 +24,8 @@ RESIDENCIES = ("auto", "device", "host")
 # With `auto`, images may take this share of the device's free memory; the step needs the rest.
 RESIDENT_SHARE = 0.5
 HOST_THREADS = 4
+# Batches that are ready before a step asks for them have at most these bytes, or are three.
+READY_BYTES = 2**30
 
 PlacedBatch = dict[str, jax.Array]
 
@@ -170,15 +173,24 @@ def batches(source: BatchSource) -> grain.DatasetIterator[PlacedBatch]:
     data = data.map(lambda dispatch: source.rows(artists, dispatch))
     if not source.resident:
         data = data.map(source.with_images)
-    read = grain.ReadOptions(num_threads=HOST_THREADS, prefetch_buffer_size=2 * HOST_THREADS)
-    gathered = grain.experimental.ThreadPrefetchIterDataset(
-        data.to_iter_dataset(read), prefetch_buffer_size=4
-    )
+    gathered, placed = ready(source)
+    read = grain.ReadOptions(num_threads=min(HOST_THREADS, gathered), prefetch_buffer_size=gathered)
     return iter(
         grain.experimental.ThreadPrefetchIterDataset(
-            gathered.map(source.place), prefetch_buffer_size=2
+            data.to_iter_dataset(read).map(source.place), prefetch_buffer_size=placed
         )
     )
+
+
+def ready(source: BatchSource) -> tuple[int, int]:
+    """Returns how many dispatches' batches wait in memory, and how many on the device.
+
+    One more is on its way from the one to the other.
+    """
+    own = [math.prod(x.shape) * x.dtype.itemsize for x in source.shapes().values()]
+    count = READY_BYTES * jax.process_count() // sum(own)
+    placed = 2 if count > 3 else 1
+    return min(max(count - placed - 1, 1), 2 * HOST_THREADS), placed
 
 
 def keep_on_device(residency: str, split: Split) -> bool:
@@ -196,12 +208,13 @@ def keep_on_device(residency: str, split: Split) -> bool:
     return residency == "device" or (residency == "auto" and needed <= RESIDENT_SHARE * free)
 
 
-def summary(source: BatchSource, *, wanted: int) -> str:
+def summary(source: BatchSource, *, wanted: int, sampler: str) -> str:
     """Returns lines that say where a training's images are kept, and why its batches are smaller.
 
     Args:
       source: of the training.
       wanted: `batch_size`.
+      sampler: `loss.sampler`.
     """
     needed, free = budget(source.split)
     place = "device" if source.resident else "host"
@@ -212,7 +225,9 @@ def summary(source: BatchSource, *, wanted: int) -> str:
     )
     if source.batch_size == wanted:
         return text
-    return f"{text}\ntrain: batches of {source.batch_size}, not {wanted}: there are no more artists"
+    return (
+        f"{text}\ntrain: batches of {source.batch_size}, not {wanted}: there are no more {sampler}"
+    )
 
 
 def budget(split: Split) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from painterjax.common.config import Config, flatten
 from painterjax.common.errors import InputError
-from painterjax.data import pipeline
+from painterjax.data import pipeline, sampling
 from painterjax.losses import objectives
 from painterjax.losses import tuples as tuple_losses
 from painterjax.model.augment import Augmentation
@@ -79,6 +79,7 @@ def _growing(rule: Rule) -> Rule:
 
 POSITIVE = _number("above 0", lambda value: value > 0)
 NOT_NEGATIVE = _number("of at least 0", lambda value: value >= 0)
+TRUE_OR_FALSE = Rule("True or False", lambda value: isinstance(value, bool))
 
 # A row for each key of configs/default.py.
 RULES = {
@@ -103,6 +104,7 @@ RULES = {
     "model.head": _one_of(HEADS),
     "model.embedding_dim": _whole(1, MAX_WIDTH),
     "model.dtype": _one_of(("float32", "bfloat16")),
+    "model.remat": _changeable(TRUE_OR_FALSE),
     "model.batch_norm": _one_of(("branch", "batch", "frozen")),
     "model.lora_rank": _whole(0, MAX_WIDTH),
     "head.fit": _one_of(("gradient", "lda")),
@@ -112,6 +114,7 @@ RULES = {
     "loss.scale": POSITIVE,
     "loss.view_weight": NOT_NEGATIVE,
     "loss.paintings_per_artist": _whole(1, MAX_PAINTINGS),
+    "loss.sampler": _one_of(sampling.SAMPLERS),
     "optimizer.learning_rate": POSITIVE,
     "optimizer.schedule": _one_of(("piecewise", "cosine")),
     "optimizer.milestones": _several(_whole(1, MAX_EPOCHS)),
@@ -126,7 +129,7 @@ RULES = {
     "augmentation.shift": NOT_NEGATIVE,
     "augmentation.scale": _several(POSITIVE, count=2),
     "augmentation.rotation": NOT_NEGATIVE,
-    "augmentation.flips": Rule("True or False", lambda value: isinstance(value, bool)),
+    "augmentation.flips": TRUE_OR_FALSE,
     "augmentation.contrast": NOT_NEGATIVE,
     "augmentation.brightness": NOT_NEGATIVE,
     "augmentation.tint": NOT_NEGATIVE,
@@ -280,6 +283,11 @@ def _check_loss(config: Config) -> None:
     loss = objectives.LOSSES[name]
     if "margin" in loss.takes:
         _check_margin(config, is_cosine=loss.has_proxies)
+    if config.loss.sampler != "artists" and not loss.in_batch:
+        raise InputError(
+            f"loss.sampler is {config.loss.sampler}, but {name} draws tuples of its own: set it to"
+            " artists, or choose a loss over artists x paintings"
+        )
     least = 1 if loss.has_proxies else 2
     if loss.in_batch and (artists < 2 or paintings < least):
         raise InputError(

@@ -82,7 +82,7 @@ class Training:
             yield steps, state, scalars, wait_s
 
 
-def objective(config: Config, name: str) -> objectives.Objective:
+def objective(config: Config, name: str, mesh: Mesh | None = None) -> objectives.Objective:
     """Returns the objective called `name` with the other settings of a config's loss."""
     goal = objectives.build(
         name=name,
@@ -90,8 +90,10 @@ def objective(config: Config, name: str) -> objectives.Objective:
         distance=config.loss.distance,
         scale=config.loss.scale,
         paintings_per_artist=config.loss.paintings_per_artist,
+        sampler=config.loss.sampler,
+        mesh=mesh,
     )
-    views = {"view_weight": config.loss.view_weight, "scale": config.loss.scale}
+    views = {"view_weight": config.loss.view_weight, "scale": config.loss.scale, "mesh": mesh}
     return dataclasses.replace(goal, **views)
 
 
@@ -109,8 +111,8 @@ def build(
     """
     if resident is None:
         resident = pipeline.keep_on_device(config.data.residency, split)
-    goal = objective(config, config.loss.name)
     mesh = sharding.of_all_devices()
+    goal = objective(config, config.loss.name, mesh)
     batch_size = _batch_size(config, goal, split, devices=mesh.size)
     chunks = max(1, batch_size // (config.chunk_size or batch_size))
     plan = _plan(config, goal.steps_per_epoch(len(split), batch_size), start)
@@ -198,7 +200,7 @@ def compiled(training: Training) -> Training:
 
 
 def _batch_size(config: Config, goal: objectives.Objective, split: Split, *, devices: int) -> int:
-    """The tuples in a batch: `batch_size`, or as many artists as there are."""
+    """The tuples in a batch: `batch_size`, or as many as can be drawn."""
     most = max(2, goal.most_tuples(sampling.artist_rows(split.artist_N)))
     in_chunks = 0 < config.chunk_size < most
     parts = config.chunk_size if in_chunks else devices
@@ -207,8 +209,8 @@ def _batch_size(config: Config, goal: objectives.Objective, split: Split, *, dev
         remedy = f"set it to {fitting}" if fitting > 1 else f"show JAX at most {most} devices"
         who = f"chunks of {parts} do not divide" if in_chunks else f"{parts} devices cannot share"
         raise InputError(
-            f"batch_size is {config.batch_size}, but training has only {most} artists, which"
-            f" {who}: {remedy}"
+            f"batch_size is {config.batch_size}, but training has only {most}"
+            f" {config.loss.sampler}, which {who}: {remedy}"
         )
     return min(config.batch_size, most)
 

@@ -1,4 +1,4 @@
-"""First steps and embeddings, written down: what any number of devices must agree on.
+"""First steps, embeddings and losses, written down: what any number of devices must agree on.
 
 python -m tests.helpers.mesh STORE OUTPUT.npz [--distributed]
 """
@@ -10,19 +10,19 @@ import numpy as np
 
 from painterjax.data import store
 from painterjax.distributed import compilation, processes
-from tests.helpers import embeddings_of_mesh, steps_of_mesh
+from tests.helpers import embeddings_of_mesh, losses_of_mesh, steps_of_mesh
 
 
 def arrays(store_path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """The arrays of all `steps` and all `embeddings` of a store's training split."""
+    """The arrays of all `steps`, `embeddings` and `losses` of a store's training split."""
     split = store.open_store(store_path).splits["train"]
-    cases = {"steps": steps_of_mesh, "embeddings": embeddings_of_mesh}
+    cases = {"steps": steps_of_mesh, "embeddings": embeddings_of_mesh, "losses": losses_of_mesh}
     return {kind: module.all_cases(split) for kind, module in cases.items()}
 
 
 def read(path: Path) -> dict[str, dict[str, np.ndarray]]:
     """What `arrays` returned in a process that wrote it down."""
-    found: dict[str, dict[str, np.ndarray]] = {"steps": {}, "embeddings": {}}
+    found: dict[str, dict[str, np.ndarray]] = {"steps": {}, "embeddings": {}, "losses": {}}
     for name, array in np.load(path).items():
         kind, case = name.split("/", maxsplit=1)
         found[kind][case] = array

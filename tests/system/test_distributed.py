@@ -163,6 +163,20 @@ def test_each_device_embeds_its_share(alone, together):
                 np.testing.assert_array_equal(arrays[name], expected_N, err_msg=name)
 
 
+def test_each_device_has_the_pairs_of_its_anchors(alone, together):
+    """Values and gradients of losses over pairs to 1e-12; no device has a table of all pairs."""
+    devices = together.devices * len(together.arrays)
+    for name, array in alone["losses"].items():
+        for losses in (each["losses"] for each in together.arrays):
+            if name.endswith("/tables"):
+                assert array > 0 and losses[name] == 0, name
+            elif name.endswith("/bytes"):  # A quarter for what is no table of pairs.
+                assert losses[name] < 1.25 * array / devices, name
+            else:
+                error = np.linalg.norm(losses[name] - array)
+                assert error <= 1e-12 * np.linalg.norm(array), name
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tiny_store, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("distributed") / "undisturbed"

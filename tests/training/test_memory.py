@@ -1,4 +1,4 @@
-"""Batches that are embedded chunk by chunk: the gradient of the whole, in the memory of a chunk."""
+"""Less memory for the same step: batches in chunks, and blocks that are computed anew."""
 
 import dataclasses
 import functools
@@ -12,13 +12,15 @@ import pytest
 from flax import nnx
 
 from configs import default
+from painterjax.common.config import Config
 from painterjax.common.errors import InputError
 from painterjax.distributed import compilation
 from painterjax.model.augment import normalize
+from painterjax.model.build import build_network
 from painterjax.run import config_checks
 from painterjax.training import trainer
 from painterjax.training.step import train_step, train_steps
-from tests.helpers import steps_of_mesh
+from tests.helpers import steps_of_mesh, tiny_transformer
 from tests.helpers.memory import temporary_bytes
 
 CHUNKS = 2
@@ -40,7 +42,7 @@ def _recipe(training: trainer.Training, **changes: Any) -> Any:
 )
 def test_chunks_of_a_frozen_network_take_the_plain_step(split, dtype, residency, tolerance):
     """With augmentation, second views and several paintings by each artist."""
-    config = steps_of_mesh.small("supervised_contrastive", dtype, residency, warps=False)
+    config = steps_of_mesh.small("multi_similarity", dtype, residency, warps=False)
     config.model.batch_norm, config.model.head = "frozen", "statistics"
     config.loss.view_weight = 0.5
     plain = steps_of_mesh.take(split, config)
@@ -139,3 +141,63 @@ def test_a_chunk_is_split_over_the_devices():
     config.chunk_size = 6
     with pytest.raises(InputError, match="chunk_size is 6, over 4 devices: must be divisible"):
         config_checks.check_devices(config, 4)
+
+
+def _transformer(config: Config, monkeypatch: pytest.MonkeyPatch, *, depth: int = 2) -> None:
+    """Chooses a tiny one, with adapters."""
+    arch = dataclasses.replace(tiny_transformer.ARCHITECTURE, depth=depth)
+    monkeypatch.setattr(tiny_transformer, "ARCHITECTURE", arch)
+    tiny_transformer.install(monkeypatch)
+    config.model.backbone, config.model.head = tiny_transformer.NAME, "linear"
+    config.model.lora_rank, config.augmentation.crop = 2, 0
+
+
+def _efficientnet(config: Config, _: pytest.MonkeyPatch) -> None:
+    config.model.backbone, config.model.head = "efficientnet_lite0", "linear"
+    config.augmentation.crop = 0
+
+
+def _conv_blocks(config: Config, _: pytest.MonkeyPatch) -> None:
+    config.model.widths, config.model.depths, config.augmentation.crop = (4, 8), (2, 1), 24
+
+
+@pytest.mark.parametrize(
+    "backbone", [_conv_blocks, _transformer, pytest.param(_efficientnet, marks=pytest.mark.slow)]
+)
+def test_blocks_that_are_computed_anew_have_the_same_gradient(split, backbone, monkeypatch):
+    """In float64, to 1e-12; BatchNorm's statistics move once."""
+    config = steps_of_mesh.small("batch_all", "float64", "device", warps=False)
+    backbone(config, monkeypatch)
+    plain = steps_of_mesh.take(split, config)
+    config.model.remat = True
+    for name, array in steps_of_mesh.take(split, config).items():
+        error = np.linalg.norm(array - plain[name])
+        assert error <= 1e-12 * np.linalg.norm(plain[name]), name
+
+
+def _kept_bytes(config: Config, *, images: int) -> int:
+    """What the forward pass keeps for the gradient by the parameters, beside these; not run."""
+    graphdef, params, stats = build_network(config, image_size=32)
+
+    def backward(params: Any, image_NxSxSxC: jax.Array) -> Any:
+        def embed(params: Any) -> jax.Array:
+            return nnx.merge(graphdef, params, stats, copy=True)(image_NxSxSxC, branches=1)
+
+        return jax.vjp(embed, params)[1]
+
+    image_NxSxSxC = jax.ShapeDtypeStruct((images, 32, 32, 3), np.float32)
+    kept = jax.tree.leaves(jax.eval_shape(backward, params, image_NxSxSxC))
+    return sum(array.size * array.dtype.itemsize for array in kept if images in array.shape)
+
+
+def test_of_a_block_that_is_computed_anew_the_input_alone_is_kept(config, monkeypatch):
+    """Of a transformer's: 17 tokens of 16 numbers for each image, and else many times as much."""
+    kept: dict[tuple[bool, int], int] = {}
+    for depth in (2, 6):
+        _transformer(config, monkeypatch, depth=depth)
+        config.model.stages = (depth,)  # The last norm.
+        for config.model.remat in (False, True):
+            kept[config.model.remat, depth] = _kept_bytes(config, images=100)
+    plain, anew = ((kept[remat, 6] - kept[remat, 2]) / 4 for remat in (False, True))
+    assert anew == 100 * 17 * 16 * 4
+    assert plain > 10 * anew
