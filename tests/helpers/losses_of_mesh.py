@@ -42,7 +42,9 @@ def take(name: str) -> dict[str, Any]:
 
     with jax.enable_x64(True):
         *learned, artist_BxT, row_BxT = sharding.replicate(mesh, _arrays())
-        gradient: Any = compilation.jit(jax.grad(loss, has_aux=True))
+        gradient: Any = compilation.jit(
+            jax.grad(loss, has_aux=True), out_shardings=sharding.replicated(mesh)
+        )
         lowered = gradient.lower(learned, artist_BxT, row_BxT)
         program = lowered.compile()
         gradients, scalars = jax.device_get(program(learned, artist_BxT, row_BxT))
