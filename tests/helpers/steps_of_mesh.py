@@ -75,7 +75,7 @@ def take(split: store.Split, config: Config) -> dict[str, np.ndarray]:
     named = {f"moments{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
     reads = [rows for rows in images.rows if isinstance(rows, np.ndarray)]
     return {**{key: np.stack(values) for key, values in taken.items()}, **named,
-            "read": np.concatenate(reads or [np.zeros((0, 0), int)])}  # fmt: skip
+            "read": np.concatenate(reads or [np.zeros((0, 1, 0), int)])}  # fmt: skip
 
 
 def all_cases(split: store.Split) -> dict[str, np.ndarray]:
