@@ -15,6 +15,8 @@ def get_config() -> Any:
     config = config_dict.ConfigDict()
     config.seed = 0  # of weights, tuples and augmentation
     config.batch_size = 8  # tuples
+    config.chunk_size = 0  # tuples that are embedded at a time, for batches larger than the memory;
+    # BatchNorm's statistics are a chunk's; 0 embeds a batch at once
     config.num_epochs = 50  # each with as many anchors as there are training paintings
     config.steps_per_dispatch = 1  # that the device takes without Python; the same up to rounding
     config.log_every_steps = 50  # and at the end of each epoch
@@ -36,6 +38,8 @@ def get_config() -> Any:
     # them; both give embeddings of length 1
     config.model.embedding_dim = 2048
     config.model.dtype = "float32"  # of the computation; or "bfloat16"
+    config.model.remat = False  # whether the gradient computes each block's activations anew, which
+    # takes less memory and more time
     config.model.batch_norm = "branch"  # statistics per "branch" of the tuples or whole "batch", or
     # "frozen": those of the weights that training starts from
     config.model.lora_rank = 0  # of adapters, which train in place of a transformer; 0 is none
@@ -53,6 +57,8 @@ def get_config() -> Any:
     config.loss.view_weight = 0.0  # of telling a second view of each image, changed in space only,
     # from those of others; 0 takes none
     config.loss.paintings_per_artist = 4  # in a tuple of losses over artists x paintings
+    config.loss.sampler = "artists"  # drawn uniformly, each once in a batch; or "paintings", whose
+    # artists then have as many tuples as they have paintings
 
     config.optimizer = config_dict.ConfigDict()
     config.optimizer.learning_rate = 1e-4

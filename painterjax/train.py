@@ -98,7 +98,12 @@ def train(
         if not terms["checkpoints"]:
             training, origin = initial.first_weights(config, store, training, path, init_from)
         if processes.is_writer():
-            print(pipeline.summary(training.source, wanted=config.batch_size), file=sys.stderr)
+            print(
+                pipeline.summary(
+                    training.source, wanted=config.batch_size, sampler=config.loss.sampler
+                ),
+                file=sys.stderr,
+            )
             run_folder.begin(path, config, store.info, init_from=origin)
         keep_every = training.plan.steps_per_epoch * config.checkpoint_keep_every_epochs
         opened = Checkpoints(path, steps=terms["checkpoints"], keep_every=keep_every)

@@ -30,7 +30,7 @@ def full_memory_explained() -> Iterator[None]:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise InputError(
-            "the memory is full: set data.residency to host, or lower eval.batch_size, batch_size,"
-            " model.embedding_dim or model.widths (for the last three a run that has begun needs"
-            " another --workdir)"
+            "the memory is full: set data.residency to host or model.remat to True, or lower"
+            " eval.batch_size, chunk_size, batch_size, model.embedding_dim or model.widths (for the"
+            " last four a run that has begun needs another --workdir)"
         ) from error

@@ -6,6 +6,7 @@ images of its own devices only.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import grain
@@ -23,6 +24,8 @@ RESIDENCIES = ("auto", "device", "host")
 # With `auto`, images may take this share of the device's free memory; the step needs the rest.
 RESIDENT_SHARE = 0.5
 HOST_THREADS = 4
+# Batches that are ready before a step asks for them have at most these bytes, or are three.
+READY_BYTES = 2**30
 
 PlacedBatch = dict[str, jax.Array]
 
@@ -90,6 +93,7 @@ class BatchSource:
       batch_size: tuples in a batch.
       seed: the batch of step i depends on (seed, i) alone.
       resident: whether the images live on the device.
+      chunks: how many parts a batch is embedded in.
       plan: which steps a dispatch runs.
       mesh: the devices that share a batch.
     """
@@ -99,6 +103,7 @@ class BatchSource:
     batch_size: int
     seed: int
     resident: bool
+    chunks: int
     plan: DispatchPlan
     mesh: Mesh
 
@@ -122,9 +127,10 @@ class BatchSource:
         """Returns the shape, type and sharding of each array of a batch on the device."""
         first = self.plan.dispatch_after(self.plan.start)
         batch = self.rows(sampling.artist_rows(self.split.artist_N), first)
-        count, shapes = batch["row"][0].size, {key: array.shape for key, array in batch.items()}
+        shapes = {key: array.shape for key, array in batch.items()}
         if not self.resident:
-            shapes["image"] = (len(batch["row"]), count, *self.split.inputs.shape[1:])
+            images = self.chunks, batch["row"][0].size // self.chunks
+            shapes["image"] = (len(batch["row"]), *images, *self.split.inputs.shape[1:])
         types = {"row": np.int32, "artist": np.int32, "image": self.split.inputs.dtype}
         return {
             key: jax.ShapeDtypeStruct(shape, types[key], sharding=self._shardings[key])
@@ -133,14 +139,14 @@ class BatchSource:
 
     @property
     def _shardings(self) -> dict[str, jax.sharding.Sharding]:
-        whole, shared = sharding.replicated(self.mesh), sharding.split_along(self.mesh, 1)
+        whole, shared = sharding.replicated(self.mesh), sharding.split_along(self.mesh, 2)
         return {"row": whole, "artist": whole, "image": shared}
 
     def with_images(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Adds the images for this process's devices: all anchors, then all positives, ..."""
-        row_LxN = np.stack([sampling.by_branch(row_BxT) for row_BxT in batch["row"]])
-        own = sharding.own_part(self.mesh, row_LxN.shape[1])
-        return {**batch, "image": self.split.inputs[row_LxN[:, own]]}
+        """Adds the images for this process's devices, laid out by `sampling.by_branch`."""
+        row_LxGxM = np.stack([sampling.by_branch(rows, self.chunks) for rows in batch["row"]])
+        own = sharding.own_part(self.mesh, row_LxGxM.shape[2])
+        return {**batch, "image": self.split.inputs[row_LxGxM[:, :, own]]}
 
     def place(self, batch: dict[str, np.ndarray]) -> PlacedBatch:
         """Copies row numbers and artists to every device, and each image to one of them."""
@@ -154,7 +160,7 @@ def batches(source: BatchSource) -> grain.DatasetIterator[PlacedBatch]:
     """Returns an iterator over the batches of the plan's dispatches, prefetched to the device.
 
     An element is a dict of row_LxBxT, artist_LxBxT and, where the images are not resident,
-    image_LxNxSxSxC.
+    image_LxGxMxSxSxC.
 
     Raises:
       InputError: the split has too few artists or paintings for such a batch.
@@ -167,15 +173,24 @@ def batches(source: BatchSource) -> grain.DatasetIterator[PlacedBatch]:
     data = data.map(lambda dispatch: source.rows(artists, dispatch))
     if not source.resident:
         data = data.map(source.with_images)
-    read = grain.ReadOptions(num_threads=HOST_THREADS, prefetch_buffer_size=2 * HOST_THREADS)
-    gathered = grain.experimental.ThreadPrefetchIterDataset(
-        data.to_iter_dataset(read), prefetch_buffer_size=4
-    )
+    gathered, placed = ready(source)
+    read = grain.ReadOptions(num_threads=min(HOST_THREADS, gathered), prefetch_buffer_size=gathered)
     return iter(
         grain.experimental.ThreadPrefetchIterDataset(
-            gathered.map(source.place), prefetch_buffer_size=2
+            data.to_iter_dataset(read).map(source.place), prefetch_buffer_size=placed
         )
     )
+
+
+def ready(source: BatchSource) -> tuple[int, int]:
+    """Returns how many dispatches' batches wait in memory, and how many on the device.
+
+    One more is on its way from the one to the other.
+    """
+    own = [math.prod(x.shape) * x.dtype.itemsize for x in source.shapes().values()]
+    count = READY_BYTES * jax.process_count() // sum(own)
+    placed = 2 if count > 3 else 1
+    return min(max(count - placed - 1, 1), 2 * HOST_THREADS), placed
 
 
 def keep_on_device(residency: str, split: Split) -> bool:
@@ -193,12 +208,13 @@ def keep_on_device(residency: str, split: Split) -> bool:
     return residency == "device" or (residency == "auto" and needed <= RESIDENT_SHARE * free)
 
 
-def summary(source: BatchSource, *, wanted: int) -> str:
+def summary(source: BatchSource, *, wanted: int, sampler: str) -> str:
     """Returns lines that say where a training's images are kept, and why its batches are smaller.
 
     Args:
       source: of the training.
       wanted: `batch_size`.
+      sampler: `loss.sampler`.
     """
     needed, free = budget(source.split)
     place = "device" if source.resident else "host"
@@ -209,7 +225,9 @@ def summary(source: BatchSource, *, wanted: int) -> str:
     )
     if source.batch_size == wanted:
         return text
-    return f"{text}\ntrain: batches of {source.batch_size}, not {wanted}: there are no more artists"
+    return (
+        f"{text}\ntrain: batches of {source.batch_size}, not {wanted}: there are no more {sampler}"
+    )
 
 
 def budget(split: Split) -> tuple[int, int]:

@@ -3,13 +3,16 @@
     triplets               row_Bx3: anchor, positive, negative
     pairs                  row_Bx2: two paintings by one artist or by two
     artists_by_paintings   row_PxK: P artists with K paintings each, for in-batch mining
+    paintings_with_others  row_BxK: B paintings, and K - 1 others by the artist of each
 
 Artists are drawn uniformly, however many paintings each has; then the paintings of an artist are
-drawn uniformly. Batch `index` depends on no earlier batch, so that the position of a training in
-its data is one number, and a resumed training draws the batches that it would have drawn.
+drawn uniformly. The last sampler draws paintings uniformly instead. Batch `index` depends on no
+earlier batch, so that the position of a training in its data is one number, and a resumed training
+draws the batches that it would have drawn.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,18 +50,24 @@ def artist_rows(artist_N: np.ndarray) -> ArtistRows:
     return ArtistRows(first_A, count_A, several)
 
 
-def by_branch(x_BxT: Any) -> Any:
-    """Lays a batch out branch by branch, as the network takes it: all anchors, all positives, ...
+def by_branch(x_BxT: Any, chunks: int = 1) -> Any:
+    """Lays a batch out as the network takes it, G x M: a chunk's anchors, its positives, ...
 
     >>> by_branch(np.array([[1, 2, 3], [4, 5, 6]]))
-    array([1, 4, 2, 5, 3, 6])
+    array([[1, 4, 2, 5, 3, 6]])
+    >>> by_branch(np.array([[1, 2, 3], [4, 5, 6]]), chunks=2)
+    array([[1, 2, 3],
+           [4, 5, 6]])
     """
-    return x_BxT.swapaxes(0, 1).reshape(-1)
+    x_GxBxT = x_BxT.reshape(chunks, -1, *x_BxT.shape[1:])
+    return x_GxBxT.swapaxes(1, 2).reshape(chunks, -1, *x_BxT.shape[2:])
 
 
-def by_tuple(x_NxD: Any, tuple_size: int) -> Any:
-    """Undoes `by_branch` for what the network returns: N x D to B x T x D."""
-    return x_NxD.reshape(tuple_size, -1, x_NxD.shape[1]).swapaxes(0, 1)
+def by_tuple(x_GxMxD: Any, tuple_size: int) -> Any:
+    """Undoes `by_branch` for what the network returns: G x M x D to B x T x D."""
+    chunks, _, *features = x_GxMxD.shape
+    x_GxTxBxD = x_GxMxD.reshape(chunks, tuple_size, -1, *features)
+    return x_GxTxBxD.swapaxes(1, 2).reshape(-1, tuple_size, *features)
 
 
 def triplets(artists: ArtistRows, *, batch_size: int, seed: int, index: int) -> np.ndarray:
@@ -95,6 +104,51 @@ def artists_by_paintings(
     count_P = artists.count_A[artist_P]
     place_PxK = _distinct(rng, np.maximum(count_P, paintings), paintings)
     return artists.first_A[artist_P, None] + place_PxK % count_P[:, None]
+
+
+def paintings_with_others(
+    artists: ArtistRows, *, batch_size: int, paintings: int, seed: int, index: int
+) -> np.ndarray:
+    """Draws row_BxK: B = batch_size different paintings, each with K - 1 others by its artist.
+
+    So an artist with many paintings is drawn often, and may be drawn more than once. The K
+    paintings are different where the artist has that many; else each is drawn as often as the
+    others, give or take one.
+
+    Raises:
+      InputError: the split has fewer than B paintings.
+    """
+    count = artists.count_A.sum()
+    if batch_size > count:
+        raise InputError(f"batch_size {batch_size} paintings, but only {count} are in this split")
+    rng = np.random.default_rng((seed, index))
+    row_B = rng.choice(count, batch_size, replace=False)
+    artist_B = np.searchsorted(artists.first_A, row_B, side="right") - 1
+    first_B, count_B = artists.first_A[artist_B], artists.count_A[artist_B]
+    step_BxK = np.zeros((batch_size, paintings), int)
+    others_B = np.maximum(count_B, paintings) - 1
+    step_BxK[:, 1:] += 1 + _distinct(rng, others_B, paintings - 1)
+    return first_B[:, None] + (row_B[:, None] - first_B[:, None] + step_BxK) % count_B[:, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """What draws batches of in-batch losses.
+
+    Attributes:
+      draw: draws row_BxK from artists, batch_size, paintings, seed and index.
+      most: maps artists and the paintings K in a tuple to the most tuples that a batch can have.
+    """
+
+    draw: Callable[..., np.ndarray]
+    most: Callable[[ArtistRows, int], int]
+
+
+# What `loss.sampler` names: what there is at most once in a batch as the first of a tuple.
+SAMPLERS = {
+    "artists": Sampler(artists_by_paintings, lambda artists, k: len(drawable(artists, k))),
+    "paintings": Sampler(paintings_with_others, lambda artists, _: int(artists.count_A.sum())),
+}
 
 
 def drawable(artists: ArtistRows, paintings: int) -> np.ndarray:

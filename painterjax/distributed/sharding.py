@@ -26,6 +26,16 @@ def split_along(mesh: Mesh, axis: int) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS))
 
 
+def by_rows(mesh: Mesh | None, table_NxM: jax.Array) -> jax.Array:
+    """Gives each device an equal part of a table's rows; without a mesh nothing is divided.
+
+    XLA then divides in the same way what the table is computed from, and what from the table.
+    """
+    if mesh is None:
+        return table_NxM
+    return jax.lax.with_sharding_constraint(table_NxM, split_along(mesh, 0))
+
+
 def replicate(mesh: Mesh, tree: Any) -> Any:
     """Gives every device the whole of each array, which all processes have alike."""
     return jax.tree.map(

@@ -11,9 +11,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from painterjax.common.errors import InputError
 from painterjax.data import sampling
+from painterjax.distributed import sharding
 from painterjax.losses import batch as batch_losses
 from painterjax.losses import tuples as tuple_losses
 
@@ -30,12 +32,14 @@ class Batch:
       artist_BxT: the artist of each.
       row_BxT: its number in the split; a painting may be in a batch twice.
       proxies: what the loss learns for each artist, or nothing.
+      mesh: the devices, each of which has the rows of its anchors in all tables; or None.
     """
 
     emb_BxTxD: jax.Array
     artist_BxT: jax.Array
     row_BxT: jax.Array
     proxies: Proxies
+    mesh: Mesh | None = None
 
     @functools.cached_property
     def embeddings(self) -> jax.Array:
@@ -50,12 +54,17 @@ class Batch:
     @functools.cached_property
     def relations(self) -> batch_losses.Relations:
         """Which pairs are positives and which negatives, N x N."""
-        return batch_losses.relations(self.artists, self.row_BxT.reshape(-1))
+        found = batch_losses.relations(self.artists, self.row_BxT.reshape(-1))
+        return batch_losses.Relations(*(sharding.by_rows(self.mesh, x_NxN) for x_NxN in found))
 
     @functools.cached_property
     def distances(self) -> jax.Array:
         """Euclidean distances, N x N."""
-        return batch_losses.pairwise_euclidean(self.embeddings)
+        return sharding.by_rows(self.mesh, batch_losses.pairwise_euclidean(self.embeddings))
+
+    def cosines(self, point_MxD: jax.Array) -> jax.Array:
+        """Cosines of the embeddings to points, N x M."""
+        return sharding.by_rows(self.mesh, batch_losses.cosines(self.embeddings, point_MxD))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,16 +74,16 @@ class Loss:
     Attributes:
       scalars: maps a Batch to a dict of scalars; `loss` is minimized, the others are logged.
       takes: which of `loss.margin`, `loss.distance` and `loss.scale` it takes, as keywords.
-      tuple_size: the number of paintings in its tuples; None for an in-batch loss, over batches of
-        artists with `loss.paintings_per_artist` paintings each.
-      sample: draws its tuples, row_BxT from artists, batch_size, seed and index.
+      tuple_size: the number of paintings in its tuples; None for an in-batch loss, whose tuples are
+        `loss.paintings_per_artist` paintings by one artist, drawn by `loss.sampler`.
+      sample: draws tuples of another loss, row_BxT from artists, batch_size, seed and index.
       has_proxies: whether it learns proxy_AxD, a point for each artist.
     """
 
     scalars: Callable[..., Scalars]
     takes: tuple[str, ...] = ()
     tuple_size: int | None = None
-    sample: Callable[..., np.ndarray] = sampling.artists_by_paintings
+    sample: Callable[..., np.ndarray] | None = None
     has_proxies: bool = False
 
     @property
@@ -94,9 +103,10 @@ class Objective:
       scalars: maps emb_BxTxD, artist_BxT, row_BxT and proxies to a dict of scalars; `loss` is
         minimized, the others are logged.
       has_proxies: whether it learns proxy_AxD, a point for each artist; else proxies are empty.
-      most_tuples: maps artists to the most tuples that a batch of them can have.
+      most_tuples: maps artists to the most tuples that a batch can have.
       view_weight: of the loss of a second view of each image; 0 takes no second views.
       scale: what cosines between views are multiplied by.
+      mesh: the devices that share the loss; None where one device computes it.
     """
 
     tuple_size: int
@@ -107,12 +117,13 @@ class Objective:
     most_tuples: Callable[[sampling.ArtistRows], int]
     view_weight: float = 0.0
     scale: float = 1.0
+    mesh: Mesh | None = None
 
     def with_views(
         self, scalars: Scalars, first_NxD: jax.Array, second_NxD: jax.Array, row_N: jax.Array
     ) -> Scalars:
         """Adds the loss of two views of each image to the scalars of the first views' tuples."""
-        cosine_NxN = batch_losses.cosines(first_NxD, second_NxD)
+        cosine_NxN = sharding.by_rows(self.mesh, batch_losses.cosines(first_NxD, second_NxD))
         loss = batch_losses.two_views(cosine_NxN, row_N, scale=self.scale).mean()
         return {**scalars, "loss": scalars["loss"] + self.view_weight * loss, "view_loss": loss}
 
@@ -122,7 +133,14 @@ class Objective:
 
 
 def build(
-    *, name: str, margin: float, distance: str, scale: float, paintings_per_artist: int
+    *,
+    name: str,
+    margin: float,
+    distance: str,
+    scale: float,
+    paintings_per_artist: int,
+    sampler: str = "artists",
+    mesh: Mesh | None = None,
 ) -> Objective:
     """Returns the objective of a loss.
 
@@ -132,6 +150,8 @@ def build(
       distance: `loss.distance`, a key of tuple_losses.DISTANCES; in-batch losses take "euclidean".
       scale: `loss.scale`, what cosines are multiplied by.
       paintings_per_artist: K, the size of the tuples of in-batch losses.
+      sampler: `loss.sampler`, a key of sampling.SAMPLERS; how those are drawn.
+      mesh: the devices that share the loss.
     """
     loss = LOSSES[name]
     settings = {"margin": margin, "distance": distance, "scale": scale}
@@ -142,21 +162,22 @@ def build(
     def scalars(
         emb_BxTxD: jax.Array, artist_BxT: jax.Array, row_BxT: jax.Array, proxies: Proxies
     ) -> Scalars:
-        batch = Batch(emb_BxTxD, artist_BxT, row_BxT, proxies)
+        batch = Batch(emb_BxTxD, artist_BxT, row_BxT, proxies, mesh)
         logged = _of_all_triplets(batch) if loss.in_batch else {}
         return {**loss.scalars(batch, **taken), **logged}
 
-    if loss.tuple_size is not None:
+    if loss.tuple_size is not None and loss.sample is not None:
         return Objective(
             loss.tuple_size, 1, loss.sample, scalars, loss.has_proxies, lambda _: sys.maxsize
         )
+    drawn = sampling.SAMPLERS[sampler]
     return Objective(
         tuple_size=paintings_per_artist,
         anchors=paintings_per_artist,
-        sample=functools.partial(loss.sample, paintings=paintings_per_artist),
+        sample=functools.partial(drawn.draw, paintings=paintings_per_artist),
         scalars=scalars,
         has_proxies=loss.has_proxies,
-        most_tuples=lambda artists: len(sampling.drawable(artists, paintings_per_artist)),
+        most_tuples=lambda artists: drawn.most(artists, paintings_per_artist),
     )
 
 
@@ -230,14 +251,14 @@ def batch_hard(batch: Batch, *, margin: float | None = None) -> Scalars:
 
 def supervised_contrastive(batch: Batch, *, scale: float) -> Scalars:
     """Supervised contrastive loss."""
-    cosine_NxN = batch_losses.cosines(batch.embeddings, batch.embeddings)
+    cosine_NxN = batch.cosines(batch.embeddings)
     loss = batch_losses.supervised_contrastive(cosine_NxN, batch.relations, scale=scale)
     return {"loss": tuple_losses.masked_mean(*loss)}
 
 
 def multi_similarity(batch: Batch) -> Scalars:
     """Multi-similarity loss, with the constants of its own."""
-    cosine_NxN = batch_losses.cosines(batch.embeddings, batch.embeddings)
+    cosine_NxN = batch.cosines(batch.embeddings)
     loss_N, valid_N = batch_losses.multi_similarity(cosine_NxN, batch.relations)
     return {
         "loss": tuple_losses.masked_mean(loss_N, valid_N),
@@ -247,7 +268,7 @@ def multi_similarity(batch: Batch) -> Scalars:
 
 def cosine_classifier(batch: Batch, *, margin: float, scale: float) -> Scalars:
     """Cross-entropy of naming the artist by the nearest proxy."""
-    cosine_NxA = batch_losses.cosines(batch.embeddings, batch.proxies["artist"])
+    cosine_NxA = batch.cosines(batch.proxies["artist"])
     loss_N = batch_losses.cosine_classifier(cosine_NxA, batch.artists, scale=scale, margin=margin)
     named_N = cosine_NxA.argmax(axis=1) == batch.artists
     return {"loss": loss_N.mean(), "artist_accuracy": named_N.mean()}

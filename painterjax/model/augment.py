@@ -1,9 +1,12 @@
 """Augmentation on the device: random crops, affine warps, flips and colors; uint8 to [-1, 1]."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+
+Draws = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,46 +46,84 @@ def normalize(image_NxSxSxC: jax.Array) -> jax.Array:
     return image_NxSxSxC.astype(jnp.float32) / 127.5 - 1
 
 
-def augment(image_NxSxSxC: jax.Array, key: jax.Array, settings: Augmentation) -> jax.Array:
+def augment(
+    image_NxSxSxC: jax.Array, key: jax.Array, settings: Augmentation, *, views: int = 1
+) -> jax.Array:
+    """Draws a change of each image and makes it: float32 V N x S x S x C in [-1, 1]."""
+    count, side = image_NxSxSxC.shape[:2]
+    drawn = draw(key, count, side=side, settings=settings, views=views)
+    return change(image_NxSxSxC, drawn, settings)
+
+
+def draw(
+    key: jax.Array, count: int, *, side: int, settings: Augmentation, views: int = 1
+) -> list[Draws]:
+    """Draws how each of `count` images of a side is changed: for each view arrays of as many rows.
+
+    So images that are changed a few at a time are those that are changed at once. The second of
+    two views is changed in space only.
+    """
+    first = _draw(key, count, side, settings)
+    seconds = [_draw(jax.random.fold_in(key, 1), count, side, settings.in_space)]
+    return [first, *seconds[: views - 1]]
+
+
+def change(image_NxSxSxC: jax.Array, drawn: Sequence[Draws], settings: Augmentation) -> jax.Array:
     """Crops, warps, flips and recolors uint8 images and normalizes them to float32 in [-1, 1].
 
     Images are mirrored at their borders, and interpolated bilinearly. Changed colors may leave
-    [-1, 1].
+    [-1, 1]. The views of an image lie side by side, V N x S x S x C: so they stay on the device
+    that has the image, and in its branch of BatchNorm.
     """
+    views = [_changed(image_NxSxSxC, each, settings.crop) for each in drawn]
+    return jnp.stack(views, axis=1).reshape(-1, *views[0].shape[1:])
+
+
+def _draw(key: jax.Array, count: int, side: int, settings: Augmentation) -> Draws:
     warp_key, flip_key, crop_key, color_key = jax.random.split(key, 4)
+    drawn = {}
     if settings.crop:
-        image_NxSxSxC = random_crop(image_NxSxSxC, crop_key, side=settings.crop)
-    image_NxSxSxC = normalize(image_NxSxSxC)
+        corners = side - settings.crop + 1
+        drawn["corner"] = jax.random.randint(crop_key, (count, 2), 0, corners)
     if settings.shift or settings.rotation or settings.scale != (1, 1):
-        matrix_Nx2x3 = random_affine(warp_key, len(image_NxSxSxC), settings)
-        image_NxSxSxC = jax.vmap(warp)(image_NxSxSxC, matrix_Nx2x3)
+        drawn["matrix"] = random_affine(warp_key, count, settings)
     if settings.flips:
-        image_NxSxSxC = flip(image_NxSxSxC, flip_key)
+        drawn["flips"] = jax.random.bernoulli(flip_key, shape=(2, count)).T
     if settings.contrast or settings.brightness or settings.tint:
-        image_NxSxSxC = recolor(image_NxSxSxC, color_key, settings)
+        drawn |= _draw_colors(color_key, count, settings)
+    return drawn
+
+
+def _draw_colors(key: jax.Array, count: int, settings: Augmentation) -> Draws:
+    contrast_key, brightness_key, tint_key = jax.random.split(key, 3)
+
+    def uniform(key: jax.Array, most: float, channels: int) -> jax.Array:
+        return most * jax.random.uniform(key, (count, channels), minval=-1)
+
+    brightness_Nx1 = uniform(brightness_key, settings.brightness, 1)
+    return {
+        "gain": 1 + uniform(contrast_key, settings.contrast, 1),
+        "color": brightness_Nx1 + uniform(tint_key, settings.tint, 3),
+    }
+
+
+def _changed(image_NxSxSxC: jax.Array, drawn: Draws, crop: int) -> jax.Array:
+    if "corner" in drawn:
+        cut = jax.vmap(lambda image, corner: _cut(image, corner, crop))
+        image_NxSxSxC = cut(image_NxSxSxC, drawn["corner"])
+    image_NxSxSxC = normalize(image_NxSxSxC)
+    if "matrix" in drawn:
+        image_NxSxSxC = jax.vmap(warp)(image_NxSxSxC, drawn["matrix"])
+    if "flips" in drawn:
+        image_NxSxSxC = _flip(image_NxSxSxC, drawn["flips"])
+    if "gain" in drawn:
+        image_NxSxSxC = _recolor(image_NxSxSxC, drawn["gain"], drawn["color"])
     return image_NxSxSxC
 
 
-def augment_twice(image_NxSxSxC: jax.Array, key: jax.Array, settings: Augmentation) -> jax.Array:
-    """Augments each image, and once more in space only: 2N x S x S x C, the two side by side.
-
-    So they stay on the device that has the image, and in its branch of BatchNorm.
-    """
-    first_NxSxSxC = augment(image_NxSxSxC, key, settings)
-    second_NxSxSxC = augment(image_NxSxSxC, jax.random.fold_in(key, 1), settings.in_space)
-    view_NxVxSxSxC = jnp.stack([first_NxSxSxC, second_NxSxSxC], axis=1)
-    return view_NxVxSxSxC.reshape(-1, *first_NxSxSxC.shape[1:])
-
-
-def random_crop(image_NxSxSxC: jax.Array, key: jax.Array, *, side: int) -> jax.Array:
-    """Cuts a square of `side` pixels out of each image, at a random place."""
-    count, size, _, channels = image_NxSxSxC.shape
-    corner_Nx2 = jax.random.randint(key, (count, 2), 0, size - side + 1)
-
-    def cut(image_SxSxC: jax.Array, corner_2: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice(image_SxSxC, (*corner_2, 0), (side, side, channels))
-
-    return jax.vmap(cut)(image_NxSxSxC, corner_Nx2)
+def _cut(image_SxSxC: jax.Array, corner_2: jax.Array, side: int) -> jax.Array:
+    shape = (side, side, image_SxSxC.shape[2])
+    return jax.lax.dynamic_slice(image_SxSxC, (*corner_2, 0), shape)
 
 
 def random_affine(key: jax.Array, count: int, settings: Augmentation) -> jax.Array:
@@ -100,24 +141,18 @@ def random_affine(key: jax.Array, count: int, settings: Augmentation) -> jax.Arr
     return jnp.concatenate([rotation_Nx2x2, shift_Nx2[:, :, None]], axis=2)
 
 
-def flip(image_NxSxSxC: jax.Array, key: jax.Array) -> jax.Array:
-    """Mirrors each image left-right and up-down, each with probability 1/2."""
-    coin_2xNx1x1x1 = jax.random.bernoulli(key, shape=(2, len(image_NxSxSxC), 1, 1, 1))
-    image_NxSxSxC = jnp.where(coin_2xNx1x1x1[0], image_NxSxSxC[:, :, ::-1], image_NxSxSxC)
-    return jnp.where(coin_2xNx1x1x1[1], image_NxSxSxC[:, ::-1], image_NxSxSxC)
+def _flip(image_NxSxSxC: jax.Array, flips_Nx2: jax.Array) -> jax.Array:
+    """Mirrors left-right and up-down."""
+    sideways, upside = (flips_Nx2[:, i, None, None, None] for i in range(2))
+    image_NxSxSxC = jnp.where(sideways, image_NxSxSxC[:, :, ::-1], image_NxSxSxC)
+    return jnp.where(upside, image_NxSxSxC[:, ::-1], image_NxSxSxC)
 
 
-def recolor(image_NxSxSxC: jax.Array, key: jax.Array, settings: Augmentation) -> jax.Array:
-    """Changes each image's contrast about its own mean, its brightness and its tint."""
-    contrast_key, brightness_key, tint_key = jax.random.split(key, 3)
-
-    def draw(key: jax.Array, most: float, channels: int) -> jax.Array:
-        return most * jax.random.uniform(key, (len(image_NxSxSxC), 1, 1, channels), minval=-1)
-
+def _recolor(image_NxSxSxC: jax.Array, gain_Nx1: jax.Array, color_NxC: jax.Array) -> jax.Array:
+    """Multiplies each image's contrast about its own mean, and adds a color."""
     mean_Nx1x1x1 = image_NxSxSxC.mean(axis=(1, 2, 3), keepdims=True)
-    gain_Nx1x1x1 = 1 + draw(contrast_key, settings.contrast, 1)
-    shift_Nx1x1xC = draw(brightness_key, settings.brightness, 1) + draw(tint_key, settings.tint, 3)
-    return (image_NxSxSxC - mean_Nx1x1x1) * gain_Nx1x1x1 + mean_Nx1x1x1 + shift_Nx1x1xC
+    changed_NxSxSxC = (image_NxSxSxC - mean_Nx1x1x1) * gain_Nx1[:, None, None] + mean_Nx1x1x1
+    return changed_NxSxSxC + color_NxC[:, None, None]
 
 
 def warp(image_SxSxC: jax.Array, matrix_2x3: jax.Array) -> jax.Array:

@@ -130,14 +130,16 @@ class Backbone:
 
 
 def _conv_blocks(model: Any, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> ConvBlocks:
-    return ConvBlocks(widths=model.widths, depths=model.depths, dtype=dtype, rngs=rngs)
+    return ConvBlocks(
+        widths=model.widths, depths=model.depths, remat=model.remat, dtype=dtype, rngs=rngs
+    )
 
 
 def _efficientnet(number: int, width: float, depth: float, sha256: str) -> Backbone:
     """A row for a variant, whose weights' SHA-256 starts in the name of their file."""
 
-    def build(_: Any, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> EfficientNetLite:
-        return EfficientNetLite(width=width, depth=depth, dtype=dtype, rngs=rngs)
+    def build(model: Any, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> EfficientNetLite:
+        return EfficientNetLite(width=width, depth=depth, remat=model.remat, dtype=dtype, rngs=rngs)
 
     return Backbone(
         build,
@@ -155,8 +157,8 @@ def _efficientnet(number: int, width: float, depth: float, sha256: str) -> Backb
 
 
 def _transformer(arch: Architecture, published: LocalFile) -> Backbone:
-    def build(_: Any, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> VisionTransformer:
-        return VisionTransformer(arch, dtype=dtype, rngs=rngs)
+    def build(model: Any, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> VisionTransformer:
+        return VisionTransformer(arch, remat=model.remat, dtype=dtype, rngs=rngs)
 
     return Backbone(
         build,

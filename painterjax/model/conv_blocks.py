@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from painterjax.model.layers import BatchNorm, max_pool, pytorch_init
+from painterjax.model.layers import BatchNorm, call_block, max_pool, pytorch_init
 
 
 class ConvBlock(nnx.Module):
@@ -39,6 +39,7 @@ class ConvBlocks(nnx.Module):
     Args:
       widths: channels of each block.
       depths: convolutions of each block.
+      remat: whether the gradient computes a block's activations anew; see `call_block`.
       dtype: type of the computation; parameters and statistics are float32.
     """
 
@@ -47,6 +48,7 @@ class ConvBlocks(nnx.Module):
         *,
         widths: Sequence[int],
         depths: Sequence[int],
+        remat: bool,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ) -> None:
@@ -55,11 +57,12 @@ class ConvBlocks(nnx.Module):
             ConvBlock(width, features, depth=depth, dtype=dtype, rngs=rngs)
             for width, features, depth in zip(inputs, widths, depths, strict=True)
         )
-        self.channels = tuple(widths)
+        self.channels, self.remat = tuple(widths), remat
 
     def __call__(self, image_NxSxSxC: jax.Array, *, branches: int | None) -> list[jax.Array]:
         """Maps images in [-1, 1] to the activations of each block."""
-        stages = [self.blocks[0](image_NxSxSxC, branches=branches)]
-        for block in self.blocks[1:]:
-            stages.append(block(max_pool(stages[-1]), branches=branches))
+        stages = []
+        for block in self.blocks:
+            x_NxHxWxC = max_pool(stages[-1]) if stages else image_NxSxSxC
+            stages.append(call_block(block, x_NxHxWxC, remat=self.remat, branches=branches))
         return stages

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from painterjax.model.convolution import Convolution, Depthwise, Pointwise
-from painterjax.model.layers import BatchNorm
+from painterjax.model.layers import BatchNorm, call_block
 from painterjax.model.weights import Renaming
 
 EPSILON, MOMENTUM = 1e-3, 0.99  # of BatchNorm
@@ -112,10 +112,13 @@ class EfficientNetLite(nnx.Module):
     Args:
       width: what the channels of Lite0 are multiplied by.
       depth: what its blocks are multiplied by.
+      remat: whether the gradient computes a block's activations anew; see `call_block`.
       dtype: type of the computation; parameters and statistics are float32.
     """
 
-    def __init__(self, *, width: float, depth: float, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, *, width: float, depth: float, remat: bool, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> None:
         widths = [_channels(stage.channels * width) for stage in STAGES]
         self.stem = Convolution((3, 3, 3, STEM), stride=2, dtype=dtype, rngs=rngs)
         self.stem_norm = _norm(STEM)
@@ -132,7 +135,7 @@ class EfficientNetLite(nnx.Module):
             ends.append(len(self.blocks))
         self.head = Pointwise(widths[-1], HEAD, dtype=dtype, rngs=rngs)
         self.head_norm = _norm(HEAD)
-        self.ends, self.channels = tuple(ends), (STEM, *widths, HEAD)
+        self.ends, self.channels, self.remat = tuple(ends), (STEM, *widths, HEAD), remat
 
     def __call__(self, image_NxSxSxC: jax.Array, *, branches: int | None) -> list[jax.Array]:
         """Maps images in [-1, 1] to the activations of the stem, of each stage and of the head."""
@@ -142,7 +145,7 @@ class EfficientNetLite(nnx.Module):
         x_NxHxWxC = jax.nn.relu6(x_NxHxWxC)
         stages = [x_NxHxWxC]
         for number, block in enumerate(self.blocks, start=1):
-            x_NxHxWxC = block(x_NxHxWxC, branches=branches)
+            x_NxHxWxC = call_block(block, x_NxHxWxC, remat=self.remat, branches=branches)
             if number in self.ends:
                 stages.append(x_NxHxWxC)
         x_NxHxWxC = _normed(self.head, self.head_norm, x_NxHxWxC, branches=branches)

@@ -58,6 +58,19 @@ class BatchNorm(nnx.Module):
             self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * var_C
 
 
+def call_block(block: nnx.Module, x: jax.Array, *, remat: bool, **settings: Any) -> jax.Array:
+    """Calls a block; with `remat` its gradient computes anew what lies between input and output.
+
+    Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost,
+    https://arxiv.org/abs/1604.06174
+    """
+
+    def call(block: Any, x: jax.Array) -> jax.Array:
+        return block(x, **settings)
+
+    return (nnx.remat(call) if remat else call)(block, x)
+
+
 def pytorch_init(inputs: int) -> Callable[..., jax.Array]:
     """PyTorch's default for convolutions and dense layers: uniform within 1 / sqrt(inputs).
 

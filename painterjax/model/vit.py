@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from painterjax.model.layers import linear, pytorch_init
+from painterjax.model.layers import call_block, linear, pytorch_init
 
 Triple = tuple[float, float, float]
 IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -134,10 +134,13 @@ class VisionTransformer(nnx.Module):
 
     Args:
       arch: the architecture.
+      remat: whether the gradient computes a block's activations anew; see `call_block`.
       dtype: type of the computation; parameters are float32.
     """
 
-    def __init__(self, arch: Architecture, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, arch: Architecture, *, remat: bool, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> None:
         self.patches = nnx.Conv(
             3, arch.width, (arch.patch, arch.patch), strides=arch.patch, padding="VALID",
             use_bias=arch.patch_bias, kernel_init=pytorch_init(3 * arch.patch**2),
@@ -154,7 +157,7 @@ class VisionTransformer(nnx.Module):
         self.norm = _norm(arch, dtype=dtype, rngs=rngs)
         if arch.attention_pool:
             self.pool = AttentionPool(arch, dtype=dtype, rngs=rngs)
-        self.arch, self.dtype = arch, dtype
+        self.arch, self.dtype, self.remat = arch, dtype, remat
         self.channels = (arch.width,) * arch.stages
 
     def add_adapters(self, rank: int, *, rngs: nnx.Rngs) -> None:
@@ -182,7 +185,7 @@ class VisionTransformer(nnx.Module):
         x_NxTxC = self._tokens(image_NxSxSxC)
         if self.arch.norm_first:
             x_NxTxC = self.norm_first(x_NxTxC)
-        stages = [x_NxTxC := block(x_NxTxC) for block in self.blocks]
+        stages = [x_NxTxC := call_block(block, x_NxTxC, remat=self.remat) for block in self.blocks]
         stages.append(self.norm(x_NxTxC))
         return [*stages, self.pool(stages[-1])] if self.arch.attention_pool else stages
 

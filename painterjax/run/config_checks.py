@@ -10,7 +10,7 @@ import numpy as np
 
 from painterjax.common.config import Config, flatten
 from painterjax.common.errors import InputError
-from painterjax.data import pipeline
+from painterjax.data import pipeline, sampling
 from painterjax.losses import objectives
 from painterjax.losses import tuples as tuple_losses
 from painterjax.model.augment import Augmentation
@@ -80,11 +80,13 @@ def _growing(rule: Rule) -> Rule:
 
 POSITIVE = _number("above 0", lambda value: value > 0)
 NOT_NEGATIVE = _number("of at least 0", lambda value: value >= 0)
+TRUE_OR_FALSE = Rule("True or False", lambda value: isinstance(value, bool))
 
 # A row for each key of configs/default.py.
 RULES = {
     "seed": _whole(0),
     "batch_size": _whole(1, MAX_BATCH),
+    "chunk_size": _whole(0, MAX_BATCH),
     "num_epochs": _growing(_whole(0, MAX_EPOCHS)),
     "steps_per_dispatch": _changeable(_whole(1)),
     "log_every_steps": _changeable(_whole(1)),
@@ -103,6 +105,7 @@ RULES = {
     "model.head": _one_of(HEADS),
     "model.embedding_dim": _whole(1, MAX_WIDTH),
     "model.dtype": _one_of(("float32", "bfloat16")),
+    "model.remat": _changeable(TRUE_OR_FALSE),
     "model.batch_norm": _one_of(("branch", "batch", "frozen")),
     "model.lora_rank": _whole(0, MAX_WIDTH),
     "head.fit": _one_of(("gradient", "lda")),
@@ -112,6 +115,7 @@ RULES = {
     "loss.scale": POSITIVE,
     "loss.view_weight": NOT_NEGATIVE,
     "loss.paintings_per_artist": _whole(1, MAX_PAINTINGS),
+    "loss.sampler": _one_of(sampling.SAMPLERS),
     "optimizer.learning_rate": POSITIVE,
     "optimizer.schedule": _one_of(("piecewise", "cosine")),
     "optimizer.milestones": _several(_whole(1, MAX_EPOCHS)),
@@ -126,7 +130,7 @@ RULES = {
     "augmentation.shift": NOT_NEGATIVE,
     "augmentation.scale": _several(POSITIVE, count=2),
     "augmentation.rotation": NOT_NEGATIVE,
-    "augmentation.flips": Rule("True or False", lambda value: isinstance(value, bool)),
+    "augmentation.flips": TRUE_OR_FALSE,
     "augmentation.contrast": NOT_NEGATIVE,
     "augmentation.brightness": NOT_NEGATIVE,
     "augmentation.tint": NOT_NEGATIVE,
@@ -160,6 +164,7 @@ def check(config: Config, *, image_size: int) -> None:
     for key, value in flatten(config.to_dict()).items():
         if not RULES[key].accepts(value):
             raise InputError(f"{key} is {value!r}: must be {RULES[key].words}")
+    _check_chunks(config)
     _check_sizes(config, image_size)
     _check_stages(config)
     _check_fit(config)
@@ -170,11 +175,20 @@ def check(config: Config, *, image_size: int) -> None:
 
 
 def check_devices(config: Config, devices: int) -> None:
-    """Raises InputError where a batch cannot be split over that many devices."""
-    if config.batch_size % devices:
+    """Raises InputError where a batch, or a chunk of it, cannot be split over that many devices."""
+    for key in ("batch_size", "chunk_size"):
+        if config[key] % devices:
+            raise InputError(
+                f"{key} is {config[key]}, over {devices} devices: must be divisible by their"
+                " number, or show JAX fewer"
+            )
+
+
+def _check_chunks(config: Config) -> None:
+    if config.chunk_size and config.batch_size % config.chunk_size:
         raise InputError(
-            f"batch_size is {config.batch_size}, over {devices} devices: must be divisible by"
-            " their number, or show JAX fewer"
+            f"batch_size is {config.batch_size}, chunk_size {config.chunk_size}: the first must be"
+            " a multiple of the second"
         )
 
 
@@ -273,6 +287,11 @@ def _check_loss(config: Config) -> None:
     loss = objectives.LOSSES[name]
     if "margin" in loss.takes:
         _check_margin(config, is_cosine=loss.has_proxies)
+    if config.loss.sampler != "artists" and not loss.in_batch:
+        raise InputError(
+            f"loss.sampler is {config.loss.sampler}, but {name} draws tuples of its own: set it to"
+            " artists, or choose a loss over artists x paintings"
+        )
     least = 1 if loss.has_proxies else 2
     if loss.in_batch and (artists < 2 or paintings < least):
         raise InputError(

@@ -156,8 +156,10 @@ def load_run(path: Path, checkpoints: Checkpoints | None = None) -> Run:
 
 def network_sha256(config: Config, embedder: Embedder, decoding: int) -> str:
     """Returns the SHA-256 of weights, architecture and preprocessing."""
+    model = {**config.to_dict()["model"], "weights": ""}  # Not the name of a file.
+    del model["remat"]  # Which changes no embedding.
     settings = {
-        "model": {**config.to_dict()["model"], "weights": ""},  # Not the name of a file.
+        "model": model,
         "image_size": embedder.image_size,
         "decoding": decoding,
     }

@@ -17,10 +17,12 @@ from painterjax.data import sampling
 from painterjax.data.pipeline import PlacedBatch
 from painterjax.distributed import sharding
 from painterjax.losses.objectives import Objective, Proxies, Scalars
-from painterjax.model.augment import Augmentation, augment, augment_twice
+from painterjax.model.augment import Augmentation, Draws, change, draw
 from painterjax.model.build import PureDict
 
 Learned = tuple[PureDict, Proxies]  # the network's parameters and the loss's
+# The images of a chunk, or their rows where `Constants` has them, and how each is changed.
+Chunk = tuple[jax.Array, list[Draws]]
 
 
 @jax.tree_util.register_dataclass
@@ -82,7 +84,8 @@ class Recipe:
       schedule: the learning rate by step.
       ema_decay: of the parameters' moving average.
       augmentation: how training images are changed; None where the inputs are features.
-      branches: how many groups BatchNorm splits a batch into; None takes its running statistics.
+      branches: how many groups BatchNorm splits a chunk into; None takes its running statistics.
+      chunks: how many parts a batch is embedded in, one after the other.
       mesh: the devices that share a batch.
     """
 
@@ -93,6 +96,7 @@ class Recipe:
     ema_decay: float
     augmentation: Augmentation | None
     branches: int | None
+    chunks: int
     mesh: Mesh
 
 
@@ -105,8 +109,8 @@ def train_step(
 
     Args:
       state: donated; use the returned one.
-      batch: `row`, `artist` (B x T) and `image`, uint8 N x S x S x 3: all anchors, then all
-        positives, ...
+      batch: `row`, `artist` (B x T) and, where `constants` has no images, `image`, uint8
+        G x M x S x S x 3 by `sampling.by_branch`.
       constants: of the run.
       recipe: static.
 
@@ -115,19 +119,15 @@ def train_step(
       from the batch's mean embedding), embedding_norm (root mean squared length), gradient_norm
       and learning_rate.
     """
-    key = jax.random.fold_in(constants.key, state.step)
-    shared, whole = sharding.split_along(recipe.mesh, 0), sharding.replicated(recipe.mesh)
-    inputs = _inputs(jax.lax.with_sharding_constraint(batch["image"], shared), key, recipe)
+    chunks = _chunks(batch, constants, state.step, recipe)
 
     def loss_fn(learned: Learned) -> tuple[jax.Array, tuple[Scalars, PureDict]]:
         params, proxies = learned
-        arrays = params, state.stats, *constants.fixed.values()
-        network = nnx.merge(recipe.network, *arrays, copy=True)
-        emb_MxD = network(inputs, branches=recipe.branches)
-        emb_MxD = jax.lax.with_sharding_constraint(emb_MxD, whole)
-        scalars = _scalars(emb_MxD, batch, proxies, recipe.objective)
-        stats = nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
-        return scalars["loss"], (scalars, stats if recipe.branches else state.stats)
+        stats, emb_GxMxD = _embed(params, state.stats, chunks, constants, recipe)
+        whole = sharding.replicated(recipe.mesh)
+        emb_GxMxD = jax.lax.with_sharding_constraint(emb_GxMxD, whole)
+        scalars = _scalars(emb_GxMxD, batch, proxies, recipe.objective)
+        return scalars["loss"], (scalars, stats)
 
     learned: Learned = state.params, state.proxies
     grads, (scalars, stats) = jax.grad(loss_fn, has_aux=True)(learned)
@@ -139,22 +139,76 @@ def train_step(
     return TrainState(params, proxies, stats, moments, state.step + 1, average), scalars
 
 
-def _inputs(image_NxSxSxC: jax.Array, key: jax.Array, recipe: Recipe) -> jax.Array:
-    """What the network takes; where there are second views, each follows its first one."""
+def _chunks(batch: PlacedBatch, constants: Constants, step: jax.Array, recipe: Recipe) -> Chunk:
+    """All chunks of a batch; each image is changed as it would be in a batch of one chunk."""
+    row_BxT, images = batch["row"], constants.image_NxSxSxC
+    if images is None:
+        images = place_GxM = batch["image"]
+    else:
+        place_GxM = sampling.by_branch(row_BxT, recipe.chunks)
     if recipe.augmentation is None:
-        return image_NxSxSxC
-    change = augment_twice if recipe.objective.view_weight else augment
-    return change(image_NxSxSxC, key, recipe.augmentation)
+        return place_GxM, []
+    drawn = draw(
+        jax.random.fold_in(constants.key, step),
+        row_BxT.size,
+        side=images.shape[-2],
+        settings=recipe.augmentation,
+        views=2 if recipe.objective.view_weight else 1,
+    )
+    tuple_size = row_BxT.shape[1]
+    return place_GxM, jax.tree.map(
+        lambda x: sampling.by_branch(sampling.by_tuple(x[None], tuple_size), recipe.chunks), drawn
+    )
 
 
-def _scalars(emb_MxD: jax.Array, batch: PlacedBatch, proxies: Proxies, goal: Objective) -> Scalars:
+def _embed(
+    params: PureDict, stats: PureDict, chunks: Chunk, constants: Constants, recipe: Recipe
+) -> tuple[PureDict, jax.Array]:
+    """Embeds a batch chunk by chunk: BatchNorm's statistics behind the last one, and G x M x D.
+
+    Of several chunks the loop keeps the embeddings alone, and embeds each again for its part of
+    the gradient: Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size under Memory Limited
+    Setup, https://arxiv.org/abs/2101.06983
+    """
+
+    def embed(stats: PureDict, chunk: Chunk) -> tuple[PureDict, jax.Array]:
+        arrays = params, stats, *constants.fixed.values()
+        network = nnx.merge(recipe.network, *arrays, copy=True)
+        emb_MxD = network(_inputs(chunk, constants, recipe), branches=recipe.branches)
+        changed = nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
+        return changed if recipe.branches else stats, emb_MxD
+
+    if recipe.chunks == 1:
+        stats, emb_MxD = embed(stats, jax.tree.map(lambda x: x[0], chunks))
+        return stats, emb_MxD[None]
+    return jax.lax.scan(jax.checkpoint(embed, prevent_cse=False), stats, chunks)
+
+
+def _inputs(chunk: Chunk, constants: Constants, recipe: Recipe) -> jax.Array:
+    """What the network takes of a chunk, each device its share."""
+    image_MxSxSxC, drawn = chunk
+    if constants.image_NxSxSxC is not None:
+        image_MxSxSxC = constants.image_NxSxSxC[image_MxSxSxC]
+    shared = sharding.split_along(recipe.mesh, 0)
+    image_MxSxSxC = jax.lax.with_sharding_constraint(image_MxSxSxC, shared)
+    if recipe.augmentation is None:
+        return image_MxSxSxC
+    return change(image_MxSxSxC, drawn, recipe.augmentation)
+
+
+def _scalars(
+    emb_GxMxD: jax.Array, batch: PlacedBatch, proxies: Proxies, goal: Objective
+) -> Scalars:
     """The objective's scalars, and what tells whether embeddings collapse."""
-    row_BxT, artist_BxT = batch["row"], batch["artist"]
-    emb_NxD = emb_MxD[::2] if goal.view_weight else emb_MxD
-    emb_BxTxD = sampling.by_tuple(emb_NxD, artist_BxT.shape[1])
+    row_BxT, artist_BxT, chunks = batch["row"], batch["artist"], len(emb_GxMxD)
+    first_GxMxD = emb_GxMxD[:, ::2] if goal.view_weight else emb_GxMxD
+    emb_BxTxD = sampling.by_tuple(first_GxMxD, artist_BxT.shape[1])
+    emb_NxD = first_GxMxD.reshape(-1, emb_GxMxD.shape[2])
     scalars = goal.scalars(emb_BxTxD, artist_BxT, row_BxT, proxies)
     if goal.view_weight:
-        scalars = goal.with_views(scalars, emb_NxD, emb_MxD[1::2], sampling.by_branch(row_BxT))
+        second_NxD = emb_GxMxD[:, 1::2].reshape(emb_NxD.shape)
+        row_N = sampling.by_branch(row_BxT, chunks).reshape(-1)
+        scalars = goal.with_views(scalars, emb_NxD, second_NxD, row_N)
     scalars["embedding_spread"] = jnp.sqrt(jnp.var(emb_NxD, axis=0).sum())
     scalars["embedding_norm"] = jnp.sqrt(jnp.square(emb_NxD).sum(axis=1).mean())
     return scalars
@@ -192,8 +246,6 @@ def train_steps(
     taken = []
     for i in range(len(batches["row"])):
         batch = {name: array[i] for name, array in batches.items()}
-        if constants.image_NxSxSxC is not None:
-            batch["image"] = constants.image_NxSxSxC[sampling.by_branch(batch["row"])]
         following, scalars = train_step(state, batch, constants, recipe=recipe)
         taken.append(scalars)
         state = _choose(i < count, following, state) if i else following

@@ -82,7 +82,7 @@ class Training:
             yield steps, state, scalars, wait_s
 
 
-def objective(config: Config, name: str) -> objectives.Objective:
+def objective(config: Config, name: str, mesh: Mesh | None = None) -> objectives.Objective:
     """Returns the objective called `name` with the other settings of a config's loss."""
     goal = objectives.build(
         name=name,
@@ -90,8 +90,10 @@ def objective(config: Config, name: str) -> objectives.Objective:
         distance=config.loss.distance,
         scale=config.loss.scale,
         paintings_per_artist=config.loss.paintings_per_artist,
+        sampler=config.loss.sampler,
+        mesh=mesh,
     )
-    views = {"view_weight": config.loss.view_weight, "scale": config.loss.scale}
+    views = {"view_weight": config.loss.view_weight, "scale": config.loss.scale, "mesh": mesh}
     return dataclasses.replace(goal, **views)
 
 
@@ -109,9 +111,10 @@ def build(
     """
     if resident is None:
         resident = pipeline.keep_on_device(config.data.residency, split)
-    goal = objective(config, config.loss.name)
     mesh = sharding.of_all_devices()
+    goal = objective(config, config.loss.name, mesh)
     batch_size = _batch_size(config, goal, split, devices=mesh.size)
+    chunks = max(1, batch_size // (config.chunk_size or batch_size))
     plan = _plan(config, goal.steps_per_epoch(len(split), batch_size), start)
     learning_rate = schedule(config, plan)
     network, arrays = _network(config, split)
@@ -127,6 +130,7 @@ def build(
         ema_decay=config.optimizer.ema_decay,
         augmentation=None if split.feature_NxF is not None else Augmentation(**config.augmentation),
         branches=branches if trained["stats"] else None,
+        chunks=chunks,
         mesh=mesh,
     )
     moments = optimizer.init((trained["params"], proxies))
@@ -136,7 +140,9 @@ def build(
     key = sharding.replicate(mesh, jax.random.key_data(jax.random.key(config.seed)))
     images = sharding.replicate(mesh, np.asarray(split.inputs)) if resident else None
     constants = Constants(on_all_devices(mesh, fixed), images, jax.random.wrap_key_data(key))
-    source = pipeline.BatchSource(split, goal.sample, batch_size, config.seed, resident, plan, mesh)
+    source = pipeline.BatchSource(
+        split, goal.sample, batch_size, config.seed, resident, chunks, plan, mesh
+    )
     return Training(
         mesh=mesh,
         step=_jitted_step(recipe),
@@ -194,14 +200,17 @@ def compiled(training: Training) -> Training:
 
 
 def _batch_size(config: Config, goal: objectives.Objective, split: Split, *, devices: int) -> int:
-    """The tuples in a batch: `batch_size`, or as many artists as there are."""
+    """The tuples in a batch: `batch_size`, or as many as can be drawn."""
     most = max(2, goal.most_tuples(sampling.artist_rows(split.artist_N)))
-    if most < config.batch_size and most % devices:
-        fitting = most // devices * devices
+    in_chunks = 0 < config.chunk_size < most
+    parts = config.chunk_size if in_chunks else devices
+    if most < config.batch_size and most % parts:
+        fitting = most // parts * parts
         remedy = f"set it to {fitting}" if fitting > 1 else f"show JAX at most {most} devices"
+        who = f"chunks of {parts} do not divide" if in_chunks else f"{parts} devices cannot share"
         raise InputError(
-            f"batch_size is {config.batch_size}, but training has only {most} artists, which"
-            f" {devices} devices cannot share: {remedy}"
+            f"batch_size is {config.batch_size}, but training has only {most}"
+            f" {config.loss.sampler}, which {who}: {remedy}"
         )
     return min(config.batch_size, most)
 

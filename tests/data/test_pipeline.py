@@ -2,13 +2,17 @@
 
 import dataclasses
 import os
+import time
 
 import jax
+import numpy as np
 import pytest
 
 from painterjax.common import memory
 from painterjax.common.errors import InputError
 from painterjax.data import pipeline
+from painterjax.training import trainer
+from tests.helpers import steps_of_mesh
 
 
 @pytest.mark.parametrize("start", range(11))
@@ -40,6 +44,27 @@ def test_images_that_do_not_fit_are_refused_where_the_device_is_asked_for(split,
     refusal = r"take 2,000 bytes, the device has 1,999 free: use --config.data.residency=host"
     with pytest.raises(InputError, match=refusal):
         pipeline.keep_on_device("device", split)
+
+
+@pytest.mark.parametrize(
+    ("batches", "expected"), [(0, (1, 1)), (3.5, (1, 1)), (5, (2, 2)), (8, (5, 2)), (100, (8, 2))]
+)
+def test_what_is_ready_has_bounded_bytes(config, split, batches, expected, monkeypatch):
+    """On the way to the step are those in memory, those on the device, and one between them."""
+    config.data.residency, config.num_epochs = "host", 100
+    config.model.widths, config.model.depths = (4,), (1,)
+    bytes_of_a_batch = 4 * 3 * (32 * 32 * 3 + 4 + 4)
+    monkeypatch.setattr(pipeline, "READY_BYTES", int(batches * bytes_of_a_batch))
+    images = steps_of_mesh.watched(split.image_NxSxSxC)
+    training = trainer.build(config, dataclasses.replace(split, image_NxSxSxC=images))
+    assert pipeline.ready(training.source) == expected
+    drawn = 0
+    for taken in range(1, 4):
+        next(training.batches)
+        while drawn < (drawn := sum(isinstance(rows, np.ndarray) for rows in images.rows)):
+            time.sleep(0.2)
+        assert taken < drawn <= taken + max(3, batches)
+    training.batches.close()
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU has memory of its own")

@@ -33,7 +33,11 @@ def test_half_of_the_pairs_are_by_two_artists():
     assert abs(different_B.mean() - 0.5) < 5 * 0.0025  # Standard deviations.
 
 
-@pytest.mark.parametrize("sample", [sampling.triplets, sampling.pairs])
+def _paintings(artists: sampling.ArtistRows, **batch: int) -> np.ndarray:
+    return sampling.paintings_with_others(artists, **(batch | {"batch_size": 6}), paintings=2)
+
+
+@pytest.mark.parametrize("sample", [sampling.triplets, sampling.pairs, _paintings])
 def test_other_seeds_and_indices_give_other_batches(sample):
     batches = [
         sample(FEW, batch_size=64, seed=seed, index=index).tolist()
@@ -51,6 +55,39 @@ def test_an_artist_with_one_painting_is_a_negative_only():
 def test_with_one_painting_by_each_all_artists_are_drawn():
     row_Px1 = sampling.artists_by_paintings(FEW, batch_size=3, paintings=1, seed=0, index=0)
     assert sorted(np.array([0, 0, 0, 1, 1, 2])[row_Px1[:, 0]]) == [0, 1, 2]
+
+
+def test_paintings_are_drawn_uniformly_with_others_by_their_artists():
+    """Chi-squared of 99 degrees of freedom: beyond 160 once in 10,000 times."""
+    artist_N = np.repeat(np.arange(5), (1, 2, 3, 5, 89))
+    artists = sampling.artist_rows(artist_N)
+    batches = [
+        sampling.paintings_with_others(artists, batch_size=50, paintings=3, seed=0, index=index)
+        for index in range(400)
+    ]
+    assert all(len(set(row_BxK[:, 0])) == 50 for row_BxK in batches)
+    row_MxK = np.concatenate(batches)
+    for column_M in row_MxK.T:
+        count_N = np.bincount(column_M, minlength=100)
+        assert ((count_N - 200) ** 2 / 200).sum() < 160
+    assert (artist_N[row_MxK] == artist_N[row_MxK[:, :1]]).all()
+    different_M = np.array([len(set(row_K)) for row_K in row_MxK])
+    assert (different_M == np.minimum(np.bincount(artist_N)[artist_N[row_MxK[:, 0]]], 3)).all()
+
+
+def test_paintings_are_repeated_evenly_where_the_artist_has_no_others():
+    for index in range(20):
+        size = {"batch_size": 6, "paintings": 5}
+        row_BxK = sampling.paintings_with_others(FEW, **size, seed=0, index=index)
+        for row_K in row_BxK:
+            counts = np.bincount(row_K)[np.unique(row_K)]
+            assert counts.max() - counts.min() <= 1
+            assert len(counts) == np.array([3, 3, 3, 2, 2, 1])[row_K[0]]
+
+
+def test_more_paintings_than_the_split_has_are_refused():
+    with pytest.raises(InputError, match="batch_size 7 paintings, but only 6 are in this split"):
+        sampling.paintings_with_others(FEW, batch_size=7, paintings=1, seed=0, index=0)
 
 
 @pytest.mark.parametrize("artist_N", [[], [0, 0, 0], [0, 1, 2]])

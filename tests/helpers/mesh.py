@@ -1,4 +1,4 @@
-"""First steps, embeddings and comparisons, written down: what any number of devices must agree on.
+"""What any number of devices must agree on: first steps, embeddings, losses and comparisons.
 
 python -m tests.helpers.mesh STORE OUTPUT.npz [--distributed]
 """
@@ -10,20 +10,27 @@ import numpy as np
 
 from painterjax.data import store
 from painterjax.distributed import compilation, processes
-from tests.helpers import comparisons_of_mesh, embeddings_of_mesh, steps_of_mesh
+from tests.helpers import (
+    comparisons_of_mesh,
+    embeddings_of_mesh,
+    losses_of_mesh,
+    steps_of_mesh,
+)  # fmt: skip
+
+KINDS = ("steps", "embeddings", "losses", "comparisons")
 
 
 def arrays(store_path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """The arrays of all `steps` and `embeddings` of a store's training split; `comparisons`."""
+    """The arrays of all `steps`, `embeddings` and `losses` of training paintings; `comparisons`."""
     split = store.open_store(store_path).splits["train"]
-    cases = {"steps": steps_of_mesh, "embeddings": embeddings_of_mesh}
+    cases = {"steps": steps_of_mesh, "embeddings": embeddings_of_mesh, "losses": losses_of_mesh}
     found = {kind: module.all_cases(split) for kind, module in cases.items()}
     return {**found, "comparisons": comparisons_of_mesh.all_cases()}
 
 
 def read(path: Path) -> dict[str, dict[str, np.ndarray]]:
     """What `arrays` returned in a process that wrote it down."""
-    found: dict[str, dict[str, np.ndarray]] = {"steps": {}, "embeddings": {}, "comparisons": {}}
+    found: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KINDS}
     for name, array in np.load(path).items():
         kind, case = name.split("/", maxsplit=1)
         found[kind][case] = array

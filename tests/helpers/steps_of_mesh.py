@@ -19,6 +19,7 @@ CASES = [
     ("triplet", "float32", "host", True),
     ("batch_all", "float64", "device", False),
     ("cosine_classifier", "float64", "host", False),
+    ("supervised_contrastive", "float64", "host", False),
 ]
 
 
@@ -39,12 +40,14 @@ def watched(image_NxSxSxC: np.ndarray) -> Watched:
 
 
 def small(loss: str, dtype: str, residency: str, warps: bool) -> Config:
-    """The reference recipe with four tuples and few channels."""
+    """The reference recipe with four tuples and few channels; one loss with chunks of four."""
     config = default.get_config()
     config.batch_size, config.loss.name, config.data.residency = 4, loss, residency
     config.model.widths, config.model.depths, config.model.embedding_dim = (8,), (1,), 16
     config.model.dtype = dtype
     config.loss.margin = 0.2 if loss == "cosine_classifier" else 2.0
+    if loss == "supervised_contrastive":
+        config.batch_size, config.chunk_size, config.loss.sampler = 8, 4, "paintings"
     if not warps:
         changes = augment.Augmentation(crop=28, flips=True, contrast=0.1, tint=0.1)
         config.augmentation = dataclasses.asdict(changes)
@@ -72,7 +75,7 @@ def take(split: store.Split, config: Config) -> dict[str, np.ndarray]:
     named = {f"moments{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
     reads = [rows for rows in images.rows if isinstance(rows, np.ndarray)]
     return {**{key: np.stack(values) for key, values in taken.items()}, **named,
-            "read": np.concatenate(reads or [np.zeros((0, 0), int)])}  # fmt: skip
+            "read": np.concatenate(reads or [np.zeros((0, 1, 0), int)])}  # fmt: skip
 
 
 def all_cases(split: store.Split) -> dict[str, np.ndarray]:

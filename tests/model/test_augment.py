@@ -13,6 +13,9 @@ from painterjax.model.augment import Augmentation
 
 REFERENCE = Augmentation(shift=0.2, scale=(1.0, 1.2), rotation=180.0, flips=True)
 NOTHING = Augmentation()
+EVERYTHING = Augmentation(
+    crop=12, shift=0.2, rotation=90.0, flips=True, contrast=0.2, brightness=0.2, tint=0.1
+)
 
 
 def _paintings(count: int, size: int = 48) -> np.ndarray:
@@ -64,8 +67,9 @@ def test_the_defaults_change_nothing():
 
 
 def test_all_four_flips_are_equally_frequent():
-    image_SxSxC = augment.normalize(jnp.asarray(_paintings(1)[0]))
-    flipped = augment.flip(jnp.tile(image_SxSxC, (400, 1, 1, 1)), jax.random.key(0))
+    images = jnp.tile(jnp.asarray(_paintings(1)), (400, 1, 1, 1))
+    flipped = augment.augment(images, jax.random.key(0), Augmentation(flips=True))
+    image_SxSxC = augment.normalize(images[0])
     mirrored = [image_SxSxC[::v, ::h] for v in (1, -1) for h in (1, -1)]
     seen = [sum(np.array_equal(f, m) for f in np.asarray(flipped)) for m in mirrored]
     assert sum(seen) == 400
@@ -75,7 +79,7 @@ def test_all_four_flips_are_equally_frequent():
 def test_second_views_are_changed_in_space_only():
     """With nothing but flips and other brightness, a second view is one of four flips."""
     settings, images = Augmentation(flips=True, brightness=0.5), jnp.asarray(_paintings(12))
-    views_MxSxSxC = np.asarray(augment.augment_twice(images, jax.random.key(0), settings))
+    views_MxSxSxC = np.asarray(augment.augment(images, jax.random.key(0), settings, views=2))
     flips_4xNxSxSxC = np.stack(
         [augment.normalize(images)[:, ::row, ::column] for row in (1, -1) for column in (1, -1)]
     )
@@ -92,23 +96,38 @@ def test_augmentation_depends_on_its_key_alone():
     assert np.abs(ours[0] - ours[2]).mean() > 0.05
 
 
+def test_images_are_changed_alike_at_once_and_a_few_at_a_time():
+    """Also their second views; the two of an image lie side by side."""
+    image_NxSxSxC, settings = jnp.asarray(_paintings(4, size=16)), EVERYTHING
+    key = jax.random.key(0)
+    at_once = augment.augment(image_NxSxSxC, key, settings, views=2)
+    drawn = augment.draw(key, 4, side=16, settings=settings, views=2)
+    parts = [
+        augment.change(image_NxSxSxC[part], jax.tree.map(lambda x, p=part: x[p], drawn), settings)
+        for part in (slice(0, 1), slice(1, 4))
+    ]
+    np.testing.assert_array_equal(jnp.concatenate(parts), at_once)
+
+
 def test_all_crops_are_equally_frequent():
     image_SxSxC = jnp.asarray(np.arange(9 * 9 * 3, dtype=np.uint8).reshape(9, 9, 3))
     images = jnp.tile(image_SxSxC, (400, 1, 1, 1))
-    crop_NxSxSxC = np.asarray(augment.random_crop(images, jax.random.key(0), side=7))
+    crop_NxSxSxC = np.asarray(augment.augment(images, jax.random.key(0), Augmentation(crop=7)))
     corners = [(v, h) for v in range(3) for h in range(3)]
-    squares = [np.asarray(image_SxSxC)[v : v + 7, h : h + 7] for v, h in corners]
+    normal_SxSxC = np.asarray(augment.normalize(image_SxSxC))
+    squares = [normal_SxSxC[v : v + 7, h : h + 7] for v, h in corners]
     seen = [sum(np.array_equal(crop, square) for crop in crop_NxSxSxC) for square in squares]
     assert sum(seen) == 400
     assert min(seen) > 20  # 3.9 standard deviations below 400 / 9
 
 
 def test_colors_fill_their_ranges():
-    image_NxSxSxC = augment.normalize(jnp.asarray(_paintings(1, size=8)))
-    images = jnp.tile(image_NxSxSxC, (2000, 1, 1, 1))
+    pixels_NxSxSxC = jnp.tile(jnp.asarray(_paintings(1, size=8)), (2000, 1, 1, 1))
+    images = augment.normalize(pixels_NxSxSxC)
 
     def recolored(**settings: Any) -> np.ndarray:
-        return np.asarray(augment.recolor(images, jax.random.key(0), Augmentation(**settings)))
+        key = jax.random.key(0)
+        return np.asarray(augment.augment(pixels_NxSxSxC, key, Augmentation(**settings)))
 
     gain_N = recolored(contrast=0.3).std(axis=(1, 2, 3)) / np.asarray(images[0]).std()
     shift_N = (recolored(brightness=0.2) - images).mean(axis=(1, 2, 3))

@@ -67,7 +67,9 @@ def _file(name: str) -> LocalFile:
 
 
 def _ours(name: str, path: Path) -> tuple[Any, Any]:
-    network = vit.VisionTransformer(ARCHITECTURES[name], dtype=jnp.float32, rngs=nnx.Rngs(0))
+    network = vit.VisionTransformer(
+        ARCHITECTURES[name], remat=False, dtype=jnp.float32, rngs=nnx.Rngs(0)
+    )
     graphdef, params, _ = build.split_network(network)
     shapes = {key: array.shape for key, array in build.arrays_by_name(params).items()}
     found = _file(name).read(str(path), shapes)

@@ -272,7 +272,7 @@ def test_a_batch_has_at_most_as_many_artists_as_there_are(small, split, monkeypa
     training.batches.close()
     assert (training.source.batch_size, training.images_per_step) == (6, 24)
     assert training.plan.steps_per_epoch == 2  # of 36 paintings
-    said = pipeline.summary(training.source, wanted=64)
+    said = pipeline.summary(training.source, wanted=64, sampler="artists")
     assert said.endswith("\ntrain: batches of 6, not 64: there are no more artists")
     for devices, remedy in ((4, "set it to 4"), (8, "show JAX at most 6 devices")):
         mesh = types.SimpleNamespace(size=devices)
