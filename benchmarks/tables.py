@@ -9,7 +9,9 @@ heading and rule are kept, its rows are written.
 import functools
 import importlib
 import json
+import math
 import re
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,10 @@ COLLECTIVES = {"painter_by_numbers": (72, 256), "scratch": (38, 64)}
 # By number of GPUs: bytes a second of each, one way, and seconds of latency.
 NETWORKS = {8: (450e9, 20e-6), 64: (50e9, 60e-6)}
 STEPS_MS = (10, 50, 200)
+# Collections, and devices with 16 cores each, for which docs/scaling.md says what to expect.
+SIZES, DEVICES, CORES, SIDE = (10**5, 10**6, 10**7), (1, 8, 64), 16, 256
+# Finding near duplicates among a million hashes, and among ten times as many as before.
+DUPLICATES_S, DUPLICATES_GROWTH = 56, 56 / 4
 Rows = Iterator[tuple[str, ...]]
 
 
@@ -399,6 +405,64 @@ def estimate() -> Rows:
             yield what, f"{gpus}", f"{sent_ms:.2f} + {waited_ms:.2f} ms", *percent
 
 
+def sizes() -> Rows:
+    """What each stage takes by number of images, for 1, 8 and 64 devices."""
+    prepared = load("pretrained.json")["rows"]
+    minutes = statistics.mean(r["minutes_of_preparation"] for r in prepared if r["pixels"] == 224)
+    per_core = 7023 / (60 * minutes) / 2
+    listed, checked = load("listing.json"), load("cpu-verifying.json")
+    judged, added = load("cpu-judging.json")["sampled"]["rows"][-1], load("cpu-searching.json")
+    step = load("gpu-benchmark.json")["step"]
+    rates = [_rate_of(step, devices) for devices in DEVICES]
+    image_bytes = 3 * SIDE**2
+
+    def shared(seconds_on_two_cores: float) -> list[float]:
+        return [seconds_on_two_cores * 2 / (CORES * devices) for devices in DEVICES]
+
+    stages: dict[str, Callable[[int], list[float]]] = {
+        "listing, splitting and writing the rows, from Parquet": lambda n: [
+            listed["parquet"]["all"]["s"] * n / listed["rows"]
+        ],
+        "decoding to 224 pixels": lambda n: shared(n / per_core / 2),
+        "finding near duplicates": lambda n: [
+            DUPLICATES_S * DUPLICATES_GROWTH ** math.log10(n / 10**6)
+        ],
+        "checking a store of 256 pixels for the first time": lambda n: shared(
+            checked["first"]["s"] * n * image_bytes / checked["bytes"]
+        ),
+        "opening and checking it later": lambda n: [listed["open"]["s"] * n / listed["rows"]],
+        "an epoch of the reference, 256 pixels": lambda n: [3 * n / rate for rate in rates],
+        "judging, of 64 numbers, without floors": lambda n: shared(
+            60 * judged["minutes"] * n / judged["paintings"]
+        ),
+        "adding vectors of 64 numbers to an index": lambda n: [
+            60 * added["add"]["minutes"] * n / added["paintings"]
+        ],
+    }
+    for name, stage in stages.items():
+        yield name, *(" / ".join(map(_duration, stage(n))) for n in SIZES)
+
+
+def _rate_of(step: dict[str, Any], devices: int) -> float:
+    """Images a second of a step on several devices: of one, less what communication takes."""
+    if devices == 1:
+        return step["images_per_s"]
+    collectives, side = COLLECTIVES["painter_by_numbers"]
+    bandwidth, latency_s = NETWORKS[devices]
+    sent = 2 * (devices - 1) / devices * gradient_bytes("painter_by_numbers", side) / bandwidth
+    step_s = step["ms"]["median"] / 1000
+    return devices * step["images_per_s"] * step_s / (step_s + sent + collectives * latency_s)
+
+
+def _duration(seconds: float) -> str:
+    """Two digits of seconds, minutes, hours or days."""
+    for unit, length in (("s", 1), ("min", 60), ("h", 3600), ("d", 86400)):
+        if seconds < {"s": 100, "min": 5400, "h": 172800}.get(unit, math.inf):
+            value = seconds / length
+            return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
+    raise AssertionError
+
+
 @functools.cache
 def gradient_bytes(recipe: str, image_size: int) -> int:
     """Returns the bytes of a recipe's gradients, which an all-reduce sends."""
@@ -439,7 +503,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
         for table in (
             summary, learning, reference, pretrained, attribution, readouts, wide, experiments,
             loading, stages, steps, gpu, backbones, large, sampling, listing, searching, page,
-            near_duplicates, intervals, scaling, estimate, guarantees,
+            near_duplicates, intervals, scaling, estimate, sizes, guarantees,
         )
     },
 }  # fmt: skip
