@@ -105,7 +105,10 @@ def decode_all(
         tasks = sources.tasks(source, done)
         chunks = iter(lambda: list(itertools.islice(tasks, stored.chunk)), [])
         load = functools.partial(source.load, pictures=True) if stored.pictures else source.load
-        decode = functools.partial(_decode_chunk, load, stored)
+        jpeg = stored.convert is None  # Which may not pickle.
+        decode = functools.partial(
+            _decode_chunk, load, stored.image_size, stored.describe, jpeg=jpeg
+        )
         total = len(source.paintings)
         with Progress(label, total=total, unit="painting", done=done) as progress:
             for results in process_pool.ordered_map(decode, chunks, workers):
@@ -203,15 +206,20 @@ def _length(line: bytes, name: str, record_bytes: int) -> int:
 
 
 def _decode_chunk(
-    load: sources.Loader, stored: RecordFormat, tasks: list[tuple[Painting, ...]]
+    load: sources.Loader,
+    size: int,
+    describe: Callable[[np.ndarray], DecodeResult] | None,
+    tasks: list[tuple[Painting, ...]],
+    *,
+    jpeg: bool,
 ) -> list[tuple[DecodeResult, np.ndarray | bytes | None, bytes]]:
     results = []
     for painting, *data in tasks:
         try:
-            result, image = load(painting, *data, stored.image_size)
+            result, image = load(painting, *data, size)
             picture = result.pop("picture", b"")
-            described = stored.describe(image) if stored.describe else {}
-            if stored.convert is None:
+            described = describe(image) if describe else {}
+            if jpeg:
                 image = encoded.encode(image)
                 described["record_bytes"] = len(image)
             sizes = {"picture_bytes": len(picture)} if picture else {}
