@@ -105,6 +105,8 @@ def load(path: Path) -> Vectors:
     """Reads what `save` wrote; raises InputError for any other file."""
     try:
         vectors = (_read_parquet if path.suffix == ".parquet" else _read_npz)(path)
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder: first embed it, with embed --images") from error
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path} cannot be read ({reason}): choose another file") from error

@@ -79,3 +79,8 @@ def test_another_parquet_file_is_refused(damage, tmp_path):
     ) as told:
         embeddings.load(path)
     assert "\n" not in str(told.value)
+
+
+def test_a_folder_of_images_has_to_be_embedded_first(tmp_path):
+    with pytest.raises(InputError, match="is a folder: first embed it, with embed --images"):
+        embeddings.load(tmp_path)
