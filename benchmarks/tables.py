@@ -411,7 +411,7 @@ def sizes() -> Rows:
     minutes = statistics.mean(r["minutes_of_preparation"] for r in prepared if r["pixels"] == 224)
     per_core = 7023 / (60 * minutes) / 2
     listed, checked = load("listing.json"), load("cpu-verifying.json")
-    judged, added = load("cpu-judging.json")["sampled"]["rows"][-1], load("cpu-searching.json")
+    sampled, added = load("cpu-judging.json").get("sampled"), load("cpu-searching.json")
     step = load("gpu-benchmark.json")["step"]
     rates = [_rate_of(step, devices) for devices in DEVICES]
     image_bytes = 3 * SIDE**2
@@ -432,13 +432,14 @@ def sizes() -> Rows:
         ),
         "opening and checking it later": lambda n: [listed["open"]["s"] * n / listed["rows"]],
         "an epoch of the reference, 256 pixels": lambda n: [3 * n / rate for rate in rates],
-        "judging, of 64 numbers, without floors": lambda n: shared(
-            60 * judged["minutes"] * n / judged["paintings"]
-        ),
         "adding vectors of 64 numbers to an index": lambda n: [
             60 * added["add"]["minutes"] * n / added["paintings"]
         ],
     }
+    if sampled:
+        largest = sampled["rows"][-1]
+        per_painting_s = 60 * largest["minutes"] / largest["paintings"]
+        stages["judging, of 64 numbers, without floors"] = lambda n: shared(per_painting_s * n)
     for name, stage in stages.items():
         yield name, *(" / ".join(map(_duration, stage(n))) for n in SIZES)
 

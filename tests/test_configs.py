@@ -72,7 +72,6 @@ STATISTICS = {"model__head": "statistics", "loss__margin": 1.0}
         ({"eval__triplets": 2**31 - 1}, r"eval\.triplets .*2147483647.* 10000000"),
         ({"eval__max_paintings": 99}, r"eval\.max_paintings is 99.* from 100"),
         ({"eval__every_epochs": 0}, r"eval\.every_epochs is 0.* from 1"),
-        ({"eval__floors": 1}, r"eval\.floors is 1: must be True or False"),
         ({"optimizer__milestones": (2**31 - 1,)}, r"optimizer\.milestones .*2147483647.* 100000"),
         ({"model__depths": (1,)}, r"model\.widths .*model\.depths \(1,\)"),
         ({"model__widths": (), "model__depths": ()}, r"model\.widths"),

@@ -200,7 +200,7 @@ def parse_train(monkeypatch) -> Callable[[list[str]], Path]:
     joined: list[None] = []
     runs: list[Path] = []
     monkeypatch.setattr(train.processes, "join", lambda: joined.append(None))
-    monkeypatch.setattr(train, "train", lambda _, run, *__: runs.append(run))
+    monkeypatch.setattr(train, "train", lambda _, run, *__, **___: runs.append(run))
 
     def parse(words: list[str]) -> Path:
         assert words[:2] == ["-m", "painterjax.train"]

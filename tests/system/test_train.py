@@ -241,7 +241,7 @@ def test_a_full_memory_is_explained_and_its_remedy_works(tiny_store, tmp_path, m
 
     argv = _argv(tiny_store, tmp_path / "run", "--config.num_epochs=1")
     full = pytest.raises(
-        InputError, match=r"full: set data.residency to host, or lower eval\.batch"
+        InputError, match=r"full: set data.residency to host or model.remat to True, or lower"
     )
     with full as refusal, monkeypatch.context() as patch:
         patch.setattr(trainer.Training, "run", run)
@@ -681,7 +681,7 @@ def test_the_store_of_quickstart_is_painted_where_it_is_missing(tmp_path, monkey
     monkeypatch.setattr(synthetic, "STORE_IMAGE_SIZE", 32)
     monkeypatch.setattr(store, "VAL_FRACTION", 0.25)
     opened: list[Any] = []
-    monkeypatch.setattr(train, "train", lambda config, *_: opened.append(config.data.store))
+    monkeypatch.setattr(train, "train", lambda config, *_, **__: opened.append(config.data.store))
     for _ in range(2):
         train.main(["--config", "quickstart", "--workdir", "runs/quickstart"])
     assert capsys.readouterr().err.count("no store at data/synthetic: painting it") == 1
