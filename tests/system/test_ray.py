@@ -20,6 +20,8 @@ from painterjax.common.errors import InputError
 from painterjax.data import synthetic
 
 ANSWERS_WITHIN_S = 30  # With the start of Python on a busy machine.
+# Ray's processes begin with a fork that becomes another program at once; JAX warns of all forks.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork")
 
 
 @pytest.fixture(scope="module")
