@@ -52,6 +52,9 @@ def paintings(tmp_path_factory) -> Path:
         Image.fromarray(small).resize((1200, 1200)).save(file)
     (folder / "0" / "notes.txt").write_text("of 1889")
     (folder / "5" / "broken.jpg").write_bytes((folder / "5" / "0.jpg").read_bytes()[:99])
+    an_hour_ago_s = time.time() - 3600  # Of files just written, when they were is no stamp.
+    for file in folder.rglob("*.jpg"):
+        os.utime(file, (an_hour_ago_s, an_hour_ago_s))
     return folder
 
 
