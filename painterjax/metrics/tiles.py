@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -40,7 +41,7 @@ class Comparisons:
     query_Q: np.ndarray
     other_P: np.ndarray
 
-    @property
+    @functools.cached_property
     def is_mutual(self) -> bool:
         """Whether all are compared with all, so that half of the tiles suffices."""
         return np.array_equal(self.query_Q, self.other_P)

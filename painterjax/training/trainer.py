@@ -133,26 +133,34 @@ def build(
         chunks=chunks,
         mesh=mesh,
     )
-    moments = optimizer.init((trained["params"], proxies))
-    average = trained["params"] if recipe.ema_decay else {}
-    step = jnp.zeros((), jnp.int32)
-    state = TrainState(**trained, proxies=proxies, moments=moments, step=step, average=average)
-    key = sharding.replicate(mesh, jax.random.key_data(jax.random.key(config.seed)))
-    images = sharding.replicate(mesh, np.asarray(split.inputs)) if resident else None
-    constants = Constants(on_all_devices(mesh, fixed), images, jax.random.wrap_key_data(key))
     source = pipeline.BatchSource(
         split, goal.sample, batch_size, config.seed, resident, chunks, plan, mesh
     )
     return Training(
         mesh=mesh,
         step=_jitted_step(recipe),
-        state=on_all_devices(mesh, state),
-        constants=constants,
+        state=on_all_devices(mesh, _first_state(recipe, trained, proxies)),
+        constants=_constants(config, fixed, split if resident else None, mesh),
         source=source,
         batches=pipeline.batches(source),
         plan=plan,
         images_per_step=batch_size * goal.tuple_size,
     )
+
+
+def _first_state(recipe: Recipe, trained: PureDict, proxies: Proxies) -> TrainState:
+    """The state before the first step."""
+    moments = recipe.optimizer.init((trained["params"], proxies))
+    average = trained["params"] if recipe.ema_decay else {}
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(**trained, proxies=proxies, moments=moments, step=step, average=average)
+
+
+def _constants(config: Config, fixed: PureDict, resident: Split | None, mesh: Mesh) -> Constants:
+    """What no step changes, on every device; with the images of a split that is resident."""
+    key = sharding.replicate(mesh, jax.random.key_data(jax.random.key(config.seed)))
+    images = None if resident is None else sharding.replicate(mesh, np.asarray(resident.inputs))
+    return Constants(on_all_devices(mesh, fixed), images, jax.random.wrap_key_data(key))
 
 
 def _network(config: Config, split: Split) -> tuple[Any, PureDict]:
