@@ -234,10 +234,12 @@ def _report_damage(path: Path, damage: dict[str, str], *, rename: bool) -> None:
 
 @contextlib.contextmanager
 def _failure_explained(step: int) -> Iterator[None]:
-    """Turns what a save raises into an InputError of one line."""
+    """Turns what a save raises into an InputError of one line; a lost process stays JAX's error."""
     try:
         yield
     except Exception as error:  # Orbax and TensorStore raise what they like.
+        if isinstance(error.__cause__ or error, jax.errors.JaxRuntimeError):
+            raise  # Orbax waited for a process that is gone.
         reason = " ".join(str(error).split())
         raise InputError(
             f"the checkpoint of step {step} cannot be written ({reason}):"

@@ -12,10 +12,14 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
+import orbax.checkpoint.experimental.v1 as ocp
 import pytest
 
 from benchmarks import kills, memory
@@ -385,6 +389,20 @@ def test_a_save_that_failed_surfaces_at_the_next_step(argv, tmp_path, monkeypatc
     assert steps[-1] == 11
 
 
+def test_a_lost_process_is_not_a_failed_save(tmp_path, monkeypatch):
+    """Orbax waits for it in vain; status 2 would keep launchers from starting all again."""
+
+    def wait_in_vain(*_, **__):
+        raise TimeoutError("waiting at barrier") from jax.errors.JaxRuntimeError("UNAVAILABLE")
+
+    monkeypatch.setattr(ocp.training.Checkpointer, "save_checkpointables_async", wait_in_vain)
+    state: Any = types.SimpleNamespace(
+        judged_params={}, params={}, stats={}, proxies={}, moments={}, step=1, average=None
+    )
+    with pytest.raises(TimeoutError, match="barrier"):
+        Checkpoints(tmp_path).save(state, step=1, roc_auc=None, window=[])
+
+
 # ---- Changed files.
 
 
@@ -505,6 +523,7 @@ def test_a_store_whose_pixels_changed_is_refused_by_its_hash(run, tiny_store):
 LOCKED = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from painterjax.common import files
 with files.claimed(Path(sys.argv[1])):
     print("claimed", flush=True)
