@@ -10,7 +10,8 @@ Artists never seen are the held-out ones, with the first seed, and for each seed
 artists, drawn anew. For each side of the images in pixels the store is prepared, and then both
 read its features, train and judge, one after the other on this machine. Minutes are those of whole
 commands with the preparation, in a folder that is new for each store, and nothing is compiled
-before. FILE gets the figures of each and their means.
+before. FILE gets the figures of each and their means, and of painterjax those of the validation
+paintings as queries against train's.
 """
 
 import json
@@ -103,8 +104,9 @@ def train(recipe: str, store: Path, run: Path, seed: int) -> dict[str, Any]:
         f"--config=configs/{recipe}.py", store, run, [f"--config.seed={seed}"]
     )
     fit = next(each for each in metrics_log.read_records(run) if each["split"] == "fit")
-    test = json.loads((run / "evaluation.json").read_text())["test"]
-    return {"minutes": minutes, "shrinkage": fit["shrinkage"], "dim": fit["dim"], **test}
+    judged = json.loads((run / "evaluation.json").read_text())
+    fitted = {"shrinkage": fit["shrinkage"], "dim": fit["dim"]}
+    return {"minutes": minutes, **fitted, **judged["test"], "queries": judged["val"]["queries"]}
 
 
 def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from painterjax.metrics.database import AT
 from painterjax.model.build import build_network
 from painterjax.run.evaluation import FLOORS
 
@@ -185,6 +186,15 @@ def pretrained() -> Rows:
             whose = artists[row["split_by"]].format(row["seeds"])
             what = f"{row[key]['artists']:.0f} {whose}", f"{row['pixels']}", name
             yield *what, f"{row[key]['minutes']:.1f}", *figures
+
+
+def queries() -> Rows:
+    """Precision and recall of the validation paintings as queries against train's."""
+    for row in load("queries.json")["rows"]:
+        of = row["painterjax"]["queries"]
+        count = f"{of['judged_paintings']:,} against {of['database_paintings']:,}"
+        figures = (_interval(of[f"{name}_at_{k}"]) for name in ("map", "recall") for k in AT)
+        yield f"{row['pixels']}", count, f"{of['database_artists']}", *figures
 
 
 def attribution() -> Rows:
@@ -502,9 +512,9 @@ TABLES: dict[str, Callable[[], Rows]] = {
     **{
         table.__name__: table
         for table in (
-            summary, learning, reference, pretrained, attribution, readouts, wide, experiments,
-            loading, stages, steps, gpu, backbones, large, sampling, listing, searching, page,
-            near_duplicates, intervals, scaling, estimate, sizes, guarantees,
+            summary, learning, reference, pretrained, queries, attribution, readouts, wide,
+            experiments, loading, stages, steps, gpu, backbones, large, sampling, listing,
+            searching, page, near_duplicates, intervals, scaling, estimate, sizes, guarantees,
         )
     },
 }  # fmt: skip

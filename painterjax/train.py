@@ -91,8 +91,8 @@ def train(
         if keeps_backbone(config):  # It reads each image once.
             store = features.with_features(config, store, ("train", "val"))
             validator = validation.prepare(config, store)
-        start, resident = max(terms["checkpoints"], default=0), terms["resident"]
-        training = trainer.build(config, store.splits["train"], resident=resident, start=start)
+        start = max(terms["checkpoints"], default=0)
+        training = trainer.build(config, store.splits["train"], start=start)
         stack.callback(training.batches.close)
         origin = None
         if not terms["checkpoints"]:
@@ -129,7 +129,8 @@ def _open(
     config_checks.check(config, image_size=store.image_size)
     config_checks.check_devices(config, jax.device_count())
     validator = validation.prepare(config, store)
-    resident = pipeline.keep_on_device(config.data.residency, store.splits["train"])
+    if not keeps_backbone(config):  # Otherwise features are kept there, and are not read yet.
+        pipeline.keep_on_device(config.data.residency, store.splits["train"])
     weights = initial.weights_sha256(config, init_from)
     terms = {"config": config.to_dict(), "dataset": store.info, **weights}
     if not processes.is_writer():
@@ -141,7 +142,7 @@ def _open(
     stack.enter_context(run_folder.claimed(path))
     steps = checkpoint.find_whole(path, clean=True)
     initial.check(path, init_from, config, has_checkpoint=bool(steps))
-    return (store, validator), {**terms, "resident": resident, "checkpoints": steps}
+    return (store, validator), {**terms, "checkpoints": steps}
 
 
 def _take_steps(

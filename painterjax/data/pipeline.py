@@ -194,15 +194,15 @@ def ready(source: BatchSource) -> tuple[int, int]:
 
 
 def keep_on_device(residency: str, split: Split) -> bool:
-    """Decides whether a split's images go to the device; `residency` is one of RESIDENCIES.
+    """Decides whether what steps read goes to the device; `residency` is one of RESIDENCIES.
 
     Raises:
-      InputError: `residency` is "device" and the images do not fit.
+      InputError: `residency` is "device" and it does not fit.
     """
     needed, free = budget(split)
     if residency == "device" and needed > free:
         raise InputError(
-            f"the images take {needed:,} bytes, the device has {free:,} free:"
+            f"the {_kind(split)} take {needed:,} bytes, the device has {free:,} free:"
             " use --config.data.residency=host"
         )
     return residency == "device" or (residency == "auto" and needed <= RESIDENT_SHARE * free)
@@ -218,10 +218,9 @@ def summary(source: BatchSource, *, wanted: int, sampler: str) -> str:
     """
     needed, free = budget(source.split)
     place = "device" if source.resident else "host"
-    what = "images" if source.split.feature_NxF is None else "features"
     text = (
-        f"train: {needed / 1e9:.2f} GB of {what} are kept on the {place}, by data.residency; the"
-        f" device had {free / 1e9:.2f} GB free"
+        f"train: {needed / 1e9:.2f} GB of {_kind(source.split)} are kept on the {place}, by"
+        f" data.residency; the device had {free / 1e9:.2f} GB free"
     )
     if source.batch_size == wanted:
         return text
@@ -230,8 +229,13 @@ def summary(source: BatchSource, *, wanted: int, sampler: str) -> str:
     )
 
 
+def _kind(split: Split) -> str:
+    """What steps read."""
+    return "images" if split.feature_NxF is None else "features"
+
+
 def budget(split: Split) -> tuple[int, int]:
-    """Returns how many bytes a split's images need, and how many each device has free."""
+    """Returns the bytes of what steps read of a split, and those that each device has free."""
     stats = jax.local_devices()[0].memory_stats()
     if stats:
         return split.inputs.nbytes, stats["bytes_limit"] - stats["bytes_in_use"]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 import jax
+import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
@@ -110,6 +111,13 @@ def agree(prepare: Callable[[], tuple[T, Terms]]) -> tuple[T, Terms]:
             raise InputError(refusal)
         terms = posts[0]["terms"]
     return value, terms  # pyright: ignore[reportReturnType]
+
+
+def of_writer(number: int) -> int:
+    """Returns the writer's number in every process; all call it together."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
 def _gather(post: Any) -> list[Any]:

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
-from jax.experimental import multihost_utils
 
 from painterjax.common import checksums
 from painterjax.common.errors import InputError
@@ -158,8 +156,7 @@ class Checkpoints:
         step = self.best_step
         if step is None:
             raise InputError(f"{self._folder} holds no checkpoint: train first")
-        if jax.process_count() > 1:  # The writer's figures decide.
-            step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
+        step = processes.of_writer(step)  # Whose figures decide.
         like = jax.tree.map(_abstract, {"network": {"params": params, "stats": stats}})
         network = self._orbax.load_checkpointables(step, like)["network"]
         return network["params"], network["stats"], step

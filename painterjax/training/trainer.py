@@ -20,7 +20,7 @@ from painterjax.common.errors import InputError
 from painterjax.common.memory import full_memory_explained
 from painterjax.data import pipeline, sampling
 from painterjax.data.store import Split
-from painterjax.distributed import compilation, sharding
+from painterjax.distributed import compilation, processes, sharding
 from painterjax.losses import objectives
 from painterjax.losses.objectives import Proxies, Scalars
 from painterjax.model import trainable
@@ -98,19 +98,18 @@ def objective(config: Config, name: str, mesh: Mesh | None = None) -> objectives
 
 
 @full_memory_explained()
-def build(
-    config: Config, split: Split, *, resident: bool | None = None, start: int = 0
-) -> Training:
+def build(config: Config, split: Split, *, start: int = 0) -> Training:
     """Builds what trains a config on a split; nothing has run yet but the initialization.
+
+    All processes call it together.
 
     Args:
       config: the recipe.
       split: the training paintings.
-      resident: whether the images live on the devices; None decides by this process's memory.
       start: the steps that an earlier start has taken.
     """
-    if resident is None:
-        resident = pipeline.keep_on_device(config.data.residency, split)
+    # By the writer's memory, as all run one program.
+    resident = bool(processes.of_writer(pipeline.keep_on_device(config.data.residency, split)))
     mesh = sharding.of_all_devices()
     goal = objective(config, config.loss.name, mesh)
     batch_size = _batch_size(config, goal, split, devices=mesh.size)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from painterjax import benchmark, embed, evaluate, export, report, search, train
+from painterjax.common import memory
 from painterjax.common.errors import InputError
 from painterjax.data import store
 from painterjax.model.embedder import untrained
@@ -62,6 +63,18 @@ def test_checkpoints_hold_the_head_alone(fitted):
     files = [path for path in (run / "checkpoints").rglob("*") if path.is_file()]
     # 928 features, means and deviations, to 16 dimensions; the backbone has 3.4 million weights.
     assert sum(path.stat().st_size for path in files) < 4 * 3.4e6 / 20
+
+
+def test_what_has_to_fit_on_the_device_are_features(fitted, tmp_path, monkeypatch):
+    """Of a painting of 32 pixels they take more bytes than the image."""
+    store_path, _ = fitted
+    images = store.open_store(store_path).splits["train"].inputs
+    monkeypatch.setattr(memory, "free_memory", lambda: images.nbytes * jax.local_device_count())
+    with pytest.raises(
+        InputError, match=r"the features take .* use --config\.data\.residency=host"
+    ):
+        train.main(_argv(store_path, tmp_path / "run", "--config.data.residency=device"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_more_epochs_go_on_from_the_fitted_head_and_the_same_features(fitted, tmp_path):

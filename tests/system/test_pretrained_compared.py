@@ -68,6 +68,7 @@ def test_from_images_on_both_judge_the_same_artists_alike(paintings, tmp_path, m
             # Their shrinkage also moves the artists' means, so directions differ a little.
             assert abs(ours[key]["value"] - theirs[key]["value"]) < 0.05
             assert means["painterjax"][key] == ours[key]["value"]
+        assert ours["queries"]["database_artists"] == len(artists) - held_out
 
 
 def test_readouts_are_lines_of_json(paintings, tmp_path, monkeypatch, capsys):
