@@ -21,7 +21,7 @@ import numpy as np
 
 from painterjax.metrics.database import AT
 from painterjax.model.build import build_network
-from painterjax.run.evaluation import FLOORS
+from painterjax.run.figures import FLOORS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

@@ -9,7 +9,8 @@ Example:
 
 prints a table and writes the same figures to runs/quickstart/evaluation.json. The second form
 evaluates vectors of any origin: a .npy with one vector for each painting of the store, or of the
-split that --split names, in the order of paintings.csv; or a .npz that painterjax.embed wrote.
+split that --split names, in the order of the store's paintings.parquet; or a .npz or .parquet
+that painterjax.embed wrote.
 
 Where all artists of a split are in train too, as those of validation are, its paintings are also
 queries against those of train.
@@ -26,9 +27,8 @@ from pathlib import Path
 
 from painterjax.common import cli, files
 from painterjax.common.errors import InputError
+from painterjax.data.catalog import JUDGED
 from painterjax.data.store import open_store
-
-JUDGED = ("val", "test")
 
 
 def main(argv: list[str]) -> None:
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     parser = cli.Parser(__doc__ or "", prog="python -m painterjax.evaluate")
     judged = parser.add_mutually_exclusive_group(required=True)
     judged.add_argument("--run", type=Path, help="a folder that train wrote")
-    judged.add_argument("--embeddings", type=Path, help="a .npy or .npz of vectors")
+    judged.add_argument("--embeddings", type=Path, help="a .npy, .npz or .parquet of vectors")
     parser.add_argument("--store", type=Path, help="what the vectors are of")
     parser.add_argument("--split", choices=JUDGED, help="only this one (both)")
     parser.add_argument(

@@ -18,7 +18,7 @@ from painterjax import prepare
 from painterjax.common import files, process_pool
 from painterjax.common.errors import InputError
 from painterjax.data import catalog, splits, store, synthetic
-from painterjax.run import evaluation
+from painterjax.run.figures import artists_of
 
 SIZE = 32
 HANG_S = 300  # Only ends a test that hangs.
@@ -178,7 +178,7 @@ def test_by_kaggle_s_split_no_image_of_test_is_trained_on(tmp_path):
     sizes = {name: len(split) for name, split in made.splits.items()}
     assert sizes == {"train": 5 * 9 + 1, "val": 5, "test": 5 * 3 + 3 + 1}
     trained_on = made.splits["train"].artists
-    said = [evaluation.artists_of(made.splits[name], trained_on) for name in catalog.SPLITS]
+    said = [artists_of(made.splits[name], trained_on) for name in catalog.SPLITS]
     assert said == [
         "6 artists seen in training", "5 artists seen in training",
         "7 artists, 6 of them seen in training",
@@ -224,7 +224,7 @@ def test_a_table_s_column_split_is_kept(gallery, tmp_path):
     command = ["csv", "--input", table, "--images", gallery, "--split-by", "column", "--output"]
     made = _prepare(*command, tmp_path / "store")
     assert _split_by_title(made) == {title: split for _, _, title, split in rows[1:]}
-    said = evaluation.artists_of(made.splits["test"], made.splits["train"].artists)
+    said = artists_of(made.splits["test"], made.splits["train"].artists)
     assert said == "2 artists, 1 of them seen in training"
     for split, refusal in (
         ("dev", r"list\.csv has artist 0/No\. 0\.png in the split 'dev': must be train or val or"),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 SPLITS = ("train", "val", "test")
+JUDGED = SPLITS[1:]
 
 
 @dataclasses.dataclass(frozen=True)

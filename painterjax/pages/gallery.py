@@ -19,7 +19,7 @@ from painterjax.model import likeness
 from painterjax.model.embedder import embed_squares
 from painterjax.run import embeddings
 from painterjax.run.embed import embed_folder
-from painterjax.run.evaluation import artists_of
+from painterjax.run.figures import artists_of
 from painterjax.run.load import NETWORK, Run
 
 ARTISTS = 6  # of a picture that are shown

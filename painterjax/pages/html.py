@@ -14,7 +14,7 @@ from painterjax.common.progress import counted
 from painterjax.data import raster
 from painterjax.data.store import Split
 from painterjax.metrics import retrieval
-from painterjax.run.evaluation import floors_of, metrics_of
+from painterjax.run.figures import floors_of, metrics_of
 
 METRIC_NAMES = {
     "accuracy": "accuracy",

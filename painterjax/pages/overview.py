@@ -8,7 +8,7 @@ from painterjax.common.progress import counted
 from painterjax.pages import html
 from painterjax.run import folder as run_folder
 from painterjax.run import summary
-from painterjax.run.evaluation import floors_of, judged_paintings
+from painterjax.run.figures import floors_of, judged_paintings
 from painterjax.run.load import Run
 
 MEANINGS = {

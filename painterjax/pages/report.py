@@ -19,7 +19,7 @@ from painterjax.pages import attributed, html, overview, plots, tsne
 from painterjax.run import folder as run_folder
 from painterjax.run import metrics_log
 from painterjax.run.embed import split_embeddings
-from painterjax.run.evaluation import artists_of
+from painterjax.run.figures import artists_of
 from painterjax.run.load import NETWORK, Run
 
 CURVES = ("loss", "accuracy", "roc_auc", "recall_at_1")

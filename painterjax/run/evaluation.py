@@ -8,22 +8,18 @@ from typing import Any
 import numpy as np
 
 from painterjax.common import files
-from painterjax.common.errors import InputError, words_of
-from painterjax.common.progress import counted
-from painterjax.data.splits import HASHED_NAME, letters_of
-from painterjax.data.store import Split, Store, verify
+from painterjax.common.errors import InputError
+from painterjax.data.catalog import JUDGED
+from painterjax.data.store import Store, verify
 from painterjax.distributed import processes
-from painterjax.metrics import attribution, bootstrap, breakdown, evaluator
+from painterjax.metrics import attribution, breakdown, evaluator
 from painterjax.metrics.calibration import Calibration, calibrate
 from painterjax.metrics.pairs import Pairs, at_threshold, best_threshold
 from painterjax.model.embedder import untrained
-from painterjax.run import embeddings, queries, tensorboard
+from painterjax.run import figures, foreign_vectors, queries, tensorboard
 from painterjax.run import folder as run_folder
 from painterjax.run.embed import embed_paintings, split_embeddings
 from painterjax.run.load import NETWORK, Run
-
-JUDGED = ("val", "test")
-FLOORS = ("untrained", "color_histogram")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +90,7 @@ def evaluate_file(
 ) -> dict[str, Any]:
     """Judges vectors of any origin as `evaluate` does a run; nothing is written."""
     how = Judging(floors=floors is not False)
-    emb_by_split = _read_vectors(path, store, splits)
+    emb_by_split = foreign_vectors.read(path, store, splits)
     compared = _compare(store, emb_by_split, {}, how, splits)
     calibrated = _calibrate(compared)
     judged = _judge(store, compared, splits, calibrated, emb_by_split, how)
@@ -180,10 +176,10 @@ def _judge(
 def _print_tables(
     store: Store, judged: dict[str, dict[str, Any]], trained_on: Collection[str]
 ) -> None:
-    for name, figures in judged.items():
-        print(table(store.splits[name], figures, trained_on))
-        if "queries" in figures:
-            print(queries.table(name, figures["queries"]))
+    for name, of in judged.items():
+        print(figures.table(store.splits[name], of, trained_on))
+        if "queries" in of:
+            print(queries.table(name, of["queries"]))
 
 
 def _untrained(run: Run, names: list[str]) -> dict[str, np.ndarray]:
@@ -217,109 +213,3 @@ def _at_calibration(pairs: Pairs, calibrated: dict[str, Any]) -> dict[str, Any]:
         "at_threshold": at_threshold(pairs, calibrated["threshold"]),
         "calibration_error": Calibration(**calibrated["calibration"]).error(pairs),
     }
-
-
-def _read_vectors(path: Path, store: Store, splits: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Returns the vectors of each split that a file has whole."""
-    if path.suffix == ".npz":
-        found = embeddings.load(path)
-        row_by_file = {painting.file: row for row, painting in enumerate(found.paintings)}
-        return _vectors_by_file(found.emb_NxD, row_by_file, store)
-    try:
-        loaded = np.lib.format.open_memmap(path, mode="r")  # Refuses pickles, and what is no .npy.
-    except embeddings.UNREADABLE as error:
-        raise InputError(
-            f"--embeddings {path} cannot be read ({words_of(error)}): choose another"
-        ) from error
-    is_table = loaded.ndim == 2 and loaded.shape[1] > 0 and loaded.dtype.kind in "fiu"
-    with np.errstate(over="ignore"):
-        emb_NxD = loaded.astype(np.float32) if is_table else np.array(np.nan)
-    if not np.isfinite(emb_NxD).all():
-        found = f"{loaded.dtype} {loaded.shape}"
-        raise InputError(f"--embeddings {path} holds {found}: must be N x D finite numbers")
-    lengths = {name: len(split) for name, split in store.splits.items()}
-    if len(emb_NxD) == sum(lengths.values()):
-        ends = np.cumsum(list(lengths.values()))
-        return dict(zip(lengths, np.split(emb_NxD, ends[:-1]), strict=True))
-    fitting = [name for name in JUDGED if lengths[name] == len(emb_NxD)]
-    if len(fitting) > 1 and len(splits) == 1:
-        fitting = list(splits)
-    if len(fitting) == 1:
-        return {fitting[0]: emb_NxD}
-    if fitting:
-        raise InputError(
-            f"--embeddings {path} has {len(emb_NxD)} vectors, as many as both val and test of"
-            f" {store.path} have paintings: --split says which they are of"
-        )
-    expected = ", ".join(f"{length} in {name}" for name, length in lengths.items())
-    raise InputError(
-        f"--embeddings {path} has {len(emb_NxD)} vectors, {store.path} has {expected} paintings:"
-        " give one for each painting of all splits, or of val or test"
-    )
-
-
-def _vectors_by_file(
-    emb_NxD: np.ndarray, row_by_file: dict[str, int], store: Store
-) -> dict[str, np.ndarray]:
-    found = {}
-    for name in ("train", *JUDGED):
-        rows = [row_by_file.get(painting.file, -1) for painting in store.splits[name].paintings]
-        if rows and min(rows) >= 0:
-            found[name] = emb_NxD[rows]
-    if not found.keys() & set(JUDGED):
-        raise InputError(f"--embeddings has no split of {store.path} whole: embed it again")
-    return found
-
-
-def artists_of(split: Split, trained_on: Collection[str]) -> str:
-    """Returns how many artists a split has, and how many of them, in any spelling, training saw."""
-    artists, known = split.artists, set(map(letters_of, trained_on))
-    count = counted(len(artists), "artist")
-    seen = sum(letters_of(artist) in known for artist in artists)
-    kinds = {bool(HASHED_NAME.fullmatch(name)) for name in (*known, *artists)}
-    if seen < len(artists) and len(kinds) > 1:
-        return f"{count}, {seen} or more seen in training (some names are hashes)"
-    if seen in (0, len(artists)):
-        return f"{count} {'seen' if seen else 'never seen'} in training"
-    return f"{count}, {seen} of them seen in training"
-
-
-def floors_of(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Returns the figures of the floors that a split's figures have, by name."""
-    return {name: figures[name] for name in FLOORS if name in figures}
-
-
-def metrics_of(figures: dict[str, Any]) -> list[str]:
-    """Returns the names of the metrics among a split's figures."""
-    return [name for name, of in figures.items() if isinstance(of, dict) and "value" in of]
-
-
-def judged_paintings(figures: dict[str, Any]) -> str:
-    """Returns how many paintings were judged, and of how many where they are a sample."""
-    paintings = counted(figures["paintings"], "painting")
-    judged = figures.get("judged_paintings", figures["paintings"])  # Older files lack it.
-    return paintings if judged == figures["paintings"] else f"a sample of {judged} of {paintings}"
-
-
-def table(split: Split, figures: dict[str, Any], trained_on: Collection[str]) -> str:
-    """Returns a split's figures as lines of text, one column per embedding."""
-    first = "trained" if "untrained" in figures else "vectors"
-    columns = {first: figures, **floors_of(figures)}
-    lines = [
-        f"{split.name}: {judged_paintings(figures)} by {artists_of(split, trained_on)}",
-        f"  {'':22}" + "".join(f"{key:>24}" for key in columns),
-    ]
-    for metric in metrics_of(figures):
-        cells = [bootstrap.as_text(column[metric]) for column in columns.values()]
-        lines.append(f"  {metric:22}" + "".join(f"{cell:>24}" for cell in cells))
-    if figures["pair_roc_auc"]["low"] is None:
-        lines.append(f"  no intervals: {len(split.artists)} artists")
-    if "at_threshold" in figures:
-        at, error = figures["at_threshold"], figures["calibration_error"]
-        lines.append(
-            f"  by validation: within a distance of {at['distance']:.3f} lie"
-            f" {100 * at['true_positive_rate']:.0f} % of the pairs by one artist,"
-            f" {100 * at['false_positive_rate']:.0f} % of the others;"
-            f" probabilities are off by {error:.3f}"
-        )
-    return "\n".join(lines)

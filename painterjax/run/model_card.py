@@ -6,11 +6,12 @@ from typing import Any
 
 from painterjax.common.errors import InputError
 from painterjax.common.progress import counted
+from painterjax.data.catalog import JUDGED
 from painterjax.metrics import bootstrap
 from painterjax.model.backbones import BACKBONES
 from painterjax.run import folder as run_folder
 from painterjax.run import lineage
-from painterjax.run.evaluation import JUDGED, artists_of, floors_of, judged_paintings
+from painterjax.run.figures import artists_of, floors_of, judged_paintings
 from painterjax.run.load import NETWORK, Run
 
 METRICS = {

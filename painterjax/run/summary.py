@@ -3,7 +3,8 @@
 import shlex
 from typing import Any
 
-from painterjax.run.evaluation import JUDGED, artists_of, floors_of, judged_paintings
+from painterjax.data.catalog import JUDGED
+from painterjax.run.figures import artists_of, floors_of, judged_paintings
 from painterjax.run.load import Run
 
 METRICS = {"roc_auc": "ROC AUC", "recall_at_1": "recall@1"}

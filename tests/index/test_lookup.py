@@ -406,7 +406,8 @@ def test_vectors_of_any_origin_are_judged_as_a_run_is(run, opened, tmp_path):
     """The run's own vectors, by file and by order, end in the run's own figures."""
     expected = json.loads((run / "evaluation.json").read_text())["test"]
     np.save(tmp_path / "test.npy", _embedded(run, "test", tmp_path / "test.npz").emb_NxD)
-    for name in ("test.npz", "test.npy"):
+    _embedded(run, "test", tmp_path / "test.parquet")
+    for name in ("test.npz", "test.parquet", "test.npy"):
         argv = ["--embeddings", str(tmp_path / name), "--store", str(opened.path)]
         evaluate.main([*argv, "--json", str(tmp_path / "out.json")])
         judged = json.loads((tmp_path / "out.json").read_text())

@@ -16,6 +16,7 @@ from painterjax.data import store
 from painterjax.data.catalog import Painting
 from painterjax.data.store import Split
 from painterjax.run import evaluation, initial, lineage
+from painterjax.run.figures import artists_of
 from painterjax.run.load import load_run
 from tests.helpers import tiny
 
@@ -128,9 +129,9 @@ def test_an_artist_is_seen_in_any_spelling():
     works = [Painting(f"{i}", name) for i, name in enumerate(["Paul Cézanne", "X", "Y"])]
     names = [painting.artist for painting in works]
     test = Split("test", np.zeros((3, 1, 1, 3), np.uint8), np.arange(3), names, works)
-    said = evaluation.artists_of(test, {"paul-cezanne", "x", "Z"})
+    said = artists_of(test, {"paul-cezanne", "x", "Z"})
     assert said == "3 artists, 2 of them seen in training"
-    said = evaluation.artists_of(test, {"x", "5b39c876740bfc1cfaf544721c43cac3"})
+    said = artists_of(test, {"x", "5b39c876740bfc1cfaf544721c43cac3"})
     assert said == "3 artists, 1 or more seen in training (some names are hashes)"
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from painterjax.__main__ import COMMANDS
 from painterjax.run import summary
-from painterjax.run.evaluation import FLOORS
+from painterjax.run.figures import FLOORS
 from painterjax.run.folder import read_evaluation
 from painterjax.run.load import load_run
 

@@ -31,6 +31,7 @@ from painterjax.model.embedder import untrained
 from painterjax.run import config_checks, evaluation, load, speed
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import Checkpoints
+from painterjax.run.figures import FLOORS
 from painterjax.run.load import load_run
 from painterjax.training import trainer
 from tests.helpers.runs import assert_same, events, last_state, records
@@ -620,7 +621,7 @@ def test_floors_are_left_out_and_a_large_split_is_sampled_where_asked(run, tmp_p
     assert said in capsys.readouterr().out
     evaluate.main(["--run", str(copy), "--floors", "none"])
     after = json.loads((copy / "evaluation.json").read_text())["test"]
-    assert after == {k: of for k, of in before.items() if k not in evaluation.FLOORS}
+    assert after == {k: of for k, of in before.items() if k not in FLOORS}
     assert "color_histogram" not in capsys.readouterr().out
 
 
@@ -634,7 +635,7 @@ def test_validation_is_every_so_many_epochs_and_at_the_end(tiny_store, tmp_path)
     validated = [r["epoch"] for r in records(tmp_path / "run") if r["split"] == "val"]
     assert validated == [2, 3]
     judged = json.loads((tmp_path / "run" / "evaluation.json").read_text())["test"]
-    assert not judged.keys() & {*evaluation.FLOORS}
+    assert not judged.keys() & {*FLOORS}
 
 
 def test_a_split_with_one_artist_is_not_judged_and_training_goes_on(tmp_path, capsys):
