@@ -14,6 +14,7 @@ from flax import nnx
 from configs import default
 from painterjax.common.config import Config
 from painterjax.common.errors import InputError
+from painterjax.data import store
 from painterjax.distributed import compilation
 from painterjax.model.augment import normalize
 from painterjax.model.build import build_network
@@ -45,6 +46,17 @@ def test_chunks_of_a_frozen_network_take_the_plain_step(split, dtype, residency,
     config = steps_of_mesh.small("multi_similarity", dtype, residency, warps=False)
     config.model.batch_norm, config.model.head = "frozen", "statistics"
     config.loss.view_weight = 0.5
+    _check_chunks(split, config, tolerance)
+
+
+def test_chunks_of_a_transformer_with_adapters_take_the_plain_step(split, monkeypatch):
+    config = steps_of_mesh.small("multi_similarity", "float64", "device", warps=False)
+    _transformer(config, monkeypatch)
+    _check_chunks(split, config, 1e-12)
+
+
+def _check_chunks(split: store.Split, config: Config, tolerance: float) -> None:
+    """Takes the first steps at once and in chunks."""
     plain = steps_of_mesh.take(split, config)
     config.chunk_size = config.batch_size // CHUNKS
     in_chunks = steps_of_mesh.take(split, config)
