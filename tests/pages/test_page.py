@@ -293,6 +293,23 @@ def test_paintings_have_the_colors_of_their_artists(page):
     expect(page.locator("#colors li")).to_have_count(0)
 
 
+def test_paintings_have_the_colors_of_their_centuries_where_they_are_known(page, client):
+    centuries, data = ["1601-1700", "1701-1800"], client.get("/api/map").json()
+    known = {
+        "values": {**data["values"], "century": centuries},
+        "century": [number % 2 for number in range(len(data["id"]))],
+    }
+    page.route("**/api/map", lambda route: route.fulfill(json={**data, **known}))
+    page.reload()
+    expect(page.locator("#map")).to_have_attribute("data-drawn", "64")
+    page.locator("[name=color]").select_option("century")
+    assert page.locator("#colors li").all_inner_texts() == centuries
+    for item in page.locator("#colors li").all():
+        color = item.evaluate("item => item.style.getPropertyValue('--color')")
+        page.evaluate(f"document.getElementById('map').style.setProperty('--century', '{color}')")
+        assert _pixels(page, "century") > 0
+
+
 def test_why_a_painting_is_near_is_shown_in_one_step(page):
     _choose(page, 60)
     near = _numbers(page, "nearest")[2]

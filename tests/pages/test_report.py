@@ -1,10 +1,13 @@
 """The report of a tiny run: one page that opens offline, its sections, tables and plots."""
 
 import collections
+import io
 import json
 import re
 import shutil
+import types
 from html import unescape
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,6 +18,7 @@ from PIL import Image
 from painterjax import prepare, report
 from painterjax.common.errors import InputError
 from painterjax.data import store
+from painterjax.data.catalog import Painting
 from painterjax.metrics.attribution import collect
 from painterjax.pages import html, plots
 from painterjax.pages import report as pages_report
@@ -47,6 +51,17 @@ def test_the_page_is_whole_and_loads_nothing(page):
     assert sources
     assert all(source.startswith(("data:image/", "#")) for source in sources)
     assert not re.search(r"@import|url\((?!#)", page)
+
+
+@pytest.mark.parametrize(("width", "is_marked"), [(200, True), (100, False)])
+def test_a_tile_marks_the_square_that_the_network_saw(width, is_marked):
+    data = io.BytesIO()
+    Image.new("RGB", (width, 100)).save(data, "JPEG")
+    paintings = [Painting("a.jpg", "Monet")]
+    split: Any = types.SimpleNamespace(paintings=paintings, picture=lambda _: data.getvalue())
+    tile = html.tile(split, html.Tile(row=0, caption="nearest"))
+    assert ('class="whole seen"' in tile) == is_marked
+    assert f"--ratio: {width / 100:.4f}" in tile
 
 
 def test_its_metrics_are_those_of_the_evaluation(page, run):
