@@ -4,10 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 from sklearn.metrics import roc_auc_score
 
 from painterjax.common.errors import InputError
+from painterjax.distributed import processes
 from painterjax.metrics import breakdown, evaluator, tiles
+from tests.helpers import steps_of_mesh
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -79,3 +82,16 @@ def test_metrics_of_a_group_match_loops_over_its_pairs(split, monkeypatch):
         ties = same_J @ different_J / (same_J.sum() * different_J.sum())
         assert ties < 0.02
         assert group["pair_roc_auc"] == pytest.approx(expected, abs=ties)
+
+
+def test_each_process_reads_its_share_of_the_images_for_color_histograms(split, monkeypatch):
+    whole_Nx512 = evaluator.color_histograms(split.image_NxSxSxC)
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda own, tiled: own)
+    parts, rows = [], []
+    for place in range(5):  # 36 images: the last process has 4 of them.
+        monkeypatch.setattr(processes, "share", lambda place=place: (place, 5))
+        images = steps_of_mesh.watched(split.image_NxSxSxC)
+        parts.append(evaluator.color_histograms(images))
+        rows += images.rows
+    assert rows == list(range(len(split)))
+    np.testing.assert_array_equal(np.concatenate(parts)[: len(split)], whole_Nx512)
