@@ -56,6 +56,17 @@ done
 part python -m painterjax.benchmark "${reference[@]}" --config.batch_size="${batch_sizes[0]}" \
   --config.steps_per_dispatch=5 --json "$results/gpu-dispatch-5.json" --profile "$results/gpu-trace"
 
+# A batch at once, in eight chunks, and with blocks that are computed anew for the gradient.
+large=("${reference[@]}" --config.batch_size="${large_batch_sizes[-1]}")
+large+=(--config.loss.name=supervised_contrastive --config.loss.sampler=paintings)
+chunk_size=$((large_batch_sizes[-1] / 8))
+part python -m painterjax.benchmark "${large[@]}" --json "$results/gpu-large.json"
+part python -m painterjax.benchmark "${large[@]}" --config.chunk_size=$chunk_size \
+  --json "$results/gpu-large-chunks.json"
+part python -m painterjax.benchmark "${large[@]}" --config.model.remat=True \
+  --json "$results/gpu-large-remat.json"
+part python -m benchmarks.judging --json "$results/gpu-judging.json"
+
 # What is the same bit for bit, with which flags, and what that costs a step.
 for dtype in float32 bfloat16; do
   part python -m benchmarks.determinism --output "$results/determinism-$dtype" \
