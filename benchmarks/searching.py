@@ -24,6 +24,7 @@ import numpy as np
 from benchmarks.judging import peak_bytes
 from painterjax.data.catalog import Painting
 from painterjax.index import lookup
+from painterjax.index.filters import Filters, select
 from painterjax.index.index import Index
 from painterjax.run import folder as run_folder
 from painterjax.run.embeddings import Vectors
@@ -116,27 +117,25 @@ class Filter:
     One artist and one century are those of the next artist: not where the query itself lies.
     """
 
-    asked: Callable[[Collection, int], lookup.Filters]
+    asked: Callable[[Collection, int], Filters]
     fits: Callable[[Collection, np.ndarray, int], np.ndarray]
 
 
 FILTERS = {
     "one_artist": Filter(
-        lambda _, artist: lookup.Filters(artist=f"artist {artist + 1}"),
+        lambda _, artist: Filters(artist=f"artist {artist + 1}"),
         lambda _, artist_N, artist: artist_N == artist + 1,
     ),
     "other_artists": Filter(
-        lambda *_: lookup.Filters(other_artists=True),
+        lambda *_: Filters(other_artists=True),
         lambda _, artist_N, artist: artist_N != artist,
     ),
     "one_century": Filter(
-        lambda c, artist: lookup.Filters(century=CENTURIES[c.century_A[artist + 1]]),
+        lambda c, artist: Filters(century=CENTURIES[c.century_A[artist + 1]]),
         lambda c, artist_N, artist: (c.century_A == c.century_A[artist + 1])[artist_N],
     ),
 }
-EVERYTHING = Filter(
-    lambda *_: lookup.Filters(), lambda _, artist_N, __: np.ones(len(artist_N), bool)
-)
+EVERYTHING = Filter(lambda *_: Filters(), lambda _, artist_N, __: np.ones(len(artist_N), bool))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +194,7 @@ def _found(
         started_s = time.perf_counter()
         entry = None if queries.number_Q is None else index.entry(int(queries.number_Q[i]))
         query = lookup.Query(emb_D if entry is None else index.embedding(entry.id), entry)
-        among_N = lookup.select(index, query, queries.filter.asked(collection, artist))
+        among_N = select(index, query.entry, queries.filter.asked(collection, artist))
         nearest = lookup.nearest(index, query, NEIGHBORS, among_N)
         passed_ms.append(1000 * (time.perf_counter() - started_s))
         found.append([neighbor.entry.id for neighbor in nearest])
