@@ -6,7 +6,8 @@ Vectors of 64 numbers lie around their artists' centers, as far from these as th
 own mean, a hundred to an artist, and are added a batch at a time. Paintings of the index, and as
 many strangers that were never added, then ask for their ten nearest, one at a time: of all; and
 some of them of one other artist, of all other artists, and of one century. The answers are compared
-with exact search over the vectors as they were before they were added.
+with exact search over the vectors as they were before they were added. At last single paintings are
+added.
 """
 
 import argparse
@@ -51,6 +52,7 @@ def main() -> None:
             "dim": DIM,
             "add": added(Path(folder), collection),
             "search": searched(Path(folder), collection),
+            "add_one": added_one(Path(folder), collection),
             "environment": {**run_folder.environment(), "faiss": faiss.__version__},
         }
     text = json.dumps(figures, indent=2)
@@ -108,6 +110,20 @@ def added(folder: Path, collection: Collection) -> dict[str, Any]:
         "disk_bytes": sum(path.stat().st_size for path in folder.rglob("*")),
         "facts": Index(folder).facts,
     }
+
+
+def added_one(folder: Path, collection: Collection) -> dict[str, float]:
+    """Opens the index and adds a painting of a new folder, then one more of it; returns seconds."""
+    emb_2xD = collection.around(collection.artist_N[:2], len(collection.artist_N) + 1)
+    paintings = [Painting(f"more/{i}.jpg", "artist 0") for i in range(2)]
+    passed_s = {}
+    for name, count in (("of_new_folder_s", 1), ("of_known_folder_s", 2)):
+        origin = {**ORIGIN, "images": "nowhere/more"}
+        started_s = time.perf_counter()
+        Index(folder).add(Vectors(emb_2xD[:count], paintings[:count], origin))
+        passed_s[name] = time.perf_counter() - started_s
+    print(passed_s, flush=True)
+    return passed_s
 
 
 @dataclasses.dataclass(frozen=True)

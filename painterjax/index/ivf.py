@@ -47,8 +47,8 @@ def extend(old: Any, emb_NxD: np.ndarray, facts: dict[str, str]) -> tuple[Any, d
     count, trained = old.ntotal + len(emb_NxD), int(facts.get("trained", 0))
     is_exact = count <= EXACT and not isinstance(old, faiss.IndexIVF)
     if is_exact or count < RETRAIN_GROWTH * trained:
+        old.add(emb_NxD)
         extended = old
-        extended.add(emb_NxD)
     else:
         extended, trained = _train(old, emb_NxD), count
     if is_exact:
