@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     args = _parse(argv)
     # Here, since they import JAX, which --help and wrong usage do without.
     from painterjax.distributed import compilation
-    from painterjax.index import lookup
+    from painterjax.index import lookup, opening
     from painterjax.index.attribution import Attributor
     from painterjax.run import attribution
     from painterjax.run.attribution import Attributed
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
 
     compilation.keep_on_disk()
     run = load_run(args.run)
-    index = lookup.open_index(run, args.index)
+    index = opening.open_index(run, args.index)
     attributor = Attributor(run, index)
     if args.images is None:
         pairs = attributor.of_index(someone_else=args.someone_else)

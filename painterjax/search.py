@@ -65,13 +65,14 @@ def _add(added: "Vectors", folder: Path) -> None:
 
 
 def _search(run: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:
-    from painterjax.index import lookup
+    from painterjax.index import lookup, opening
     from painterjax.index.attribution import Attributor
+    from painterjax.index.filters import Filters
     from painterjax.run import attribution
 
-    index = lookup.open_index(run, args.index)
+    index = opening.open_index(run, args.index)
     query = lookup.parse_query(args.query, index, run)
-    filters = lookup.Filters(args.artist, args.style, args.century, args.other_artists)
+    filters = Filters(args.artist, args.style, args.century, args.other_artists)
     results = lookup.answer(run, index, query, args.k, filters)
     entry = query.entry
     print(f"near {_label(lookup.describe(run, index, entry, 0.0)) if entry else args.query}")

@@ -75,6 +75,20 @@ def replacing(path: Path) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
+def append(path: Path, data: bytes, *, behind: int) -> None:
+    """Writes bytes behind the first `behind` of a file, which become its end, and syncs them.
+
+    The first bytes stay as they are. A kill can leave a part of the others, so that the caller must
+    record elsewhere how many are valid.
+    """
+    with open(path, "ab") as file:
+        file.truncate(behind)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(path.parent)
+
+
 def is_replaced(path: Path) -> bool:
     """Returns whether `write_text` replaces what is at `path`, instead of writing into it."""
     return not path.is_symlink() and (path.is_file() or not path.exists())

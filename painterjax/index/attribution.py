@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from painterjax.index.index import Index, IndexedPainting
+from painterjax.index.database import IndexedPainting
+from painterjax.index.index import Index
 from painterjax.metrics.attribution import SOMEONE_ELSE, Collection
 from painterjax.run import attribution
 from painterjax.run.attribution import Answer, Attributed

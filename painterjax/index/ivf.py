@@ -32,7 +32,7 @@ def extend(old: Any, emb_NxD: np.ndarray, facts: dict[str, str]) -> tuple[Any, d
     """Returns FAISS's index of the vectors of `old` and more, and the facts measured of it.
 
     Args:
-      old: the index so far, which stays unchanged; None if there is none.
+      old: the index so far in memory, which may be changed; None if there is none.
       emb_NxD: the vectors to add.
       facts: those of `old`.
 
@@ -47,8 +47,8 @@ def extend(old: Any, emb_NxD: np.ndarray, facts: dict[str, str]) -> tuple[Any, d
     count, trained = old.ntotal + len(emb_NxD), int(facts.get("trained", 0))
     is_exact = count <= EXACT and not isinstance(old, faiss.IndexIVF)
     if is_exact or count < RETRAIN_GROWTH * trained:
-        extended = faiss.clone_index(old)
-        extended.add(emb_NxD)
+        old.add(emb_NxD)
+        extended = old
     else:
         extended, trained = _train(old, emb_NxD), count
     if is_exact:
@@ -116,8 +116,13 @@ def reconstruct(vectors: Any, number_M: np.ndarray) -> np.ndarray:
     return emb_MxD
 
 
+def block_rows(dim: int) -> int:
+    """Returns how many vectors are decoded at once."""
+    return max(1, BLOCK_BYTES // (4 * dim))
+
+
 def blocks(vectors: Any) -> Iterator[np.ndarray]:
     """Yields all vectors in order, as FAISS's index stores them."""
-    rows = max(1, BLOCK_BYTES // (4 * vectors.d))
+    rows = block_rows(vectors.d)
     for start in range(0, vectors.ntotal, rows):
         yield vectors.reconstruct_n(start, min(rows, vectors.ntotal - start))

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from painterjax.common.errors import InputError
 from painterjax.data import images, raster
-from painterjax.index import lookup
+from painterjax.index.filters import Filters
 from painterjax.pages import gallery, paintings_map
 from painterjax.pages.server import is_local
 
@@ -31,7 +31,7 @@ UPLOAD_S = 30.0  # the longest upload
 UPLOADS = 16  # in memory at once
 THREADS = 2  # Each may need a gigabyte to decode an image of images.MAX_PIXELS.
 K, MAX_K = 12, 100  # paintings to find
-FILTERS = ("k", *(field.name for field in dataclasses.fields(lookup.Filters)))
+FILTERS = ("k", *(field.name for field in dataclasses.fields(Filters)))
 HEADERS = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self';"
     b" img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none';"
@@ -200,7 +200,7 @@ class Answers:
     def _jpeg(self, number: str) -> bytes:
         return self._gallery.picture(self._number(number))
 
-    def _answer(self, query: gallery.Picture, k: int, filters: lookup.Filters) -> dict[str, Any]:
+    def _answer(self, query: gallery.Picture, k: int, filters: Filters) -> dict[str, Any]:
         answer = self._gallery.answer(query, k, filters)
         shown = {
             key: [self._with_url(each) for each in answer[key]] for key in ("nearest", "artists")
@@ -250,7 +250,7 @@ async def _body(request: Request, *, limit: int) -> bytes:
     return bytes(data)
 
 
-def _filters(request: Request, others: Collection[str] = ()) -> tuple[int, lookup.Filters]:
+def _filters(request: Request, others: Collection[str] = ()) -> tuple[int, Filters]:
     """The number of paintings to find and what they must be; `others` are other parameters."""
     _check_names(request, [*FILTERS, *others])
     given = {key: text for key, text in request.query_params.items() if key not in others}
@@ -258,7 +258,7 @@ def _filters(request: Request, others: Collection[str] = ()) -> tuple[int, looku
     k = _whole(values.pop("k", str(K)), "k", MAX_K, least=1)
     if "other_artists" in values:
         values["other_artists"] = bool(_whole(values["other_artists"], "other_artists", 1))
-    return k, lookup.Filters(**values)
+    return k, Filters(**values)
 
 
 def _check_names(request: Request, known: Collection[str]) -> None:

@@ -12,9 +12,11 @@ import numpy as np
 
 from painterjax.common.errors import InputError
 from painterjax.data import catalog, images, splits
-from painterjax.index import lookup
+from painterjax.index import lookup, opening, pictures
 from painterjax.index.attribution import Attributor
-from painterjax.index.index import Index, IndexedPainting
+from painterjax.index.database import IndexedPainting
+from painterjax.index.filters import Filters, select
+from painterjax.index.index import Index
 from painterjax.model import likeness
 from painterjax.model.embedder import embed_squares
 from painterjax.run import embeddings
@@ -103,7 +105,7 @@ class Gallery:
     def _picture(self, entry: IndexedPainting) -> bytes:
         if self.is_of_store:
             return self.run.store.splits[entry.origin["split"]].picture(entry.position)
-        return images.to_picture(images.read(lookup.picture_file(self.run, self.index, entry)))
+        return images.to_picture(images.read(pictures.picture_file(self.run, self.index, entry)))
 
     def name(self, entry: IndexedPainting) -> str:
         """The artist as people write the name."""
@@ -140,10 +142,10 @@ class Gallery:
         return Picture(emb_D, None, center_SxSxC, images.to_picture(data))
 
     def nearest(
-        self, query: lookup.Query, k: int, filters: lookup.Filters, *, first: int
+        self, query: lookup.Query, k: int, filters: Filters, *, first: int
     ) -> list[dict[str, Any]]:
         """Returns k paintings: the nearest after `first`."""
-        among_N = lookup.select(self.index, query, filters)
+        among_N = select(self.index, query.entry, filters)
         found = lookup.nearest(self.index, query, k, among_N, first=first)
         return [self._describe(each) for each in found]
 
@@ -157,14 +159,14 @@ class Gallery:
         """Whether it can: an untrained backbone cannot, nor is there an answer without names."""
         return self.run.is_trained and bool(self.attributor.collection.artists)
 
-    def answer(self, query: lookup.Query, k: int, filters: lookup.Filters) -> dict[str, Any]:
+    def answer(self, query: lookup.Query, k: int, filters: Filters) -> dict[str, Any]:
         """Returns the k `nearest` paintings, and the likeliest `artists` and `someone_else`.
 
         The filters choose which artists are shown, and their nearest painting that describes each;
         the probabilities are always those in view of the whole index. Where artists cannot be told,
         `someone_else` is None.
         """
-        among_N = lookup.select(self.index, query, filters)
+        among_N = select(self.index, query.entry, filters)
         found = lookup.nearest(self.index, query, k, among_N)
         nearest = [self._describe(neighbor) for neighbor in found]
         if not self.tells_artists:
@@ -250,7 +252,7 @@ def open_gallery(run: Run, index: Index | None = None) -> Gallery:
         run.needed_calibration()
     size = run.embedder.image_size
     if index is None:
-        index = lookup.own_index(run)
+        index = opening.own_index(run)
     if not len(index):
         raise InputError(f"--index {index.folder} is not an index: make one with search --add")
     run.check_same_network(str(index.folder), index.facts)

@@ -9,8 +9,8 @@ from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress, counted
 from painterjax.data import catalog, images, raster
-from painterjax.index import lookup
-from painterjax.index.index import IndexedPainting
+from painterjax.index import pictures
+from painterjax.index.database import IndexedPainting
 from painterjax.pages import tsne
 from painterjax.pages.gallery import Gallery
 from painterjax.run.embeddings import UNREADABLE
@@ -81,7 +81,7 @@ def _thumbnail(shown: Gallery, entry: IndexedPainting, side: int) -> np.ndarray:
         image_SxSxC = raster.thumbnail(split.image_NxSxSxC[entry.position], side)
     else:
         try:
-            path = lookup.picture_file(shown.run, shown.index, entry)
+            path = pictures.picture_file(shown.run, shown.index, entry)
             image_SxSxC = images.decode(images.read(path), size=side)
         except images.ImageError:  # removed since
             return np.full((side, side, 3), 200, np.uint8)

@@ -42,6 +42,17 @@ def test_a_file_is_synced_before_its_rename_and_the_folder_after_it(tmp_path, mo
     assert calls == [str(temporary), "rename", str(tmp_path)]
 
 
+def test_what_is_appended_replaces_bytes_of_a_killed_append_and_is_synced(tmp_path, monkeypatch):
+    path, synced, fsync = tmp_path / "x", [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd))
+    )
+    for data, behind, expected in ((b"one", 0, b"one"), (b"2", 3, b"one2"), (b"4", 3, b"one4")):
+        files.append(path, data, behind=behind)
+        assert path.read_bytes() == expected
+    assert synced == 3 * [str(path), str(tmp_path)]
+
+
 def test_what_is_no_plain_file_is_written_into_and_not_replaced(tmp_path):
     target, link = tmp_path / "target", tmp_path / "link"
     target.touch()

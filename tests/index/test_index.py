@@ -1,34 +1,19 @@
-"""The index against exact search by loops: while it grows, after a kill, and with IVF."""
+"""The index against exact search by loops: as it grows, under filters, and with IVF."""
 
-import contextlib
 import dataclasses
 import shutil
-import sqlite3
 
 import numpy as np
 import pytest
-from faiss.contrib.evaluation import knn_intersection_measure
 
 from painterjax.common.errors import InputError
-from painterjax.data.catalog import Painting
 from painterjax.index import ivf
 from painterjax.index.index import Index
-from painterjax.run.embeddings import Vectors
-
-ORIGIN = {"run": "runs/x", "step": 7, "network_sha256": "abc"}
-
-
-def _vectors(seed: int, count: int, **origin) -> Vectors:
-    emb_NxD = np.random.default_rng(seed).normal(size=(count, 8)).astype(np.float32)
-    paintings = [
-        Painting(f"{seed}/{i}.jpg", f"artist {i % 5}", style=f"style {i % 2}", date=str(1700 + i))
-        for i in range(count)
-    ]
-    return Vectors(emb_NxD, paintings, {**ORIGIN, "images": f"pictures/{seed}", **origin})
+from tests.helpers.indexed import execute, recall, vectors_of
 
 
 def test_it_grows_and_finds_what_loops_find(tmp_path):
-    parts = [_vectors(0, 40), _vectors(1, 30)]
+    parts = [vectors_of(0, 40), vectors_of(1, 30)]
     for part in parts:
         Index(tmp_path / "index").add(part)
     index, emb_NxD = Index(tmp_path / "index"), np.concatenate([part.emb_NxD for part in parts])
@@ -47,7 +32,7 @@ def test_it_grows_and_finds_what_loops_find(tmp_path):
 
 
 def test_filters_are_those_of_loops(tmp_path):
-    part, index = _vectors(0, 60), Index(tmp_path)
+    part, index = vectors_of(0, 60), Index(tmp_path)
     index.add(part)
     kept = [i for i in range(60) if i % 5 == 2 and i % 2 == 0]
     among_N = index.find(artist="artist 2", style="style 0")
@@ -60,26 +45,8 @@ def test_filters_are_those_of_loops(tmp_path):
     assert index.nearest(part.emb_NxD[0], 5, among_N=nobody_N)[1].tolist() == []
 
 
-def test_a_killed_add_leaves_the_index_as_it_was(tmp_path, monkeypatch):
-    Index(tmp_path).add(_vectors(0, 10))
-
-    def killed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Index, "_insert", killed)
-        with pytest.raises(KeyboardInterrupt):
-            Index(tmp_path).add(_vectors(1, 10))
-    (tmp_path / "vectors-20.faiss.0a1b2c3d.tmp").write_bytes(b"of a process that was killed")
-    assert len(Index(tmp_path)) == 10
-    Index(tmp_path).add(_vectors(1, 10))
-    assert len(Index(tmp_path)) == 20
-    assert {path.name for path in tmp_path.glob("vectors-*")} == {"vectors-20.faiss"}
-    assert _execute(tmp_path, "select count(*) from paintings") == [(20,)]
-
-
 def test_only_new_paintings_are_added(tmp_path):
-    first, grown = _vectors(0, 10), _vectors(0, 14)
+    first, grown = vectors_of(0, 10), vectors_of(0, 14)
     assert Index(tmp_path).add(first) == 10
     assert Index(tmp_path).add(first) == 0
     again_NxD = grown.emb_NxD.copy()
@@ -97,8 +64,8 @@ def test_only_new_paintings_are_added(tmp_path):
 
 def test_a_folder_whose_pictures_were_replaced_or_removed_needs_another_index(tmp_path):
     for name in ("changed", "gone", "both"):
-        vectors = _vectors(0, 3)
-        Index(tmp_path / name).add(_vectors(1, 3))
+        vectors = vectors_of(0, 3)
+        Index(tmp_path / name).add(vectors_of(1, 3))
         Index(tmp_path / name).add(vectors)
         if name != "gone":
             vectors.emb_NxD[0] *= -1
@@ -115,22 +82,13 @@ def test_a_folder_whose_pictures_were_replaced_or_removed_needs_another_index(tm
         shutil.rmtree(tmp_path / "anew")
 
 
-def test_vectors_of_a_second_process_are_kept(tmp_path):
-    early = Index(tmp_path)
-    Index(tmp_path).add(_vectors(0, 10))
-    early.add(_vectors(1, 10))
-    assert len(Index(tmp_path)) == len(early) == 20
-    assert early.entry(3).painting.file == "0/3.jpg"
-    assert early.entry(13).painting.file == "1/3.jpg"
-
-
 def test_vectors_of_another_network_are_refused(tmp_path):
-    Index(tmp_path).add(_vectors(0, 10))
-    narrow = dataclasses.replace(_vectors(1, 10), emb_NxD=np.zeros((10, 4), np.float32))
+    Index(tmp_path).add(vectors_of(0, 10))
+    narrow = dataclasses.replace(vectors_of(1, 10), emb_NxD=np.zeros((10, 4), np.float32))
     for other, message in (
-        (_vectors(1, 10, network_sha256="def"), "network_sha256 is abc, .* def"),
+        (vectors_of(1, 10, network_sha256="def"), "network_sha256 is abc, .* def"),
         (narrow, "8 numbers, .* 4"),
-        (_vectors(1, 10, squares=9), "center squares, .* means over several"),
+        (vectors_of(1, 10, squares=9), "center squares, .* means over several"),
     ):
         with pytest.raises(InputError, match=message):
             Index(tmp_path).add(other)
@@ -141,20 +99,10 @@ def test_vectors_of_another_network_are_refused(tmp_path):
 def approximate(tmp_path, monkeypatch) -> tuple[Index, np.ndarray]:
     """An IVF index, trained on 4,000 vectors and grown to 6,000."""
     monkeypatch.setattr(ivf, "EXACT", 3000)
-    parts = [_vectors(seed, 2000) for seed in range(3)]
+    parts = [vectors_of(seed, 2000) for seed in range(3)]
     for part in parts:
         Index(tmp_path).add(part)
     return Index(tmp_path), np.concatenate([part.emb_NxD for part in parts])
-
-
-def _recall(index: Index, emb_NxD: np.ndarray, query_QxD: np.ndarray, among_N=None) -> float:
-    found = np.stack([index.nearest(emb_D, 10, among_N=among_N)[1] for emb_D in query_QxD])
-    number_N = np.arange(len(emb_NxD)) if among_N is None else np.flatnonzero(among_N)
-    exact = [
-        number_N[np.argsort(np.linalg.norm(emb_NxD[number_N] - emb_D, axis=1))[:10]]
-        for emb_D in query_QxD
-    ]
-    return knn_intersection_measure(found, np.stack(exact))
 
 
 def test_unseen_queries_have_the_measured_recall(approximate, tmp_path):
@@ -163,42 +111,42 @@ def test_unseen_queries_have_the_measured_recall(approximate, tmp_path):
     assert min(float(index.facts[key]) for key in ("recall", "recall_of_any")) >= ivf.RECALL
     assert index.facts["trained"] == "4000"
     assert int(index.facts["probes"]) < 2 * 4000**0.5
-    unseen = _vectors(9, 200).emb_NxD
+    unseen = vectors_of(9, 200).emb_NxD
     # Two shares of some 0.95, each of 2,000 neighbors: 0.02 is three standard deviations.
-    assert _recall(index, emb_NxD, unseen) == pytest.approx(float(index.facts["recall"]), abs=0.02)
+    assert recall(index, emb_NxD, unseen) == pytest.approx(float(index.facts["recall"]), abs=0.02)
     # Half precision keeps 11 bits: numbers below 4 are right to 4 / 2^11 = 2e-3.
     np.testing.assert_allclose(index.embedding(5), emb_NxD[5], rtol=0, atol=2e-3)
-    assert Index(tmp_path).add(_vectors(2, 2000)) == 0
-    assert Index(tmp_path).add(_vectors(3, 5)) == 5
+    assert Index(tmp_path).add(vectors_of(2, 2000)) == 0
+    assert Index(tmp_path).add(vectors_of(3, 5)) == 5
 
 
 def test_filters_with_ivf_are_those_of_exact_search(approximate):
     index, emb_NxD = approximate
     one_N, style_N = index.find(artist="artist 3"), index.find(style="style 1")
     for among_N in (one_N, ~one_N, style_N, ~one_N & style_N):
-        assert _recall(index, emb_NxD, emb_NxD[:50], among_N) > 0.99
+        assert recall(index, emb_NxD, emb_NxD[:50], among_N) > 0.99
     assert index.find(file="1/7.jpg").nonzero()[0].tolist() == [2007]
 
 
 def test_nprobe_is_tuned_again_when_the_index_grows(approximate, tmp_path, monkeypatch):
     """Vectors unlike those that the quantizer was trained on are not clipped either."""
     before, emb_NxD = approximate[0].facts, approximate[1]
-    unlike_NxD = 20 + 5 * _vectors(4, 4000).emb_NxD
+    unlike_NxD = 20 + 5 * vectors_of(4, 4000).emb_NxD
     monkeypatch.setattr(ivf, "RECALL", 0.995)
-    Index(tmp_path).add(dataclasses.replace(_vectors(4, 4000), emb_NxD=unlike_NxD))
+    Index(tmp_path).add(dataclasses.replace(vectors_of(4, 4000), emb_NxD=unlike_NxD))
     grown = Index(tmp_path)
     assert grown.facts["trained"] == before["trained"] == "4000"
     assert int(grown.facts["probes"]) > int(before["probes"])
     assert float(grown.facts["recall"]) >= 0.995
-    assert _recall(grown, np.concatenate([emb_NxD, unlike_NxD]), unlike_NxD[:200]) > 0.97
+    assert recall(grown, np.concatenate([emb_NxD, unlike_NxD]), unlike_NxD[:200]) > 0.97
 
 
 def test_the_quantizer_is_trained_again_when_outgrown(approximate, tmp_path, monkeypatch):
     monkeypatch.setattr(ivf, "RETRAIN_GROWTH", 2)
-    Index(tmp_path).add(_vectors(5, 2000))
+    Index(tmp_path).add(vectors_of(5, 2000))
     assert Index(tmp_path).facts["trained"] == "8000"
-    all_NxD = np.concatenate([approximate[1], _vectors(5, 2000).emb_NxD])
-    assert _recall(Index(tmp_path), all_NxD, all_NxD[::100]) > 0.95
+    all_NxD = np.concatenate([approximate[1], vectors_of(5, 2000).emb_NxD])
+    assert recall(Index(tmp_path), all_NxD, all_NxD[::100]) > 0.95
 
 
 @pytest.mark.parametrize(
@@ -212,19 +160,14 @@ def test_the_quantizer_is_trained_again_when_outgrown(approximate, tmp_path, mon
     ],
 )
 def test_a_damaged_database_is_refused(change, message, tmp_path):
-    Index(tmp_path).add(_vectors(0, 10))
-    _execute(tmp_path, change)
+    Index(tmp_path).add(vectors_of(0, 10))
+    execute(tmp_path, change)
     with pytest.raises(InputError, match=rf"paintings\.db is damaged .*{message}.*build the index"):
         Index(tmp_path).entry(3)
 
 
-def _execute(folder, statement: str) -> list[tuple]:
-    with contextlib.closing(sqlite3.connect(folder / "paintings.db")) as database, database:
-        return database.execute(statement).fetchall()
-
-
 def test_damaged_vectors_are_refused(approximate, tmp_path):
-    _execute(tmp_path, "delete from facts where name = 'probes'")
+    execute(tmp_path, "delete from facts where name = 'probes'")
     with pytest.raises(InputError, match="probes"):
         Index(tmp_path)
     (tmp_path / "vectors-6000.faiss").write_bytes(b"nonsense")

@@ -23,8 +23,9 @@ from painterjax import embed, evaluate, prepare, search
 from painterjax.common import checksums, files
 from painterjax.common.errors import InputError
 from painterjax.data import store, synthetic
-from painterjax.index import lookup
+from painterjax.index import lookup, opening
 from painterjax.index.index import Index
+from painterjax.index.pictures import pixels
 from painterjax.model.embedder import Embedder
 from painterjax.run import embed as run_embed
 from painterjax.run import embeddings
@@ -124,10 +125,10 @@ def test_a_killed_embedding_of_a_store_goes_on_and_ends_alike(run, tmp_path, mon
     monkeypatch.setattr(Embedder, "embed", killed)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            lookup.own_index(in_fours)
+            opening.own_index(in_fours)
         assert sum(embedded) == most.pop(0)
         embedded.clear()
-    index = lookup.own_index(in_fours)
+    index = opening.own_index(in_fours)
     assert sum(embedded) == 64 - 24 - 16
     expected_NxD = real(embedder, np.load(in_fours.store.path / "images.npy"))
     np.testing.assert_array_equal([index.embedding(i) for i in range(64)], expected_NxD)
@@ -161,7 +162,7 @@ def test_a_run_that_was_trained_anew_has_other_vectors(run, pictures, tmp_path, 
     shutil.copytree(run, copy)
     embed.main(["--run", str(copy), "--images", str(pictures), "--output", str(path)])
     before = load_run(copy)
-    assert kept_embeddings(before, "test") and before.calibration and len(lookup.own_index(before))
+    assert kept_embeddings(before, "test") and before.calibration and len(opening.own_index(before))
     restore = Checkpoints.restore_network
 
     def trained_anew(checkpoints, params, stats):
@@ -174,7 +175,7 @@ def test_a_run_that_was_trained_anew_has_other_vectors(run, pictures, tmp_path, 
     assert kept_embeddings(after, "test") is None and after.calibration is None
     with pytest.raises(InputError, match=r"v\.npz is of another network \(network_sha256"):
         embed.main(["--run", str(copy), "--images", str(pictures), "--output", str(path)])
-    anew = lookup.own_index(after)
+    anew = opening.own_index(after)
     assert anew.facts["network_sha256"] == after.origin["network_sha256"]
 
 
@@ -381,17 +382,17 @@ def test_of_two_that_build_a_run_s_index_the_second_takes_that_of_the_first(
     with claimed(copy / "index.partial"):
         (copy / "index.partial" / "index").mkdir()
         with pytest.raises(InputError, match=r"another process works in .*index.partial: wait"):
-            lookup.own_index(opened)
+            opening.own_index(opened)
         assert (copy / "index.partial" / "index").exists()
 
     def claimed_late(folder: Path) -> contextlib.AbstractContextManager[None]:
         monkeypatch.undo()
-        lookup.own_index(opened)  # As the first process does.
+        opening.own_index(opened)  # As the first process does.
         built.extend(_versions(copy / "index"))
         return claimed(folder)
 
     monkeypatch.setattr(files, "claimed", claimed_late)
-    assert len(lookup.own_index(opened)) == 64
+    assert len(opening.own_index(opened)) == 64
     assert built == _versions(copy / "index") != []
     assert not (copy / "index.partial").exists()
 
@@ -488,10 +489,10 @@ def test_why_a_painting_was_found_is_drawn(run, tmp_path):
     with Image.open(tmp_path / "why.png") as image:
         assert min(image.size) > 300
     opened = load_run(run)
-    index = lookup.own_index(opened)
+    index = opening.own_index(opened)
     query = lookup.parse_query("50", index, opened)
     found_Px2xSxSxC = lookup.pairs(opened, index, query, [3, 7])
-    expected = [lookup.pixels(opened, index, index.entry(number)) for number in (50, 3, 7)]
+    expected = [pixels(opened, index, index.entry(number)) for number in (50, 3, 7)]
     for pair, second in zip(found_Px2xSxSxC, expected[1:], strict=True):
         np.testing.assert_array_equal(pair, np.array([expected[0], second]))
     with pytest.raises(InputError, match=r"its name must end in \.png"):
@@ -524,7 +525,7 @@ def test_a_wide_picture_is_the_mean_of_squares_all_along_it(run, tmp_path, capsy
     capsys.readouterr()
     search.main(["--run", str(run), "--index", str(index), "--query", query])
     assert "near someone - 1" in capsys.readouterr().out  # It is that painting.
-    of_store = lookup.parse_query(query, lookup.own_index(load_run(run)), load_run(run))
+    of_store = lookup.parse_query(query, opening.own_index(load_run(run)), load_run(run))
     center_D = network.embed(pixels[1][None, :, 16:48])[0]
     np.testing.assert_allclose(of_store.emb_D, center_D, rtol=1e-4, atol=1e-5)
     # What was embedded by center squares is embedded again.

@@ -152,6 +152,7 @@ def test_an_index_that_outgrows_exact_search_is_measured(tmp_path, monkeypatch):
     figures = json.loads((tmp_path / "x.json").read_text())
     assert figures["add"]["facts"]["trained"] == "4000"
     assert figures["add"]["disk_bytes"] > 2 * 64 * 9000
+    assert 0 < figures["add_one"]["of_new_folder_s"] < figures["add"]["longest_s"]
     recall = {name: f["recall"] for name, f in figures["search"].items() if name != "open_s"}
     assert recall.keys() == {"own", "strangers", *searching.FILTERS}
     assert min(recall.values()) > 0.9
