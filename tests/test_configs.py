@@ -10,6 +10,7 @@ from configs import default
 from painterjax.common.config import flatten
 from painterjax.common.errors import InputError
 from painterjax.run import config_checks
+from painterjax.run.config_rules import RULES
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
@@ -27,7 +28,7 @@ def test_every_key_is_used_and_every_used_key_is_declared():
 
 
 def test_every_key_has_a_rule_and_every_rule_a_key():
-    assert config_checks.RULES.keys() == KEYS.keys()
+    assert RULES.keys() == KEYS.keys()
     assert len(KEYS) > 30
 
 

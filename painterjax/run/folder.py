@@ -18,7 +18,7 @@ from painterjax.common.config import Config, as_config, as_json, changes
 from painterjax.common.errors import InputError, words_of
 from painterjax.data import images, store
 from painterjax.model.backbones import weights_sha256
-from painterjax.run.config_checks import RULES
+from painterjax.run.config_rules import RULES
 
 PACKAGES = ("painterjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 

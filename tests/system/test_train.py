@@ -28,9 +28,10 @@ from painterjax.data import store, synthetic
 from painterjax.losses import objectives
 from painterjax.metrics import evaluator
 from painterjax.model.embedder import untrained
-from painterjax.run import config_checks, evaluation, load, speed
+from painterjax.run import evaluation, load, speed
 from painterjax.run import folder as run_folder
 from painterjax.run.checkpoint import Checkpoints
+from painterjax.run.config_rules import RULES
 from painterjax.run.figures import FLOORS
 from painterjax.run.load import load_run
 from painterjax.training import trainer
@@ -159,7 +160,7 @@ def test_what_changes_no_mathematics_may_change_on_the_way(run, tiny_store, tmp_
         "checkpoint_keep_every_epochs": 1, "eval.every_epochs": 2, "eval.floors": False,
         "eval.max_paintings": 100,
     }  # fmt: skip
-    may_change = {key for key, rule in config_checks.RULES.items() if rule.may_become(1, 2)}
+    may_change = {key for key, rule in RULES.items() if rule.may_become(1, 2)}
     # Of the first see test_step.py, of the second test_memory.py; the third has a SHA-256 that may
     # not change.
     assert may_change == {*begun, "steps_per_dispatch", "model.remat", "model.weights"}
