@@ -27,6 +27,7 @@ from painterjax import prepare
 from painterjax.common import process_pool
 from painterjax.common.config import Config
 from painterjax.data import catalog, store, synthetic
+from painterjax.distributed import compilation
 from painterjax.model import augment
 from tests.helpers import tiny
 from tests.helpers.once import made_once
@@ -35,6 +36,8 @@ from tests.helpers.once import made_once
 # tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# Also what compiles in less than a second, which the next worker needs as well.
+compilation.keep_on_disk()
 # (3,) + (2, 3) is more often a mistake than meant.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -16,7 +16,7 @@ COUNTS = (1, 7, 36)  # fewer than the devices; not a multiple of them; several b
 
 def of_all_counts(image_NxSxSxC: np.ndarray, dtype: str, head: str) -> dict[str, Any]:
     """The first images' embeddings, the rows that were read, and each device's share of a batch."""
-    config = steps_of_mesh.small("triplet", dtype, "host", warps=False)
+    config = steps_of_mesh.small("triplet", dtype, "host")
     config.model.update(head=head, widths=(4,))
     config.eval.batch_size = EACH
     arrays: dict[str, Any] = {"share": []}

@@ -53,10 +53,15 @@ def take(name: str) -> dict[str, Any]:
     return named | {"bytes": temporary_bytes(lowered), "tables": len(whole)}
 
 
+def names(processes: int) -> list[str]:
+    """All losses; of several processes, which compile all anew, one of pairs and one of proxies."""
+    return IN_BATCH if processes == 1 else ["batch_all", "cosine_classifier"]
+
+
 def all_cases(_: Any) -> dict[str, np.ndarray]:
-    """All losses over batches together, each array named `<loss>/<what>`."""
+    """Losses over batches together, each array named `<loss>/<what>`."""
     return {
         f"{name}/{what}": np.asarray(array)
-        for name in IN_BATCH
+        for name in names(jax.process_count())
         for what, array in take(name).items()
     }

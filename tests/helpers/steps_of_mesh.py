@@ -14,12 +14,16 @@ from painterjax.model import augment
 from painterjax.training import trainer
 
 STEPS = 2
-# Each with the recipe's warps or, as they take seconds to compile, other augmentation.
+# One with the recipe's warps, one with all other augmentation, and others without any: it takes
+# seconds to compile.
+NO_CHANGES = augment.Augmentation()
+WARPS = augment.Augmentation(**default.get_config().augmentation)
+CHANGES = augment.Augmentation(crop=28, flips=True, contrast=0.1, tint=0.1)
 CASES = [
-    ("triplet", "float32", "host", True),
-    ("batch_all", "float64", "device", False),
-    ("cosine_classifier", "float64", "host", False),
-    ("supervised_contrastive", "float64", "host", False),
+    ("triplet", "float32", "host", WARPS),
+    ("batch_all", "float64", "device", CHANGES),
+    ("cosine_classifier", "float64", "host", NO_CHANGES),
+    ("supervised_contrastive", "float64", "host", NO_CHANGES),
 ]
 
 
@@ -39,7 +43,9 @@ def watched(image_NxSxSxC: np.ndarray) -> Watched:
     return view
 
 
-def small(loss: str, dtype: str, residency: str, warps: bool) -> Config:
+def small(
+    loss: str, dtype: str, residency: str, augmentation: augment.Augmentation = NO_CHANGES
+) -> Config:
     """The reference recipe with four tuples and few channels; one loss with chunks of four."""
     config = default.get_config()
     config.batch_size, config.loss.name, config.data.residency = 4, loss, residency
@@ -48,9 +54,7 @@ def small(loss: str, dtype: str, residency: str, warps: bool) -> Config:
     config.loss.margin = 0.2 if loss == "cosine_classifier" else 2.0
     if loss == "supervised_contrastive":
         config.batch_size, config.chunk_size, config.loss.sampler = 8, 4, "paintings"
-    if not warps:
-        changes = augment.Augmentation(crop=28, flips=True, contrast=0.1, tint=0.1)
-        config.augmentation = dataclasses.asdict(changes)
+    config.augmentation = dataclasses.asdict(augmentation)
     return config
 
 

@@ -20,7 +20,7 @@ import pytest
 from painterjax.distributed import processes
 from painterjax.run import evaluation
 from painterjax.run.load import load_run
-from tests.helpers import embeddings_of_mesh, mesh, tiny
+from tests.helpers import embeddings_of_mesh, losses_of_mesh, mesh, tiny
 from tests.helpers.ports import free_port
 from tests.helpers.runs import records
 
@@ -169,15 +169,18 @@ def test_devices_share_the_comparisons_and_count_what_one_does(alone, together):
 
 def test_each_device_has_the_pairs_of_its_anchors(alone, together):
     """Values and gradients of losses over pairs to 1e-12; no device has a table of all pairs."""
-    devices = together.devices * len(together.arrays)
-    for name, array in alone["losses"].items():
-        for losses in (each["losses"] for each in together.arrays):
+    processes = len(together.arrays)
+    devices = together.devices * processes
+    for losses in (each["losses"] for each in together.arrays):
+        assert {name.split("/")[0] for name in losses} == {*losses_of_mesh.names(processes)}
+        for name, found in losses.items():
+            array = alone["losses"][name]
             if name.endswith("/tables"):
-                assert array > 0 and losses[name] == 0, name
+                assert array > 0 and found == 0, name
             elif name.endswith("/bytes"):  # A quarter for what is no table of pairs.
-                assert losses[name] < 1.25 * array / devices, name
+                assert found < 1.25 * array / devices, name
             else:
-                error = np.linalg.norm(losses[name] - array)
+                error = np.linalg.norm(found - array)
                 assert error <= 1e-12 * np.linalg.norm(array), name
 
 

@@ -217,7 +217,7 @@ def test_embed_and_evaluate_heed_sigterm_as_well(run, tmp_path):
         assert process.stderr is not None
         process.stderr.readline()  # The first line of its progress.
         process.terminate()
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=60)
         assert process.returncode == 143, said
         assert said.splitlines()[-1].endswith("terminated; run it again to continue")
         assert "Traceback" not in said
