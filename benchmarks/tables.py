@@ -89,11 +89,11 @@ def summary() -> Rows:
     cells = (test["roc_auc"], test["recall_at_1"], test["color_histogram"]["roc_auc"])
     whose = f"synthetic, {test['artists']} artists"
     yield "`quickstart`", whose, *(f"{cell['value']:.3f}" for cell in cells)
-    rows = load("pretrained.json")["rows"]
-    for size in (224, 128):
+    for recipe, size in (("finetuned", 224), ("pretrained", 224), ("pretrained", 128)):
+        rows = load(f"{recipe}.json")["rows"]
         same = [r["painterjax"] for r in rows if (r["split_by"], r["pixels"]) == ("holdout", size)]
         yield (
-            f"`pretrained`, {size} pixels",
+            f"`{recipe}`, {size} pixels",
             f"real, {same[0]['artists']} artists",
             *(_mean([of[key] for of in same]) for key in ("roc_auc", "recall_at_1")),
             _mean([of["color_histogram"]["roc_auc"] for of in same]),
@@ -156,10 +156,13 @@ def _learned(mean: dict[str, Any]) -> Iterator[str]:
 
 
 def reference() -> Rows:
+    """The published recipe and its pairs, after a few epochs."""
     for recipe in ("painter_by_numbers", "contrastive"):
-        figures = load(f"{recipe}-few.json")["val"]
-        untrained = _mean([figures["untrained"]["roc_auc"]])
-        yield f"`{recipe}`", untrained, _interval(figures["roc_auc"])
+        test = load(f"{recipe}-64.json")["test"]
+        cells = []
+        for metric in ("roc_auc", "recall_at_1"):
+            cells += _interval(test[metric]), _mean([test["untrained"][metric]])
+        yield f"`{recipe}`", *cells
 
 
 def experiments() -> Rows:
@@ -180,21 +183,36 @@ def pretrained() -> Rows:
     systems = {"pytorch": "PyTorch, scikit-learn", "painterjax": "painterjax"}
     for row in load("pretrained.json")["means"]:
         for key, name in systems.items():
-            figures = (
-                f"{row[key][metric]:.3f}" for metric in ("roc_auc", "recall_at_1", "map_at_r")
-            )
             whose = artists[row["split_by"]].format(row["seeds"])
             what = f"{row[key]['artists']:.0f} {whose}", f"{row['pixels']}", name
-            yield *what, f"{row[key]['minutes']:.1f}", *figures
+            yield *what, *_minutes_and_figures(row[key])
+
+
+def finetuned() -> Rows:
+    """The same held-out artists before and after fine-tuning, by each system that was run."""
+    names = {"pytorch": "PyTorch", "painterjax": "painterjax"}
+    for recipe in ("pretrained", "finetuned"):
+        for row in load(f"{recipe}.json")["means"]:
+            if (row["split_by"], row["pixels"]) == ("holdout", 224):
+                for key in (name for name in names if name in row):
+                    yield f"`{recipe}`", names[key], *_minutes_and_figures(row[key])
+
+
+def _minutes_and_figures(of: dict[str, float]) -> Iterator[str]:
+    yield f"{of['minutes']:.1f}"
+    for metric in ("roc_auc", "recall_at_1", "map_at_r"):
+        yield f"{of[metric]:.3f}"
 
 
 def queries() -> Rows:
     """Precision and recall of the validation paintings as queries against train's."""
-    for row in load("queries.json")["rows"]:
+    found = [load(f"{name}.json") for name in ("queries", "finetuned")]
+    for recipe, row in ((each["recipe"], row) for each in found for row in each["rows"]):
         of = row["painterjax"]["queries"]
         count = f"{of['judged_paintings']:,} against {of['database_paintings']:,}"
-        figures = (_interval(of[f"{name}_at_{k}"]) for name in ("map", "recall") for k in AT)
-        yield f"{row['pixels']}", count, f"{of['database_artists']}", *figures
+        keys = [*(f"map_at_{k}" for k in AT), *(f"recall_at_{k}" for k in AT[1:])]
+        figures = (_interval(of[key]) for key in keys)  # mAP@1 is recall@1.
+        yield f"`{recipe}`, {row['pixels']}", count, f"{of['database_artists']}", *figures
 
 
 def attribution() -> Rows:
@@ -232,9 +250,14 @@ def loading() -> Rows:
     yield "triplets sampled on one core, in batches of 8", "1 M/s", f"{few:.2f} M/s"
     gathered = f"{100 * figures['gather_to_copy']:.0f} %"
     yield "gathering images, against a memory copy", "60 %", gathered
-    ours, loader, files = figures["images_per_s"].values()
-    yield "loading images, against a PyTorch `DataLoader`", "", f"{ours / loader:.1f} times"
-    yield "loading images, against one file per artist", "", f"{ours / files:.1f} times"
+    rates = figures["images_per_s"]
+    for key, name in (
+        ("pytorch_dataloader", "a PyTorch `DataLoader`"),
+        ("file_per_artist", "one file per artist"),
+        ("painterjax_jpeg", "JPEG files of a store of `prepare --jpeg`"),
+    ):
+        times = f"{rates['painterjax'] / rates[key]:.1f} times"
+        yield f"loading images, against {name}", "", times
 
 
 def stages() -> Rows:
@@ -309,8 +332,6 @@ def large() -> Rows:
 
 def _sampled(judging: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Splits of which a sample is compared with all, and the largest with all pairs."""
-    if "sampled" not in judging:  # In a file of an older form.
-        return
     of = judging["sampled"]
     for row in of["rows"]:
         what = f"evaluating {row['paintings']:,} paintings of {of['dim']} numbers"
@@ -321,13 +342,12 @@ def _sampled(judging: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]
 
 def sampling() -> Rows:
     """Figures of a sample beside those of all."""
-    of = load("cpu-judging.json").get("sampled")
+    of = load("cpu-judging.json")["sampled"]
     for key, name in (("pair_roc_auc", "ROC AUC of pairs"), ("recall_at_1", "recall@1")):
-        if of:
-            sample, whole = of["rows"][-1][key], of["all_pairs"][key]
-            target = "0.001" if key == "pair_roc_auc" else ""
-            off = f"{abs(sample['value'] - whole['value']):.5f}"
-            yield name, _interval(sample), _interval(whole), target, off
+        sample, whole = of["rows"][-1][key], of["all_pairs"][key]
+        target = "0.001" if key == "pair_roc_auc" else ""
+        off = f"{abs(sample['value'] - whole['value']):.5f}"
+        yield name, _interval(sample), _interval(whole), target, off
 
 
 def listing() -> Rows:
@@ -423,7 +443,7 @@ def sizes() -> Rows:
     minutes = statistics.mean(r["minutes_of_preparation"] for r in prepared if r["pixels"] == 224)
     per_core = 7023 / (60 * minutes) / 2
     listed, checked = load("listing.json"), load("cpu-verifying.json")
-    sampled, added = load("cpu-judging.json").get("sampled"), load("cpu-searching.json")
+    judged, added = load("cpu-judging.json")["sampled"]["rows"][-1], load("cpu-searching.json")
     step = load("gpu-benchmark.json")["step"]
     rates = [_rate_of(step, devices) for devices in DEVICES]
     image_bytes = 3 * SIDE**2
@@ -447,11 +467,10 @@ def sizes() -> Rows:
         "adding vectors of 64 numbers to an index": lambda n: [
             60 * added["add"]["minutes"] * n / added["paintings"]
         ],
+        "judging, of 64 numbers, without floors": lambda n: shared(
+            60 * judged["minutes"] * n / judged["paintings"]
+        ),
     }
-    if sampled:
-        largest = sampled["rows"][-1]
-        per_painting_s = 60 * largest["minutes"] / largest["paintings"]
-        stages["judging, of 64 numbers, without floors"] = lambda n: shared(per_painting_s * n)
     for name, stage in stages.items():
         yield name, *(" / ".join(map(_duration, stage(n))) for n in SIZES)
 
@@ -514,8 +533,8 @@ TABLES: dict[str, Callable[[], Rows]] = {
     **{
         table.__name__: table
         for table in (
-            summary, learning, reference, pretrained, queries, attribution, readouts, wide,
-            experiments, loading, stages, steps, gpu, backbones, large, sampling, listing,
+            summary, learning, reference, pretrained, finetuned, queries, attribution, readouts,
+            wide, experiments, loading, stages, steps, gpu, backbones, large, sampling, listing,
             searching, page, near_duplicates, intervals, scaling, estimate, sizes, guarantees,
         )
     },

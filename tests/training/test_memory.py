@@ -51,7 +51,7 @@ def test_chunks_of_a_frozen_network_take_the_plain_step(split, dtype, residency,
 
 
 def test_chunks_of_a_transformer_with_adapters_take_the_plain_step(split, monkeypatch):
-    config = steps_of_mesh.small("multi_similarity", "float64", "device", warps=False)
+    config = steps_of_mesh.small("multi_similarity", "float64", "device", steps_of_mesh.CHANGES)
     _transformer(config, monkeypatch)
     _check_chunks(split, config, 1e-12)
 
