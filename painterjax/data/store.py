@@ -13,6 +13,7 @@ A store appears under its name when it is complete, and is refused where its fil
 """
 
 import dataclasses
+import functools
 import os
 import tokenize
 from collections.abc import Iterable
@@ -89,6 +90,7 @@ class Split:
     feature_NxF: np.ndarray | None = None  # float32
     first_row: int = 0  # in the store
     pictures: Pictures | None = None  # of the store, for people
+    is_of_folder: bool = False  # whether folders and files have named artists and titles
 
     def __len__(self) -> int:
         return len(self.artist_N)
@@ -97,6 +99,17 @@ class Split:
     def inputs(self) -> np.ndarray:
         """What a network is trained on: features where there are some, else the images."""
         return self.image_NxSxSxC if self.feature_NxF is None else self.feature_NxF
+
+    @functools.cached_property
+    def written(self) -> dict[str, str]:
+        """Each artist as people write the name."""
+        write = catalog.written_name if self.is_of_folder else str
+        return {artist: write(artist) for artist in self.artists}
+
+    def written_title(self, row: int) -> str:
+        """Returns a title as people write it."""
+        title = self.paintings[row].title
+        return catalog.written_title(title) if self.is_of_folder else title
 
     def picture(self, row: int) -> bytes:
         """Returns a painting as a JPEG file for people: the whole of it, or else the square."""
@@ -172,8 +185,11 @@ def open_store(path: str | Path) -> Store:
     rows = _read_rows(path, info)
     image_NxSxSxC = _open_images(path, info, len(rows))
     kept = Pictures(path / pictures.NAME) if pictures.NAME in _files(info) else None
+    is_of_folder = info.get("source") == "folder"
     splits = {
-        name: _split(name, rows, image_NxSxSxC, range_, kept)
+        name: dataclasses.replace(
+            _split(name, rows, image_NxSxSxC, range_), pictures=kept, is_of_folder=is_of_folder
+        )
         for name, range_ in columns.ranges(rows).items()
     }
     counts = {
@@ -259,16 +275,9 @@ def _open_images(path: Path, info: dict[str, Any], rows: int) -> np.ndarray:
 
 
 def _split(
-    name: str,
-    rows: pa.Table,
-    image_NxSxSxC: np.ndarray,
-    start_and_stop: tuple[int, int],
-    kept: Pictures | None,
+    name: str, rows: pa.Table, image_NxSxSxC: np.ndarray, start_and_stop: tuple[int, int]
 ) -> Split:
     start, stop = start_and_stop
     paintings = columns.Paintings(rows.slice(start, stop - start))
     artists, artist_N = columns.numbered(paintings.table["artist"])
-    return Split(
-        name, image_NxSxSxC[start:stop], artist_N, artists, paintings, first_row=start,
-        pictures=kept,
-    )  # fmt: skip
+    return Split(name, image_NxSxSxC[start:stop], artist_N, artists, paintings, first_row=start)

@@ -54,16 +54,16 @@ def _examples(model: Attribution, emb_NxD: np.ndarray, split: Split) -> str:
     found = answers(model, emb_NxD[rows], of, own, someone_else=SOMEONE_ELSE)
     lines = (
         f'<div class="row">{html.tile(split, html.Tile(row, "query"))}'
-        f"{_answer(answer, names[row])}</div>\n"
+        f"{_answer(answer, names[row], split.written)}</div>\n"
         for row, answer in zip(rows.tolist(), found, strict=True)
     )
     key = '<p class="key"><span class="same">the right artist</span></p>'
     return f'{key}<div class="triplets">{"".join(lines)}</div>\n'
 
 
-def _answer(answer: Answer, right: str) -> str:
+def _answer(answer: Answer, right: str, written: dict[str, str]) -> str:
     items = [
-        (each.probability, each.artist, "same" if each.artist == right else "")
+        (each.probability, written[each.artist], "same" if each.artist == right else "")
         for each in answer.candidates[:LIKELIEST]
     ]
     others = sum(each.probability for each in answer.candidates[LIKELIEST:])

@@ -102,7 +102,7 @@ def pairs_summary(judged: dict[str, Any]) -> str:
     )
 
 
-def groups_tables(judged: dict[str, list[dict[str, Any]]]) -> str:
+def groups_tables(judged: dict[str, list[dict[str, Any]]], written: dict[str, str]) -> str:
     """Returns the metrics of the best and the worst artists, and of styles and centuries."""
     artists = sorted(judged["artist"], key=lambda group: (-group["map_at_r"], group["name"]))
     is_cut = len(artists) > 2 * BEST_AND_WORST
@@ -114,7 +114,7 @@ def groups_tables(judged: dict[str, list[dict[str, Any]]]) -> str:
             counts = ["paintings"] if kind == "artist" else ["paintings", "artists"]
             rows = [
                 [
-                    group["name"],
+                    written.get(group["name"], group["name"]),
                     *(str(group[count]) for count in counts),
                     *(f"{group[metric]:.3f}" for metric in metrics),
                 ]
@@ -166,9 +166,9 @@ def confused_table(emb_NxD: np.ndarray, split: Split, query_Q: np.ndarray) -> st
     if not shares:
         return "<p>No artist has two paintings whose nearest ones are by the same other artist.</p>"
     most = sorted(shares, key=lambda pair: (-shares[pair], pair))[:CONFUSED]
+    names = list(split.written.values())
     rows = [
-        [split.artists[a], split.artists[b], f"{100 * shares[a, b]:.0f} %", str(paintings_A[a])]
-        for a, b in most
+        [names[a], names[b], f"{100 * shares[a, b]:.0f} %", str(paintings_A[a])] for a, b in most
     ]
     note = "<p>The share of an artist’s paintings whose nearest one is by the other artist.</p>"
     return note + table(["artist", "confused with", "share", "paintings"], rows)
@@ -203,11 +203,11 @@ def _with_interval(figure: dict[str, Any]) -> str:
 
 def tile(split: Split, shown: Tile) -> str:
     """Returns a painting with its caption."""
-    painting = split.paintings[shown.row]
+    artist = split.written[split.paintings[shown.row].artist]
     image_HxWxC = raster.reduced(split.picture(shown.row), THUMBNAIL)
     height, width, _ = image_HxWxC.shape
     seen = "" if height == width else " seen"
-    text = escape(f"{painting.artist}, {painting.title}".strip(", "))
+    text = escape(f"{artist}, {split.written_title(shown.row)}".strip(", "))
     return (
         f'<figure class="{shown.kind}"><strong>{escape(shown.caption)}</strong>'
         f'<div class="frame"><div class="whole{seen}" style="--ratio: {width / height:.4f}">'

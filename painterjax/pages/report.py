@@ -85,7 +85,7 @@ def _sections(
         ),
         "Worst mistakes": html.tile_rows(test, tiles["mistakes"], layout="triplets"),
         "Pairs of test paintings": html.pairs_summary(judged) + _plots(figures, *PAIR_PLOTS),
-        "Artists, styles and centuries": html.groups_tables(judged["groups"]),
+        "Artists, styles and centuries": html.groups_tables(judged["groups"], test.written),
         "Nearest paintings": html.tile_rows(test, tiles["neighbors"], layout="rows"),
         "Where a painting and its nearest one are alike": LIKENESS + plots.svg(figures["likeness"]),
         "Artists most often confused": html.confused_table(emb_NxD, test, _judged(run)),
@@ -137,7 +137,7 @@ def paintings_map(emb_NxD: np.ndarray, split: Split) -> Figure:
     """Returns a map of a split's paintings."""
     row_M, place_Mx2 = tsne.places(emb_NxD)
     thumbnails = np.stack([raster.thumbnail(image, 64) for image in split.image_NxSxSxC[row_M]])
-    return plots.scatter(place_Mx2, thumbnails, split.artist_N[row_M], split.artists)
+    return plots.scatter(place_Mx2, thumbnails, split.artist_N[row_M], list(split.written.values()))
 
 
 def _tiles(store: Store, emb_NxD: np.ndarray) -> dict[str, list[list[html.Tile]]]:

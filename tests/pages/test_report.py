@@ -1,13 +1,13 @@
 """The report of a tiny run: one page that opens offline, its sections, tables and plots."""
 
 import collections
+import dataclasses
 import io
 import json
 import re
 import shutil
-import types
+import zipfile
 from html import unescape
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,6 +19,7 @@ from painterjax import prepare, report
 from painterjax.common.errors import InputError
 from painterjax.data import store
 from painterjax.data.catalog import Painting
+from painterjax.data.pictures import Pictures
 from painterjax.metrics.attribution import collect
 from painterjax.pages import html, plots
 from painterjax.pages import report as pages_report
@@ -54,11 +55,15 @@ def test_the_page_is_whole_and_loads_nothing(page):
 
 
 @pytest.mark.parametrize(("width", "is_marked"), [(200, True), (100, False)])
-def test_a_tile_marks_the_square_that_the_network_saw(width, is_marked):
+def test_a_tile_marks_the_square_that_the_network_saw(width, is_marked, tmp_path):
     data = io.BytesIO()
     Image.new("RGB", (width, 100)).save(data, "JPEG")
-    paintings = [Painting("a.jpg", "Monet")]
-    split: Any = types.SimpleNamespace(paintings=paintings, picture=lambda _: data.getvalue())
+    with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as archive:
+        archive.writestr("0.jpg", data.getvalue())
+    split = store.Split(
+        "test", np.zeros((1, 1, 1, 3), np.uint8), np.zeros(1, np.int32), ["Monet"],
+        [Painting("a.jpg", "Monet")], pictures=Pictures(tmp_path / "pictures.zip"),
+    )  # fmt: skip
     tile = html.tile(split, html.Tile(row=0, caption="nearest"))
     assert ('class="whole seen"' in tile) == is_marked
     assert f"--ratio: {width / 100:.4f}" in tile
@@ -146,16 +151,28 @@ def test_the_most_confused_are_those_of_a_plain_search(split):
 
 def test_an_ellipsis_stands_between_the_best_and_the_worst_artists():
     artists = [{"name": f"{i:02}", "paintings": 2, "map_at_r": 1 - i / 20} for i in range(11)]
-    table = html.groups_tables({"artist": artists, "style": []})
+    table = html.groups_tables({"artist": artists, "style": []}, {})
     names = re.findall(r"<tr><td>(.*?)</td>", table)
     assert names == ["00", "01", "02", "03", "04", "…", "06", "07", "08", "09", "10"]
-    assert "…" not in html.groups_tables({"artist": artists[:10], "style": []})
+    assert "…" not in html.groups_tables({"artist": artists[:10], "style": []}, {})
 
 
 def test_a_style_s_figures_stand_beside_its_number_of_artists():
     style = {"name": "wide", "paintings": 9, "artists": 4, "map_at_r": 0.25}
-    table = html.groups_tables({"artist": [], "style": [style]})
+    table = html.groups_tables({"artist": [], "style": [style]}, {})
     assert "<tr><td>wide</td><td>9</td><td>4</td><td>0.250</td></tr>" in table
+
+
+def test_artists_and_titles_of_a_folder_are_as_people_write_them(split):
+    slugs = [f"{artist}-of-delft" for artist in split.artists]
+    paintings = [Painting("a.jpg", slugs[number], "the-mill-1751") for number in split.artist_N]
+    of_folder = dataclasses.replace(split, artists=slugs, paintings=paintings, is_of_folder=True)
+    name = split.artists[0].replace("-", " ").title() + " of Delft"
+    assert f'alt="{name}, The mill 1751"' in html.tile(of_folder, html.Tile(0, "query"))
+    groups = {"artist": [{"name": slugs[0], "paintings": 6, "map_at_r": 0.5}], "style": []}
+    assert f"<td>{name}</td>" in html.groups_tables(groups, of_folder.written)
+    of_table = dataclasses.replace(of_folder, is_of_folder=False)
+    assert f'alt="{slugs[0]}, the-mill-1751"' in html.tile(of_table, html.Tile(0, "query"))
 
 
 def test_no_name_on_the_map_overlaps_another():
