@@ -524,8 +524,12 @@ def guarantees() -> Rows:
     page = malformed["page"]
     left = f"{page['threads']} threads and {page['files']} open files left"
     yield f"{page['answers']:,} answers of the web page in a minute, to 64 clients", left
-    python, *_, tests = (RESULTS / "bounds-lowest-direct.txt").read_text().splitlines()
-    yield f"the lowest versions of direct dependencies, {python}", tests.partition(" in ")[0]
+    for bound, versions in (("lowest-direct", "lowest"), ("highest", "newest")):
+        python, *_, tests = (RESULTS / f"bounds-{bound}.txt").read_text().splitlines()
+        yield (
+            f"the {versions} versions of direct dependencies, {python}",
+            tests.partition(" in ")[0],
+        )
 
 
 TABLES: dict[str, Callable[[], Rows]] = {
