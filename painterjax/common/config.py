@@ -44,21 +44,22 @@ def find_recipe(name: str) -> str:
     raise InputError(f"{missing}: the shipped ones are {known}; or give a path")
 
 
+ABBREVIATIONS = {"bs": "batch_size", "lr": "learning_rate", "wd": "weight_decay"}
+
+
 def check_key(key: str) -> None:
     """Raises InputError where no recipe has a key; the message suggests the one that is meant.
 
-    A key may be meant by its last name, by a part of it, or by its initials.
+    A key may be meant by its last name, by a part of it, or by a usual abbreviation.
     """
     keys = _known_keys()
     if key.partition("[")[0] in (*keys, *(known.rpartition(".")[0] for known in keys)):
         return
-    word = key.rpartition(".")[2]
+    word = ABBREVIATIONS.get(name := key.rpartition(".")[2], name)
     last = {known: known.rpartition(".")[2] for known in keys}
-    initials = {known: "".join(part[0] for part in last[known].split("_")) for known in keys}
     alike = difflib.get_close_matches(word, last.values(), n=1)
     meant = (
         [known for known in keys if last[known] == word]
-        or [known for known in keys if len(word) > 1 and initials[known] == word]
         or [known for known in keys if len(word) > 2 and word in last[known]]
         or [known for known in keys if last[known] in alike]
     )

@@ -49,6 +49,7 @@ FILES_OF = {1: (tables.CSV, "rejected.csv"), STORE_VERSION: FILES}
 DUPLICATES = "duplicates.csv"
 OPTIONAL = (tables.CSV, DUPLICATES, pictures.NAME, verification.NAME)
 NOT_TRAINED_ON = (tables.PARQUET, pictures.NAME, verification.NAME)
+SLUGS_OF = ("folder", "parquet")  # sources whose names are mostly such as claude-monet
 ROWS = "rows"  # What is in tables.PARQUET, whose bytes depend on the version of Arrow.
 
 
@@ -90,7 +91,7 @@ class Split:
     feature_NxF: np.ndarray | None = None  # float32
     first_row: int = 0  # in the store
     pictures: Pictures | None = None  # of the store, for people
-    is_of_folder: bool = False  # whether folders and files have named artists and titles
+    has_slugs: bool = False  # whether folders, files or class labels have named what is in it
 
     def __len__(self) -> int:
         return len(self.artist_N)
@@ -103,13 +104,13 @@ class Split:
     @functools.cached_property
     def written(self) -> dict[str, str]:
         """Each artist as people write the name."""
-        write = catalog.written_name if self.is_of_folder else str
+        write = catalog.written_name if self.has_slugs else str
         return {artist: write(artist) for artist in self.artists}
 
     def written_title(self, row: int) -> str:
         """Returns a title as people write it."""
         title = self.paintings[row].title
-        return catalog.written_title(title) if self.is_of_folder else title
+        return catalog.written_title(title) if self.has_slugs else title
 
     def picture(self, row: int) -> bytes:
         """Returns a painting as a JPEG file for people: the whole of it, or else the square."""
@@ -185,10 +186,10 @@ def open_store(path: str | Path) -> Store:
     rows = _read_rows(path, info)
     image_NxSxSxC = _open_images(path, info, len(rows))
     kept = Pictures(path / pictures.NAME) if pictures.NAME in _files(info) else None
-    is_of_folder = info.get("source") == "folder"
+    has_slugs = info.get("source") in SLUGS_OF
     splits = {
         name: dataclasses.replace(
-            _split(name, rows, image_NxSxSxC, range_), pictures=kept, is_of_folder=is_of_folder
+            _split(name, rows, image_NxSxSxC, range_), pictures=kept, has_slugs=has_slugs
         )
         for name, range_ in columns.ranges(rows).items()
     }

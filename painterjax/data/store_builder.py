@@ -268,7 +268,8 @@ def _report(made: store.Store) -> None:
         print(f"  {counted(counts['rejected'], 'file')} rejected: see {output}/rejected.csv")
     rejected_csv = (output / "rejected.csv").read_text(encoding="utf-8")
     if unread := rejected_csv.count(images.NEEDS_HEIF):
-        print(f"  {counted(unread, 'file')} of these: {images.NEEDS_HEIF}")
+        remedy = f"{images.NEEDS_HEIF}; prepare into another --output after that"
+        print(f"  {counted(unread, 'file')} of these: {remedy}")
     if (found := counts["duplicates"])["groups"]:
         print(
             f"  pictures in several files: {found['groups']}, by several artists:"

@@ -114,8 +114,9 @@ class Answers:
 
     async def doubtful(self, request: Request) -> Response:
         """GET /api/doubtful: the paintings that are likelier by others than catalogued."""
-        found = await self._compute(lambda: self._gallery.doubtful)
-        return JSONResponse({"doubtful": [self._with_url(painting) for painting in found]})
+        count, found = await self._compute(lambda: self._gallery.doubtful)
+        shown = [self._with_url(painting) for painting in found]
+        return JSONResponse({"count": count, "doubtful": shown})
 
     async def query(self, request: Request) -> Response:
         """POST /api/query?FILTERS, with an image as body: the nearest paintings and artists."""

@@ -110,17 +110,18 @@ class Gallery:
     def name(self, entry: IndexedPainting) -> str:
         """The artist as people write the name."""
         artist = entry.painting.artist
-        return catalog.written_name(artist) if self._is_of_folder(entry) else artist
+        return catalog.written_name(artist) if self._has_slugs(entry) else artist
 
     def title(self, entry: IndexedPainting) -> str:
         """The title as people write it."""
         title = entry.painting.title
-        return catalog.written_title(title) if self._is_of_folder(entry) else title
+        return catalog.written_title(title) if self._has_slugs(entry) else title
 
-    def _is_of_folder(self, entry: IndexedPainting) -> bool:
-        """Whether folders and files have named the painting."""
-        is_of_store = self.is_of_store and self.run.store.info.get("source") == "folder"
-        return is_of_store or "images" in entry.origin
+    def _has_slugs(self, entry: IndexedPainting) -> bool:
+        """Whether folders, files or class labels have named the painting."""
+        if self.is_of_store:
+            return self.run.store.splits[entry.origin["split"]].has_slugs
+        return "images" in entry.origin
 
     def picture_from_index(self, number: int) -> Picture:
         """Returns a painting of the index; raises InputError if there is no such number."""
@@ -188,23 +189,23 @@ class Gallery:
         return {"artists": artists, "someone_else": found.someone_else}
 
     @functools.cached_property
-    def doubtful(self) -> list[dict[str, Any]]:
-        """Paintings that are likelier by another artist than by their own, DOUBTFUL at most.
+    def doubtful(self) -> tuple[int, list[dict[str, Any]]]:
+        """How many paintings are likelier by another artist than by their own; DOUBTFUL at most.
 
         Those whose artist is least likely come first. Each has the `probability` of the artist, and
         the `likeliest` with the `likeliest_probability`.
         """
         if not self.tells_artists:
-            return []
-        found = [pair for pair in self.attributor.of_index() if pair[1].is_doubtful][:DOUBTFUL]
-        return [
+            return 0, []
+        found = [pair for pair in self.attributor.of_index() if pair[1].is_doubtful]
+        return len(found), [
             {
                 **self.label(entry),
                 "probability": each.probability,
                 "likeliest": self._names[each.answer.candidates[0].artist],
                 "likeliest_probability": each.answer.candidates[0].probability,
             }
-            for entry, each in found
+            for entry, each in found[:DOUBTFUL]
         ]
 
     def label(self, entry: IndexedPainting) -> dict[str, Any]:

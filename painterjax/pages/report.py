@@ -89,7 +89,7 @@ def _sections(
         "Nearest paintings": html.tile_rows(test, tiles["neighbors"], layout="rows"),
         "Where a painting and its nearest one are alike": LIKENESS + plots.svg(figures["likeness"]),
         "Artists most often confused": html.confused_table(emb_NxD, test, _judged(run)),
-        "Map of test paintings": plots.svg(figures["map"]),
+        "Map of test paintings": f'<div class="scroll">{plots.svg(figures["map"])}</div>\n',
         "How it was trained": overview.about(run),
     }
 

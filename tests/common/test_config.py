@@ -36,7 +36,7 @@ def test_a_recipe_comes_back_from_json_as_it_was():
 @pytest.mark.parametrize(
     ("key", "meant"),
     [
-        ("lr", "model.lora_rank or optimizer.learning_rate"),
+        ("lr", "optimizer.learning_rate"),
         ("optimizer.lr", "optimizer.learning_rate"),
         ("learning_rate", "optimizer.learning_rate"),
         ("epochs", "checkpoint_keep_every_epochs or num_epochs"),

@@ -75,7 +75,8 @@ def test_artists_are_those_of_the_command_with_someone_else(
 
 
 def test_what_is_likelier_by_others_than_catalogued_is_listed(client, opened):
-    found = client.get("/api/doubtful").json()["doubtful"]
+    answer = client.get("/api/doubtful").json()
+    found = answer["doubtful"]
     expected = [pair for pair in opened.attributor.of_index() if pair[1].is_doubtful]
     assert [painting["id"] for painting in found] == [entry.id for entry, _ in expected]
     assert found

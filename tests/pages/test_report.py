@@ -166,12 +166,12 @@ def test_a_style_s_figures_stand_beside_its_number_of_artists():
 def test_artists_and_titles_of_a_folder_are_as_people_write_them(split):
     slugs = [f"{artist}-of-delft" for artist in split.artists]
     paintings = [Painting("a.jpg", slugs[number], "the-mill-1751") for number in split.artist_N]
-    of_folder = dataclasses.replace(split, artists=slugs, paintings=paintings, is_of_folder=True)
+    of_folder = dataclasses.replace(split, artists=slugs, paintings=paintings, has_slugs=True)
     name = split.artists[0].replace("-", " ").title() + " of Delft"
     assert f'alt="{name}, The mill 1751"' in html.tile(of_folder, html.Tile(0, "query"))
     groups = {"artist": [{"name": slugs[0], "paintings": 6, "map_at_r": 0.5}], "style": []}
     assert f"<td>{name}</td>" in html.groups_tables(groups, of_folder.written)
-    of_table = dataclasses.replace(of_folder, is_of_folder=False)
+    of_table = dataclasses.replace(of_folder, has_slugs=False)
     assert f'alt="{slugs[0]}, the-mill-1751"' in html.tile(of_table, html.Tile(0, "query"))
 
 

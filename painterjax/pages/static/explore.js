@@ -209,9 +209,10 @@ async function checkCatalogue() {
   byId("check").disabled = true;
   byId("checked").textContent = "Computing…";
   try {
-    const { doubtful } = await request("/api/doubtful");
+    const { count, doubtful } = await request("/api/doubtful");
     byId("doubtful").replaceChildren(...doubtful.map(doubtfulCard));
-    byId("checked").textContent = counted(doubtful.length, "painting");
+    byId("checked").textContent = counted(count, "painting")
+      + (count > doubtful.length ? `, of which these are the first ${doubtful.length}` : "");
   } catch (error) {
     byId("checked").textContent = error.message;
   }
