@@ -43,8 +43,6 @@ NETWORKS = {8: (450e9, 20e-6), 64: (50e9, 60e-6)}
 STEPS_MS = (10, 50, 200)
 # Collections, and devices with 16 cores each, for which docs/scaling.md says what to expect.
 SIZES, DEVICES, CORES, SIDE = (10**5, 10**6, 10**7), (1, 8, 64), 16, 256
-# Finding near duplicates among a million hashes, and among ten times as many as before.
-DUPLICATES_S, DUPLICATES_GROWTH = 56, 56 / 4
 Rows = Iterator[tuple[str, ...]]
 
 
@@ -80,24 +78,28 @@ def _mean(figures: Sequence[dict[str, float]]) -> str:
     return f"{np.mean([figure['value'] for figure in figures]):.3f}"
 
 
-def _interval(figure: dict[str, float]) -> str:
-    return f"{figure['value']:.3f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+def _interval(figure: dict[str, float], digits: int = 2) -> str:
+    low, high = (f"{figure[key]:.{digits}f}" for key in ("low", "high"))
+    return f"{figure['value']:.{digits + 1}f} [{low}, {high}]"
 
 
 def summary() -> Rows:
-    test = load("quickstart.json")["test"]
-    cells = (test["roc_auc"], test["recall_at_1"], test["color_histogram"]["roc_auc"])
-    whose = f"synthetic, {test['artists']} artists"
-    yield "`quickstart`", whose, *(f"{cell['value']:.3f}" for cell in cells)
-    for recipe, size in (("finetuned", 224), ("pretrained", 224), ("pretrained", 128)):
+    """Recipes with the minutes of everything from a folder on, and their figures."""
+    for recipe, size in (("pretrained", 224), ("pretrained", 128), ("finetuned", 224)):
         rows = load(f"{recipe}.json")["rows"]
-        same = [r["painterjax"] for r in rows if (r["split_by"], r["pixels"]) == ("holdout", size)]
-        yield (
-            f"`{recipe}`, {size} pixels",
-            f"real, {same[0]['artists']} artists",
-            *(_mean([of[key] for of in same]) for key in ("roc_auc", "recall_at_1")),
-            _mean([of["color_histogram"]["roc_auc"] for of in same]),
-        )
+        same = [r for r in rows if (r["split_by"], r["pixels"]) == ("holdout", size)]
+        for system, trainer in (("painterjax", ""), ("pytorch", ", in PyTorch")):
+            of = [row[system] for row in same if system in row]
+            if of:
+                figures = {key: [each[key] for each in of] for key in ("roc_auc", "recall_at_1")}
+                minutes = statistics.mean(each["minutes"] for each in of)
+                yield (
+                    f"`{recipe}`, {size} pixels{trainer}",
+                    f"real, {same[0]['painterjax']['artists']} artists",
+                    f"{minutes:.1f}",
+                    *map(_mean, figures.values()),
+                    _mean([row["painterjax"]["color_histogram"]["roc_auc"] for row in same]),
+                )
     mean = load("learning.json")["mean"]
     for key, name in (
         ("scratch", "`scratch`"),
@@ -107,7 +109,12 @@ def summary() -> Rows:
         if key in mean:
             of = (*(mean[key][metric] for metric in ("roc_auc", "recall_at_1")),
                   mean["color_histogram"]["roc_auc"])  # fmt: skip
-            yield name, f"real, {mean[key]['artists']:.0f} artists", *(f"{v:.3f}" for v in of)
+            whose = f"real, {mean[key]['artists']:.0f} artists"
+            yield name, whose, f"{mean[key]['minutes']:.1f}", *(f"{v:.3f}" for v in of)
+    test = load("quickstart.json")["test"]
+    cells = (test["roc_auc"], test["recall_at_1"], test["color_histogram"]["roc_auc"])
+    whose = f"synthetic, {test['artists']} artists"
+    yield "`quickstart`", whose, "", *(f"{cell['value']:.3f}" for cell in cells)
 
 
 def runs(pattern: str) -> Rows:
@@ -237,10 +244,12 @@ def attribution() -> Rows:
 
 def wide() -> Rows:
     """Each way to embed wide paintings, and what they are compared with."""
-    for row in load("wide.json")["rows"]:
+    wide = load("wide.json")
+    artists = f"{wide['artists']}"
+    for row in wide["rows"]:
         for name, figures in row["ways"].items():
             values = (f"{figures[key]:.3f}" for key in ("pair_roc_auc", "recall_at_1"))
-            yield f"{row['ratio']:g}", f"{row['squares']}", *name.split(" among "), *values
+            yield f"{row['ratio']:g}", f"{row['squares']}", *name.split(" among "), artists, *values
 
 
 def loading() -> Rows:
@@ -278,7 +287,7 @@ def stages() -> Rows:
 def steps() -> Rows:
     for size in (256, 64):
         for row in load(f"cpu-speed-{size}.json")["rows"]:
-            target = "0.8" if (row["dtype"], size) == ("float32", 256) else ""
+            target = "1.0" if row["dtype"] == "float32" else ""
             ratios = [f"{row[f'ratio_to_pytorch_{how}']:.2f}" for how in ("eager", "compiled")]
             yield f"{size} pixels, {row['dtype']}", target, *ratios
 
@@ -312,7 +321,7 @@ def large() -> Rows:
     for what, target, of in (
         (evaluating, "2 min, 2 GB", judging["judging"]),
         (
-            "the same with its two floors, as `evaluate` does it",
+            "the same with its two floors, whose vectors are given",
             "1 min",
             judging["judging_with_floors"],
         ),
@@ -347,7 +356,7 @@ def sampling() -> Rows:
         sample, whole = of["rows"][-1][key], of["all_pairs"][key]
         target = "0.001" if key == "pair_roc_auc" else ""
         off = f"{abs(sample['value'] - whole['value']):.5f}"
-        yield name, _interval(sample), _interval(whole), target, off
+        yield name, _interval(sample, 4), _interval(whole, 4), target, off
 
 
 def listing() -> Rows:
@@ -443,10 +452,12 @@ def sizes() -> Rows:
     minutes = statistics.mean(r["minutes_of_preparation"] for r in prepared if r["pixels"] == 224)
     per_core = 7023 / (60 * minutes) / 2
     listed, checked = load("listing.json"), load("cpu-verifying.json")
-    judged, added = load("cpu-judging.json")["sampled"]["rows"][-1], load("cpu-searching.json")
+    sampled, added = load("cpu-judging.json")["sampled"], load("cpu-searching.json")
+    judged, judged_dim = sampled["rows"][-1], sampled["dim"]
     step = load("gpu-benchmark.json")["step"]
     rates = [_rate_of(step, devices) for devices in DEVICES]
     image_bytes = 3 * SIDE**2
+    fewer, most = load("near-duplicates.json")["collections"]  # ten times as many
 
     def shared(seconds_on_two_cores: float) -> list[float]:
         return [seconds_on_two_cores * 2 / (CORES * devices) for devices in DEVICES]
@@ -457,7 +468,7 @@ def sizes() -> Rows:
         ],
         "decoding to 224 pixels": lambda n: shared(n / per_core / 2),
         "finding near duplicates": lambda n: [
-            DUPLICATES_S * DUPLICATES_GROWTH ** math.log10(n / 10**6)
+            most["seconds"] * (most["seconds"] / fewer["seconds"]) ** math.log10(n / most["hashes"])
         ],
         "checking a store of 256 pixels for the first time": lambda n: shared(
             checked["first"]["s"] * n * image_bytes / checked["bytes"]
@@ -471,8 +482,18 @@ def sizes() -> Rows:
             60 * judged["minutes"] * n / judged["paintings"]
         ),
     }
+    largest = SIZES[-1]
+    vectors = 4 * judged_dim * (largest - judged["paintings"])
+    peak_bytes = {
+        "listing, splitting and writing the rows, from Parquet": listed["parquet"]["all"],
+        "finding near duplicates": {"peak_bytes": most["peak_bytes"] * largest / most["hashes"]},
+        "opening and checking it later": listed["open"],
+        "adding vectors of 64 numbers to an index": added["add"],
+        "judging, of 64 numbers, without floors": {"peak_bytes": judged["peak_bytes"] + vectors},
+    }
     for name, stage in stages.items():
-        yield name, *(" / ".join(map(_duration, stage(n))) for n in SIZES)
+        memory = f"{peak_bytes[name]['peak_bytes'] / 1e9:.1f} GB" if name in peak_bytes else ""
+        yield name, *(" / ".join(map(_duration, stage(n))) for n in SIZES), memory
 
 
 def _rate_of(step: dict[str, Any], devices: int) -> float:

@@ -17,4 +17,5 @@ IMAGE_SIZE = default.IMAGE_SIZE
 def get_config() -> Any:
     config = default.get_config()
     config.data.store = "data/painter_by_numbers"
+    config.checkpoint_keep_every_epochs = 5
     return config
