@@ -85,16 +85,16 @@ def _interval(figure: dict[str, float], digits: int = 2) -> str:
 
 def summary() -> Rows:
     """Recipes with the minutes of everything from a folder on, and their figures."""
-    for recipe, size in (("pretrained", 224), ("pretrained", 128), ("finetuned", 224)):
+    for recipe in ("pretrained", "finetuned"):
         rows = load(f"{recipe}.json")["rows"]
-        same = [r for r in rows if (r["split_by"], r["pixels"]) == ("holdout", size)]
+        same = [r for r in rows if (r["split_by"], r["pixels"]) == ("holdout", 224)]
         for system, trainer in (("painterjax", ""), ("pytorch", ", in PyTorch")):
             of = [row[system] for row in same if system in row]
             if of:
                 figures = {key: [each[key] for each in of] for key in ("roc_auc", "recall_at_1")}
                 minutes = statistics.mean(each["minutes"] for each in of)
                 yield (
-                    f"`{recipe}`, {size} pixels{trainer}",
+                    f"`{recipe}`, 224 pixels{trainer}",
                     f"real, {same[0]['painterjax']['artists']} artists",
                     f"{minutes:.1f}",
                     *map(_mean, figures.values()),
