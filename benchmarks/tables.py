@@ -240,6 +240,21 @@ def attribution() -> Rows:
     for file, artists in (("attribution-choosing", "other"), ("attribution", "held out")):
         for key, figures in load(f"{file}.json")["methods"].items():
             yield artists, names[key], *(f"{figures[figure]:.3f}" for figure in keys)
+    whole = load("catalogue.json")
+    figures = (f"{whole['attribution'][figure]:.3f}" for figure in keys)
+    yield f"held out, among {whole['of_store']['artists']}", names["plda"], *figures
+
+
+def catalogue() -> Rows:
+    """How wrong names in a catalogue are found."""
+    whole = load("catalogue.json")
+    found = whole["catalogue"]
+    yield "paintings, of which some have a wrong name", f"{whole['paintings']:,}, {found['wrong']}"
+    yield "listed as likelier by another artist", f"{found['listed']}"
+    yield "of those with a wrong name, listed", f"{found['wrong_listed']} of {found['wrong']}"
+    first = f"{found['wrong_among_first']} of {found['wrong']}"
+    yield f"of the first {found['wrong']} listed, with a wrong name", first
+    yield "ROC AUC of the catalogued artist's probability", f"{found['roc_auc']:.3f}"
 
 
 def wide() -> Rows:
@@ -330,8 +345,7 @@ def large() -> Rows:
         (adding, "", searching["add"]),
     ):
         yield what, target, f"{of['minutes']:.1f} min, {of['peak_bytes'] / 1e9:.1f} GB"
-    if "add_one" in searching:  # Files of an older form lack it.
-        yield "adding one more to these", "10 s", f"{max(searching['add_one'].values()):.1f} s"
+    yield "adding one more to these", "10 s", f"{max(searching['add_one'].values()):.1f} s"
     verifying = load("cpu-verifying.json")
     checking = f"checking a store of {verifying['bytes'] / 1e9:.0f} GB"
     yield f"{checking} for the first time", "", f"{verifying['first']['s'] / 60:.1f} min"
@@ -558,9 +572,10 @@ TABLES: dict[str, Callable[[], Rows]] = {
     **{
         table.__name__: table
         for table in (
-            summary, learning, reference, pretrained, finetuned, queries, attribution, readouts,
-            wide, experiments, loading, stages, steps, gpu, backbones, large, sampling, listing,
-            searching, page, near_duplicates, intervals, scaling, estimate, sizes, guarantees,
+            summary, learning, reference, pretrained, finetuned, queries, attribution, catalogue,
+            readouts, wide, experiments, loading, stages, steps, gpu, backbones, large, sampling,
+            listing, searching, page, near_duplicates, intervals, scaling, estimate, sizes,
+            guarantees,
         )
     },
 }  # fmt: skip
