@@ -64,10 +64,13 @@ def sum_of_processes(array: np.ndarray) -> np.ndarray:
     """Returns the sum of an array over all processes, which call it together."""
     if jax.process_count() == 1:
         return array
-    mesh = of_all_devices()
+    # One device of each process adds, so that each process has one copy.
+    device_by_process = {device.process_index: device for device in reversed(jax.devices())}
+    devices = [device_by_process[process] for process in sorted(device_by_process)]
+    mesh = Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
     with jax.enable_x64(True):
-        share_LxX = np.zeros((jax.local_device_count(), *array.shape), array.dtype)
-        share_LxX[0] = array  # The other devices of this process have nothing to add.
-        share_DxX = jax.make_array_from_process_local_data(split_along(mesh, 0), share_LxX)
-        add = compilation.jit(lambda x_DxX: x_DxX.sum(axis=0), out_shardings=replicated(mesh))
-        return np.asarray(local(add(share_DxX))).astype(array.dtype)
+        share_PxX = jax.make_array_from_process_local_data(split_along(mesh, 0), array[None])
+        add = compilation.jit(
+            lambda x_PxX: x_PxX.sum(axis=0, dtype=x_PxX.dtype), out_shardings=replicated(mesh)
+        )
+        return np.asarray(local(add(share_PxX)))

@@ -3,7 +3,7 @@
 Pure functions of float32 distances or cosines and of which pairs are by one artist. Most return a
 loss per anchor and a mask of the anchors that count, for `tuples.masked_mean`: an artist's only
 painting in the batch is no anchor, but a negative of the others. `batch_all` returns sums over
-triplets, and in `cosine_classifier` every painting counts.
+triplets, and in `cosine_classifier` every painting is an anchor.
 """
 
 from typing import NamedTuple
@@ -53,6 +53,16 @@ def relations(artist_N: jax.Array, painting_N: jax.Array) -> Relations:
         number_N[:, None] == number_N[None, :] for number_N in (artist_N, painting_N)
     )
     return Relations(same_artist_NxN & ~same_painting_NxN, ~same_artist_NxN)
+
+
+def first_places(painting_N: jax.Array) -> jax.Array:
+    """Returns whether each place is the first of its painting, of which some may be there twice.
+
+    >>> first_places(jnp.array([7, 3, 7, 5])).tolist()
+    [True, True, False, True]
+    """
+    same_NxN = painting_N[:, None] == painting_N[None, :]
+    return same_NxN.argmax(axis=1) == jnp.arange(len(painting_N))
 
 
 def pairwise_euclidean(emb_NxD: jax.Array) -> jax.Array:

@@ -58,6 +58,13 @@ class Batch:
         return batch_losses.Relations(*(sharding.by_rows(self.mesh, x_NxN) for x_NxN in found))
 
     @functools.cached_property
+    def weights(self) -> jax.Array:
+        """The weight of each in a mean in which every painting counts once, N."""
+        first_N = batch_losses.first_places(self.row_BxT.reshape(-1))
+        first_N = sharding.by_rows(self.mesh, first_N.astype(self.emb_BxTxD.dtype))
+        return first_N * (len(first_N) / first_N.sum())  # Exactly 1 where nothing is repeated.
+
+    @functools.cached_property
     def distances(self) -> jax.Array:
         """Euclidean distances, N x N."""
         return sharding.by_rows(self.mesh, batch_losses.pairwise_euclidean(self.embeddings))
@@ -267,11 +274,14 @@ def multi_similarity(batch: Batch) -> Scalars:
 
 
 def cosine_classifier(batch: Batch, *, margin: float, scale: float) -> Scalars:
-    """Cross-entropy of naming the artist by the nearest proxy."""
+    """Cross-entropy of naming the artist by the nearest proxy; a repeated painting counts once."""
     cosine_NxA = batch.cosines(batch.proxies["artist"])
     loss_N = batch_losses.cosine_classifier(cosine_NxA, batch.artists, scale=scale, margin=margin)
     named_N = cosine_NxA.argmax(axis=1) == batch.artists
-    return {"loss": loss_N.mean(), "artist_accuracy": named_N.mean()}
+    return {
+        "loss": (batch.weights * loss_N).mean(),
+        "artist_accuracy": (batch.weights * named_N).mean(),
+    }
 
 
 # What `loss.name` names.

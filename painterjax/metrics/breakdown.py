@@ -52,6 +52,8 @@ def _metrics(comparison: Comparison, rows: list[int]) -> dict[str, float]:
         key: float(comparison.retrieval[key][rows].mean(dtype=float))
         for key in ("recall_at_1", "map_at_r")
     }
-    pairs = comparison.pairs
-    of_rows = (counts_NxJ[rows].sum(axis=0) for counts_NxJ in (pairs.same_NxJ, pairs.different_NxJ))
+    pairs, queries = comparison.pairs, np.searchsorted(comparison.query_Q, rows)
+    of_rows = (
+        counts_QxJ[queries].sum(axis=0) for counts_QxJ in (pairs.same_QxJ, pairs.different_QxJ)
+    )
     return {**metrics, "pair_roc_auc": pair_roc_auc(*of_rows)}

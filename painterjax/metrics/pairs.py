@@ -29,16 +29,16 @@ class Pairs:
     Attributes:
       same_K, different_K: pairs by one artist and by two artists in each of K bins, int64.
       edge_E: the edges of the bins as distances, E = K + 1.
-      same_NxJ, different_NxJ: each painting's pairs, in J coarse bins, int32; where only some
-        paintings were compared with all, 0 for the others.
+      same_QxJ, different_QxJ: the pairs of each painting that was compared with all, in J coarse
+        bins, int32.
       same_GxJ, different_GxGxJ: pairs by group of artists and by two groups, in J coarse bins.
     """
 
     same_K: np.ndarray
     different_K: np.ndarray
     edge_E: np.ndarray
-    same_NxJ: np.ndarray
-    different_NxJ: np.ndarray
+    same_QxJ: np.ndarray
+    different_QxJ: np.ndarray
     same_GxJ: np.ndarray
     different_GxGxJ: np.ndarray
 
@@ -148,7 +148,7 @@ class PairCounts:
         self.tables = (Tables(scale, artist_N, group_N, cell_C, coarse_K, work.is_mutual),)
         self._group_N, self._edge_E = group_N, np.sqrt(edge_E.astype(float)) * scale.unit
         self._fine_2xK = np.zeros((2, BINS), np.int64)
-        self._painting_Nx2xJ = np.zeros((len(artist_N), 2, COARSE_BINS), np.int32)
+        self._painting_Qx2xJ = np.zeros((len(work.query_Q), 2, COARSE_BINS), np.int32)
         self._different_GxGxJ = np.zeros((groups, groups, COARSE_BINS), np.int64)
 
     def add(self, first: int, second: int, tile: CountedTile) -> None:
@@ -161,26 +161,29 @@ class PairCounts:
         )
         different_GxHxJ = self._different_GxGxJ[groups, others]
         different_GxHxJ += _count(tile.group_M, different_GxHxJ.shape)
-        both = [(row_M, tile.first_M), (column_M, tile.second_M)]
-        for row, index in both[: 1 + self._work.is_mutual]:
+        both = [(first, tile.first_M), (second, tile.second_M)]
+        for block, index in both[: 1 + self._work.is_mutual]:
+            painting_Mx2xJ = self._painting_Qx2xJ[side * block : side * (block + 1)]
             count_Mx2xJ = _count(index, (side, 2, COARSE_BINS))
-            self._painting_Nx2xJ[row] += count_Mx2xJ[: len(row)].astype(np.int32)
+            painting_Mx2xJ += count_Mx2xJ[: len(painting_Mx2xJ)].astype(np.int32)
 
     def pairs(self) -> Pairs:
         """Returns the pairs of all processes, which call it together."""
-        fine_2xK, painting_Nx2xJ, different_GxGxJ = (
+        fine_2xK, painting_Qx2xJ, different_GxGxJ = (
             sharding.sum_of_processes(array)
-            for array in (self._fine_2xK, self._painting_Nx2xJ, self._different_GxGxJ)
+            for array in (self._fine_2xK, self._painting_Qx2xJ, self._different_GxGxJ)
         )
-        different_NxJ, same_NxJ = painting_Nx2xJ.swapaxes(0, 1)
-        starts_G = np.flatnonzero(np.diff(self._group_N, prepend=-1))
-        same_GxJ = np.add.reduceat(same_NxJ, starts_G, dtype=np.int64)
+        different_QxJ, same_QxJ = painting_Qx2xJ.swapaxes(0, 1)
+        # Of some groups there may be no query.
+        groups, starts = np.unique(self._group_N[self._work.query_Q], return_index=True)
+        same_GxJ = np.zeros_like(different_GxGxJ[0])
+        same_GxJ[groups] = np.add.reduceat(same_QxJ, starts, dtype=np.int64)
         return Pairs(
             same_K=fine_2xK[1],
             different_K=fine_2xK[0],
             edge_E=self._edge_E,
-            same_NxJ=same_NxJ,
-            different_NxJ=different_NxJ,
+            same_QxJ=same_QxJ,
+            different_QxJ=different_QxJ,
             # Of paintings that are all compared with all, each pair is two paintings'.
             same_GxJ=same_GxJ // 2 if self._work.is_mutual else same_GxJ,
             different_GxGxJ=different_GxGxJ,

@@ -6,7 +6,7 @@ import pytest
 
 from painterjax.metrics import database, evaluator, retrieval, tiles
 
-PAIRS = ("same_K", "different_K", "edge_E", "same_NxJ", "different_NxJ", "same_GxJ")
+PAIRS = ("same_K", "different_K", "edge_E", "same_QxJ", "different_QxJ", "same_GxJ")
 
 
 def all_cases() -> dict[str, np.ndarray]:

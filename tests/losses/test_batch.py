@@ -201,6 +201,23 @@ def test_the_cosine_classifier_matches_loops(seed):
     assert ours["artist_accuracy"] == pytest.approx((cosine.argmax(axis=1) == artist_N).mean())
 
 
+def test_a_painting_that_is_drawn_twice_is_classified_once():
+    """By its first view: the others change neither the mean nor its gradient."""
+    emb_NxD, artist_N = _batch(0, count=7)
+    proxy_AxD = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32))
+    artist_N[[2, 3, 6]] = artist_N[[0, 0, 5]]
+    places, row_N = np.array([0, 1, 4, 5]), np.array([8, 3, 8, 8, 1, 2, 2])
+    classify = _loss("cosine_classifier")
+    found = classify(emb_NxD, artist_N, proxy_AxD, row_N)
+    expected = classify(emb_NxD[places], artist_N[places], proxy_AxD)
+    counted = classify(emb_NxD, artist_N, proxy_AxD)
+    for name in ("loss", "artist_accuracy"):
+        assert float(found[name]) == pytest.approx(float(expected[name]), rel=1e-6)
+        assert abs(float(found[name]) - float(counted[name])) > 0.01
+    gradient_NxD = jax.grad(lambda x: classify(x, artist_N, proxy_AxD, row_N)["loss"])(emb_NxD)
+    assert np.flatnonzero(np.abs(gradient_NxD).max(axis=1)).tolist() == places.tolist()
+
+
 def _theirs(name: str, proxy_AxD: np.ndarray) -> Callable[..., Any]:
     """pytorch-metric-learning's loss of the same name, on embeddings and labels."""
     import torch

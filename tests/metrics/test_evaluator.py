@@ -77,7 +77,7 @@ def test_metrics_of_a_group_match_loops_over_its_pairs(split, monkeypatch):
         # Pairs in one coarse bin count as ties, half right. Twice that: rounding moves some pairs.
         same_J, different_J = (
             counts_NxJ[list(rows[group["name"]])].sum(axis=0)
-            for counts_NxJ in (compared.pairs.same_NxJ, compared.pairs.different_NxJ)
+            for counts_NxJ in (compared.pairs.same_QxJ, compared.pairs.different_QxJ)
         )
         ties = same_J @ different_J / (same_J.sum() * different_J.sum())
         assert ties < 0.02

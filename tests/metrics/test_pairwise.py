@@ -68,7 +68,7 @@ def test_pairs_among_many_are_those_of_numpy(embeddings, monkeypatch):
         found_P = np.repeat(counted.middles(), count_K)
         np.testing.assert_allclose(found_P, np.sort(distance_P[is_P]), rtol=2**-12, atol=0)
     row_N = np.bincount(np.concatenate([row_P, column_P]), minlength=ROWS)
-    counted_NxJ = counted.same_NxJ + counted.different_NxJ
+    counted_NxJ = counted.same_QxJ + counted.different_QxJ
     np.testing.assert_array_equal(counted_NxJ.sum(axis=1), row_N)
 
 
