@@ -228,13 +228,22 @@ def test_a_run_compiles_its_step_once(small, split, loss, residency):
     assert len({values["loss"] for values in scalars}) == 3
 
 
-@pytest.mark.slow
-def test_steps_in_one_dispatch_are_the_same_steps(small, split):
+def _with_features(config, split) -> Any:
+    """A split with random features, for a head that takes them."""
+    config.model.head, config.model.embedding_dim = "linear", 8
+    feature_NxF = np.random.default_rng(0).normal(size=(len(split), 12)).astype(np.float32)
+    return dataclasses.replace(split, feature_NxF=feature_NxF)
+
+
+@pytest.mark.parametrize("inputs", [pytest.param("images", marks=pytest.mark.slow), "features"])
+def test_steps_in_one_dispatch_are_the_same_steps(small, split, inputs):
     """Nine steps an epoch: two dispatches of four, and one that takes one step.
 
     Also where a run goes on with another number, in the middle of a dispatch. In float64, as
     float32 errors grow to percents in ten steps.
     """
+    if inputs == "features":
+        split = _with_features(small, split)
     config = small
     config.augmentation = default.get_config().augmentation
     config.loss.name, config.batch_size = "cosine_classifier", 2
@@ -255,6 +264,16 @@ def test_steps_in_one_dispatch_are_the_same_steps(small, split):
     for alone, together, changed in zip(*runs, strict=True):
         assert together == pytest.approx(alone, rel=1e-6)
         assert changed == pytest.approx(alone, rel=1e-6)
+
+
+def test_a_dispatch_loops_over_steps_on_features_and_unrolls_those_on_images(small, split):
+    """In a loop convolutions are slow; unrolled, a head of 928 x 928 is four times slower."""
+    small.batch_size, small.steps_per_dispatch = 2, 4
+    for each, loops in ((split, False), (_with_features(small, split), True)):
+        training = trainer.build(small, each)
+        training.batches.close()
+        arguments = training.arguments(training.state, training.source.shapes(), 4)
+        assert ("stablehlo.while" in training.step.lower(*arguments).as_text()) == loops
 
 
 @pytest.mark.parametrize("recipe", [quickstart, scratch])
