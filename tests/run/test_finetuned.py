@@ -41,6 +41,14 @@ CASES = {
         "optimizer.layer_decay": 0.5, "optimizer.ema_decay": 0.9, "optimizer.clip_norm": 1.0,
         "optimizer.weight_decay": 0.1, "loss.name": "cosine_classifier", "loss.margin": 0.2,
     },
+    "adapters by layer": {
+        **TRANSFORMER, "model.lora_rank": 2, "optimizer.ema_decay": 0.9,
+        "optimizer.layer_decay": 0.5,
+    },
+    "all with views": {**CONVOLUTIONS, "loss.view_weight": 0.2, "augmentation.flips": True},
+    "all in bfloat16": {
+        **CONVOLUTIONS, "model.batch_norm": "frozen", "model.dtype": "bfloat16",
+    },
 }  # fmt: skip
 
 
