@@ -81,7 +81,7 @@ def test_pictures_are_looked_up_and_pairs_scored_by_a_fitted_head(fitted, tmp_pa
     words += ["--workers", "1", "--allow-trained-on", "--output", tmp_path / "scores.csv"]
     submit.main(["--run", str(run), *map(str, words)])
     (line,) = (tmp_path / "scores.csv").read_text().splitlines()[1:]
-    # The index has the vectors of cached features, `submit` those of images.
+    # The gallery compares vectors of the index, `submit` those of image files.
     assert float(line.split(",")[1]) == pytest.approx(compared["probability"], abs=1e-4)
 
 
