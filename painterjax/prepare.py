@@ -36,6 +36,7 @@ from painterjax.common import cli
 from painterjax.common.config import recipe_image_size
 from painterjax.common.errors import InputError
 from painterjax.data import (
+    columns,
     encoded,
     images,
     parquet,
@@ -189,7 +190,8 @@ def main(argv: list[str]) -> None:
         split_keys["val_fraction"] = sufficiency.val_fraction(source)
     plan = StorePlan(
         args.source, _image_size(args), args.seed, **split_keys,
-        **store_builder.listing_digests(source), picture_side=_picture_side(args, source),
+        listing_sha256=columns.digest(source.paintings.table),
+        picture_side=_picture_side(args, source),
         jpeg=encoded.QUALITY if args.jpeg else None,
     )  # fmt: skip
     if args.shard:

@@ -17,7 +17,7 @@ from PIL import Image
 from painterjax import prepare
 from painterjax.common import files, process_pool
 from painterjax.common.errors import InputError
-from painterjax.data import catalog, splits, store, synthetic
+from painterjax.data import catalog, sources, splits, store, synthetic
 from painterjax.run.figures import artists_of
 
 SIZE = 32
@@ -583,6 +583,37 @@ def test_shards_of_other_plans_are_not_mixed_up(tmp_path):
     shutil.rmtree(partial / "shard-2-of-3")
     with pytest.raises(InputError, match=r"2 of the 3 shards .*--shard 2/3, 3/3 "):
         prepare.main(_synthetic(output))
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_shard_looks_at_its_own_files_alone(gallery, tmp_path, monkeypatch):
+    """And the merge at all: it takes no shard whose files have other sizes than then."""
+    output, stat_size, looked = tmp_path / "store", sources._size, []
+    monkeypatch.setattr(sources, "_size", lambda path: looked.append(path) or stat_size(path))
+    command = [*map(str, ["folder", "--input", gallery, "--output", output, "--workers", "1"])]
+    command += ["--image-size", str(SIZE)]
+    listed = [f"{gallery}/{file}" for file in sources.folder(gallery).paintings.table["file"]]
+    for number in (1, 2, 3):
+        prepare.main([*command, "--shard", f"{number}/3"])
+    assert looked == listed  # In this order the three shares are all files.
+    changed = gallery / "artist 0" / "No. 1.png"
+    before = changed.read_bytes()
+    _save(changed, artist=7, painting=7)
+    for more in (["--shard", "1/3"], []):
+        with pytest.raises(InputError, match=r"other options \(sizes_sha256 was "):
+            prepare.main([*command, *more])
+    prepare.main([*command, "--shard", "2/3"])
+    changed.write_bytes(before)
+    looked.clear()
+    partial = tmp_path / "store.partial"
+    shutil.copytree(partial, tmp_path / "kept")
+    prepare.main(command)
+    assert looked == listed
+    (tmp_path / "kept").rename(partial)  # As a kill before its removal leaves it.
+    prepare.main(command)
+    assert not partial.exists()
+    _prepare("folder", "--input", gallery, "--output", tmp_path / "alone")
+    assert _files(output) == _files(tmp_path / "alone")
 
 
 @pytest.mark.usefixtures("no_workers")

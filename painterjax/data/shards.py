@@ -9,10 +9,11 @@ nothing else. prepare without a shard then makes the store of all shards.
 import argparse
 import contextlib
 import dataclasses
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from painterjax.common import files
 from painterjax.common.errors import InputError
@@ -21,6 +22,7 @@ from painterjax.data.columns import Paintings
 from painterjax.data.store import StorePlan
 
 MAX_NAMED = 5  # Shards in a message, which is one line.
+Listed = TypeVar("Listed", Paintings, list[int])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +39,8 @@ class Shard:
         """Returns the folder of this shard's work."""
         return partial / f"shard-{self.number}-of-{self.count}"
 
-    def share(self, paintings: Paintings) -> Paintings:
-        """Returns this shard's range of the paintings.
+    def share(self, paintings: Listed) -> Listed:
+        """Returns this shard's range of the paintings, or of their files' sizes.
 
         >>> from painterjax.data.catalog import Painting
         >>> works = Paintings.of(Painting(file, "") for file in "abcde")
@@ -47,6 +49,18 @@ class Shard:
         """
         start, end = (len(paintings) * i // self.count for i in (self.number - 1, self.number))
         return paintings[start:end]
+
+    def plan(self, plan: StorePlan, source: sources.Source, sizes: list[int]) -> dict[str, Any]:
+        """Returns the plan.json of this shard: of all sizes, those of its own files."""
+        own = sizes if source.parts else self.share(sizes)
+        return with_sizes(plan, own).as_json() | {"shards": self.count}
+
+
+def with_sizes(plan: StorePlan, sizes: list[int]) -> StorePlan:
+    """Returns a plan with the SHA-256 of the sizes of files, if there are any."""
+    # Times of change are left out: copies for several machines do not share them.
+    digest = hashlib.sha256(repr(sizes).encode()).hexdigest() if sizes else None
+    return dataclasses.replace(plan, sizes_sha256=digest)
 
 
 def parse(text: str) -> Shard:
@@ -71,6 +85,8 @@ def shards_in(partial: Path) -> list[Shard]:
 def locked_folder(shard: Shard, partial: Path, plan: StorePlan) -> Iterator[Path]:
     """Starts or resumes a shard: yields its folder, locked against other processes.
 
+    The plan has the sizes of this shard's files; `read_all` compares those of the others.
+
     Raises:
       InputError: `partial` was started with another plan, another number of shards or none; or
         another process works on this shard or makes the store.
@@ -90,16 +106,21 @@ def locked_folder(shard: Shard, partial: Path, plan: StorePlan) -> Iterator[Path
             yield folder
 
 
-def read_all(source: sources.Source, partial: Path, plan: StorePlan) -> list[records.DecodedImages]:
+def read_all(
+    source: sources.Source, sizes: list[int], partial: Path, plan: StorePlan
+) -> list[records.DecodedImages]:
     """Returns what all shards have decoded, in the order of the source.
 
     Raises:
-      InputError: a shard is missing, incomplete, or was started with another plan.
+      InputError: a shard is missing, incomplete, or was started with another plan or when its
+        files had other sizes.
     """
     count = shards_in(partial)[0].count
     _check_plans(partial, plan.as_json() | {"shards": count})
     parts, incomplete = [], []
     for shard in (Shard(number, count) for number in range(1, count + 1)):
+        if (shard.folder(partial) / "plan.json").exists():
+            files.check_plan(shard.folder(partial), shard.plan(plan, source, sizes))
         part = records.read_decoded(shard.folder(partial), image_size=plan.image_size)
         parts.append(part)
         if len(part.results) < len(shard.share(source.paintings)):
@@ -112,7 +133,9 @@ def read_all(source: sources.Source, partial: Path, plan: StorePlan) -> list[rec
 
 
 def _check_plans(partial: Path, plan: dict[str, Any]) -> None:
+    """Compares the plans of all shards but for the sizes, which each has of its own files."""
     for folder in (shard.folder(partial) for shard in shards_in(partial)):
         # A process that starts just now, or was killed, leaves a folder without a plan.
         if (folder / "plan.json").exists():
-            files.check_plan(folder, plan)
+            own = {"sizes_sha256": files.read_plan(folder).get("sizes_sha256")}
+            files.check_plan(folder, plan | own)

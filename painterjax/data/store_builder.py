@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import shutil
 import sys
 from collections.abc import Iterator
@@ -39,34 +38,27 @@ from painterjax.data.store import StorePlan
 GATHER_BYTES = 2**26  # Of pixels that are sorted at once; this bounds the memory.
 
 
-def listing_digests(source: sources.Source) -> dict[str, Any]:
-    """Returns the SHA-256s of a StorePlan that tell whether a source has changed."""
-    digests = {"listing_sha256": columns.digest(source.paintings.table)}
-    # Times of change are left out: copies for several machines do not share them.
-    if sizes := sources.sizes(source):
-        digests["sizes_sha256"] = hashlib.sha256(repr(sizes).encode()).hexdigest()
-    return digests
-
-
 def build_store(source: sources.Source, output: Path, plan: StorePlan, *, workers: Workers) -> None:
     """Makes the store `output`, or resumes work that was started with the same plan.
 
     Work in progress lies in `<output>.partial`; the store appears under its name when complete.
+    The sizes of the source's files become part of the plan.
 
     Raises:
       InputError: `output` exists or was started with another plan, shards of it are incomplete, or
         no two paintings by one artist can be decoded.
     """
-    partial = _partial(output)
+    partial, sizes = _partial(output), sources.sizes(source)
+    plan = shards.with_sizes(plan, sizes)
     if output.exists():
         _check_existing(output, plan)
-        return _remove_leftovers(partial, plan)
+        return _remove_leftovers(partial, plan, source, sizes)
     is_sharded = bool(shards.shards_in(partial))
     if not is_sharded:
         files.begin_work(partial, plan.as_json())
     with files.claimed(partial):
         if is_sharded:
-            parts = shards.read_all(source, partial, plan)
+            parts = shards.read_all(source, sizes, partial, plan)
         else:
             parts = [_decode(source, partial, plan, workers, "prepare")]
         contents = _select(source, parts, plan)
@@ -91,8 +83,9 @@ def paint_if_missing(output: str, *, workers: Workers) -> None:
         return
     print(f"train: no store at {output}: painting it, {size} pixels an image", file=sys.stderr)
     source = sources.synthetic_painters(synthetic.ARTISTS, synthetic.PAINTINGS, seed=0)
+    listing = columns.digest(source.paintings.table)
     plan = StorePlan(
-        "synthetic", size, 0, store.TEST_FRACTION, store.VAL_FRACTION, **listing_digests(source)
+        "synthetic", size, 0, store.TEST_FRACTION, store.VAL_FRACTION, listing_sha256=listing
     )
     build_store(source, Path(output), plan, workers=workers)
 
@@ -106,8 +99,9 @@ def decode_shard(
       InputError: `output` exists or was started with another plan or number of shards.
     """
     if output.exists():
-        return _check_existing(output, plan)
+        return _check_existing(output, shards.with_sizes(plan, sources.sizes(source)))
     share = dataclasses.replace(source, paintings=shard.share(source.paintings))
+    plan = shards.with_sizes(plan, sources.sizes(share))
     with shards.locked_folder(shard, _partial(output), plan) as folder:
         _decode(share, folder, plan, workers, f"shard {shard}")
     print(f"shard {shard} is complete; once all are, repeat this without --shard")
@@ -151,11 +145,13 @@ def _check_existing(output: Path, plan: StorePlan) -> None:
     _report(opened)
 
 
-def _remove_leftovers(partial: Path, plan: StorePlan) -> None:
+def _remove_leftovers(
+    partial: Path, plan: StorePlan, source: sources.Source, sizes: list[int]
+) -> None:
     """Removes the work of a finished store, where a kill came after its rename."""
     plans = {partial: plan.as_json()}
     for shard in shards.shards_in(partial):
-        plans[shard.folder(partial)] = plan.as_json() | {"shards": shard.count}
+        plans[shard.folder(partial)] = shard.plan(plan, source, sizes)
     planned = [folder for folder in plans if (folder / "plan.json").exists()]
     if planned and not any(files.plan_changes(folder, plans[folder]) for folder in planned):
         shutil.rmtree(partial)
