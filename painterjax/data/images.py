@@ -106,17 +106,19 @@ def open_image(data: bytes) -> Image.Image:
     """Opens an image file without decoding its pixels; raises ImageError as `decode` does."""
     if not data:
         raise ImageError("empty file")
+    is_heif = data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS
+    reads_heif = is_heif and _reads_heif()
+    formats = (*FORMATS, "HEIF") if reads_heif else FORMATS
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about harmless damage in metadata.
         try:
-            image = Image.open(io.BytesIO(data), formats=_formats())
+            image = Image.open(io.BytesIO(data), formats=formats)
         except Image.DecompressionBombError as error:
             raise ImageError(f"more than {MAX_PIXELS} pixels") from error
         except MemoryError:
             raise  # Not the file's fault.
         except Exception as error:
-            is_heif = data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS
-            needs_heif = is_heif and "HEIF" not in _formats()
+            needs_heif = is_heif and not reads_heif
             reason = NEEDS_HEIF if needs_heif else "not an image that can be read"
             raise FormatError(reason) from error
         if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
@@ -125,14 +127,14 @@ def open_image(data: bytes) -> Image.Image:
 
 
 @functools.cache
-def _formats() -> tuple[str, ...]:
-    """FORMATS, and HEIF where pillow-heif is installed."""
+def _reads_heif() -> bool:
+    """Whether pillow-heif is installed, which is loaded for HEIC images alone."""
     try:
         import pillow_heif  # type: ignore[import-not-found]
     except ImportError:
-        return FORMATS
+        return False
     pillow_heif.register_heif_opener()
-    return (*FORMATS, "HEIF")
+    return True
 
 
 def to_square(image: Image.Image, *, size: int) -> np.ndarray:

@@ -343,6 +343,8 @@ def test_a_heic_image_is_read():
 
 def test_without_the_extra_a_heic_image_says_what_reads_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    monkeypatch.setattr(images, "_formats", images._formats.__wrapped__)  # Nothing is remembered.
+    monkeypatch.setattr(
+        images, "_reads_heif", images._reads_heif.__wrapped__
+    )  # Nothing is remembered.
     with pytest.raises(images.ImageError, match=r"HEIC image.*pip install 'painterjax\[heif\]'"):
         images.decode(_heic(), size=32)
