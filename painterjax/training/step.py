@@ -245,15 +245,21 @@ def train_steps(
       are meaningful.
     """
 
-    def take(state: TrainState, step: tuple[jax.Array, PlacedBatch]) -> tuple[TrainState, Scalars]:
-        i, batch = step
-        following, scalars = train_step(state, batch, constants, recipe=recipe)
-        # A dispatch of one step always takes it.
-        return following if length == 1 else _choose(i < count, following, state), scalars
+    if recipe.augmentation is None:
 
-    length = len(batches["row"])
-    on_images = recipe.augmentation is not None
-    return jax.lax.scan(take, state, (jnp.arange(length), batches), unroll=on_images)
+        def take(state: TrainState, step: tuple[Any, PlacedBatch]) -> tuple[TrainState, Scalars]:
+            i, batch = step
+            following, scalars = train_step(state, batch, constants, recipe=recipe)
+            return _choose(i < count, following, state), scalars
+
+        return jax.lax.scan(take, state, (jnp.arange(len(batches["row"])), batches))
+    taken = []
+    for i in range(len(batches["row"])):
+        batch = {name: array[i] for name, array in batches.items()}
+        following, scalars = train_step(state, batch, constants, recipe=recipe)
+        taken.append(scalars)
+        state = _choose(i < count, following, state) if i else following
+    return state, jax.tree.map(lambda *values: jnp.stack(values), *taken)
 
 
 def _choose(condition: bool | jax.Array, yes: TrainState, no: TrainState) -> TrainState:

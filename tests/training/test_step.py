@@ -266,13 +266,14 @@ def test_steps_in_one_dispatch_are_the_same_steps(small, split, inputs):
         assert changed == pytest.approx(alone, rel=1e-6)
 
 
-def test_a_dispatch_loops_over_steps_on_features_and_unrolls_those_on_images(small, split):
+@pytest.mark.parametrize("length", [1, 4])
+def test_a_dispatch_loops_over_steps_on_features_and_unrolls_those_on_images(small, split, length):
     """In a loop convolutions are slow; unrolled, a head of 928 x 928 is four times slower."""
-    small.batch_size, small.steps_per_dispatch = 2, 4
+    small.batch_size, small.steps_per_dispatch = 2, length
     for each, loops in ((split, False), (_with_features(small, split), True)):
         training = trainer.build(small, each)
         training.batches.close()
-        arguments = training.arguments(training.state, training.source.shapes(), 4)
+        arguments = training.arguments(training.state, training.source.shapes(), length)
         assert ("stablehlo.while" in training.step.lower(*arguments).as_text()) == loops
 
 
