@@ -305,6 +305,9 @@ def steps() -> Rows:
             target = "1.0" if row["dtype"] == "float32" else ""
             ratios = [f"{row[f'ratio_to_pytorch_{how}']:.2f}" for how in ("eager", "compiled")]
             yield f"{size} pixels, {row['dtype']}", target, *ratios
+    (row,) = load("cpu-speed-64-avx2.json")["rows"]
+    ratio = f"{row['ratio_to_pytorch_eager']:.2f}"
+    yield "64 pixels, float32, instructions of AVX2 alone", "1.0", ratio, ""
 
 
 def gpu() -> Rows:
