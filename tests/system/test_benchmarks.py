@@ -75,6 +75,18 @@ def _assert_of(torch: Any, result: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_batch_larger_than_the_memory_is_measured(tmp_path):
+    argv = ["--images=32", "--chunk=16", "--image-size=32", "--json", str(tmp_path / "x.json")]
+    command = [sys.executable, "-m", "benchmarks.batches", *argv]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "x.json").read_text())["rows"]
+    cases = [(row["images"], row["remat"]) for row in rows]
+    assert cases == [(16, False), (16, True), (32, False), (32, True)]
+    assert all(row["step_s"] > 0 and row["memory_bytes"] > 1e8 for row in rows)
+
+
+@pytest.mark.slow
 def test_near_duplicates_are_counted(tmp_path):
     for artist, number in np.ndindex(2, 3):
         path = tmp_path / "paintings" / str(artist) / f"title-{number}.jpg"
