@@ -26,6 +26,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from flax import nnx
 
 from configs import default
+from painterjax.common import huge_pages
 from painterjax.distributed import compilation
 from painterjax.model.backbones import BACKBONES, Package
 from painterjax.model.build import build_network
@@ -152,4 +153,5 @@ def pytorch_tasks(
 
 
 if __name__ == "__main__":
+    huge_pages.start_with()
     main()

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from configs import default
+from painterjax.common import huge_pages
 from painterjax.run import folder as run_folder
 from painterjax.run import speed
 from painterjax.training import trainer
@@ -102,4 +103,5 @@ def line(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    huge_pages.start_with()
     main()

@@ -21,6 +21,7 @@ import torch
 
 from benchmarks import pytorch_reference
 from benchmarks.speed import environment
+from painterjax.common import huge_pages
 from painterjax.distributed import compilation
 
 REPEATS = 5
@@ -130,4 +131,5 @@ def _time_ms(call: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
+    huge_pages.start_with()
     main()

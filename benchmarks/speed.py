@@ -35,6 +35,7 @@ import torch
 
 from benchmarks import pytorch_finetuning, pytorch_reference
 from configs import default, finetuned
+from painterjax.common import huge_pages
 from painterjax.common.config import Config
 from painterjax.data import sampling
 from painterjax.model import augment
@@ -289,4 +290,5 @@ def _time_ms(turn: Turn, steps: int) -> float:
 
 
 if __name__ == "__main__":
+    huge_pages.start_with()
     main()

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
 if signals.started_module().startswith("painterjax."):  # By `python -m`; an import changes nothing.
     signals.exit_at_signals()
-    from painterjax.common import documentation
+    from painterjax.common import documentation, huge_pages
 
     documentation.help_if_asked(signals.started_module())
+    huge_pages.start_with()
 
 
 def load(path: str | Path) -> "StyleEmbedder":

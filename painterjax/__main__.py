@@ -3,7 +3,7 @@
 import runpy
 import sys
 
-from painterjax.common import documentation, signals
+from painterjax.common import documentation, huge_pages, signals
 
 COMMANDS = {
     "prepare": "turn a collection of paintings into a store",
@@ -30,6 +30,7 @@ def main() -> None:
         print(f"painterjax: error: unknown command {name!r}\n{usage()}", file=sys.stderr)
         sys.exit(2)
     signals.exit_at_signals()
+    huge_pages.start_with()
     del sys.argv[1]
     documentation.help_if_asked(f"painterjax.{name}")
     runpy.run_module(f"painterjax.{name}", run_name="__main__", alter_sys=True)
