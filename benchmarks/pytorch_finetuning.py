@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 from torch.optim import lr_scheduler
+from torch.optim.swa_utils import AveragedModel
 
 from benchmarks import pytorch_pretrained, pytorch_scratch
-from benchmarks.pytorch_pretrained import ENDS
 from configs import finetuned
 from painterjax.common.config import Config
 from painterjax.data import sampling
@@ -36,7 +36,7 @@ class Network(nn.Module):
         super().__init__()
         name, dim = config.model.backbone, config.model.embedding_dim
         self.port: Any = pytorch_pretrained.load(name, image_size=image_size)
-        self.ends = [ENDS[stage - 1] for stage in config.model.stages]
+        self.ends = pytorch_pretrained.ends_of(self.port, config.model.stages)
         channels = [self.port._blocks[end - 1]._bn2.num_features for end in self.ends]
         self.linear = nn.Linear(2 * sum(channels), dim)
         self.proxy_AxD = nn.Parameter(torch.randn(num_artists, dim) / dim**0.5)
@@ -67,9 +67,20 @@ class Network(nn.Module):
 
 
 class Optimizer:
-    """AdamW by part, with clipping, warm-up and a cosine to zero."""
+    """AdamW by part, with clipping, warm-up, a cosine to zero, and a mean of the weights.
+
+    Attributes:
+      average: the network with the mean of the weights behind all steps.
+    """
 
     def __init__(self, network: Network, settings: Any, *, num_steps: int) -> None:
+        self._network, decay = network, settings.ema_decay
+        self.average = AveragedModel(
+            network,
+            avg_fn=lambda average, weight, count: average.lerp(
+                weight, (1 - decay) / (1 - decay ** (count + 1))
+            ),
+        )
         backbone = {id(parameter) for parameter in network.port.parameters()}
         groups = [
             {
@@ -99,6 +110,7 @@ class Optimizer:
         loss.backward()
         nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
         self._adam.step()
+        self.average.update_parameters(self._network)
         for schedule in self._schedules:
             schedule.step()
 
@@ -135,7 +147,7 @@ def learn(store: Store, config: Config) -> dict[str, Any]:
         loss = network.loss(image_NxCxSxS, torch.from_numpy(train.artist_N[row_N].astype(np.int64)))
         optimizer.step(loss)
     row_Tx3 = evaluator.fixed_triplets(test, count=config.eval.triplets)
-    emb_NxD = embed(network, test.image_NxSxSxC)
+    emb_NxD = embed(optimizer.average, test.image_NxSxSxC)
     return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -168,7 +180,7 @@ def fit_head(network: Network, store: Store, config: Config) -> None:
 
 
 @torch.no_grad()
-def embed(network: Network, image_NxSxSxC: np.ndarray) -> np.ndarray:
+def embed(network: nn.Module, image_NxSxSxC: np.ndarray) -> np.ndarray:
     """Embeds images: float32 N x D."""
     parts = []
     for start in range(0, len(image_NxSxSxC), pytorch_pretrained.BATCH_SIZE):

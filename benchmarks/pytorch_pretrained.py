@@ -30,7 +30,6 @@ from painterjax.model.layers import EPSILON
 from painterjax.training import lda
 
 BATCH_SIZE = 64
-ENDS = (1, 3, 5, 8, 11, 15, 16)  # The blocks up to and with each stage of Lite0.
 
 
 def main() -> None:
@@ -75,10 +74,18 @@ def load(name: str, *, image_size: int) -> EfficientNet:
     return network.eval().to(memory_format=torch.channels_last)
 
 
+def ends_of(network: Any, stages: tuple[int, ...]) -> list[int]:
+    """Returns how many blocks there are up to and with each stage; those of one have its width."""
+    widths = [block._project_conv.out_channels for block in network._blocks]
+    pairs = enumerate(zip(widths, [*widths[1:], None], strict=True), start=1)
+    ends = [number for number, (width, following) in pairs if width != following]
+    return [ends[stage - 1] for stage in stages]
+
+
 @torch.no_grad()
 def read(network: Any, split: Split, stages: tuple[int, ...]) -> np.ndarray:
     """Returns mean and deviation of the channels of stages of a split's images: float32 N x F."""
-    ends, parts = [ENDS[stage - 1] for stage in stages], []
+    ends, parts = ends_of(network, stages), []
     for start in range(0, len(split), BATCH_SIZE):
         image_NxSxSxC = torch.from_numpy(np.array(split.image_NxSxSxC[start : start + BATCH_SIZE]))
         x_NxCxHxW = (image_NxSxSxC.permute(0, 3, 1, 2).float() - 127) / 128

@@ -16,11 +16,13 @@ IMAGE_SIZE = pretrained.IMAGE_SIZE
 
 def get_config() -> Any:
     config = pretrained.get_config()
-    config.num_epochs = 4
+    config.num_epochs = 2
+    config.model.backbone = "efficientnet_lite2"
     config.model.batch_norm = "frozen"
     config.optimizer.learning_rate = 1e-4
     config.optimizer.backbone_rate = 1.0
     config.optimizer.warmup_steps = 50
     config.optimizer.clip_norm = 1.0
+    config.optimizer.ema_decay = 0.99
     config.augmentation.crop = 192
     return config

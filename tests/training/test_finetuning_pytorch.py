@@ -210,6 +210,10 @@ def test_steps_of_the_recipe_match_those_of_its_benchmark_in_pytorch(split, torc
             optimizer.step(loss)
             assert float(scalars["loss"][0]) == pytest.approx(loss.item(), rel=1e-6)
         training.batches.close()
+        kernel_FxD = optimizer.average.module.linear.weight.detach().numpy().T
+        np.testing.assert_allclose(
+            state.average["head"]["linear"]["kernel"], kernel_FxD, rtol=0, atol=1e-6
+        )
 
 
 def _in_float64(training: trainer.Training) -> tuple[trainer.Training, TrainState]:
