@@ -8,7 +8,8 @@
 # painterjax[cuda] and PyTorch for CUDA. A part that fails is listed in RESULTS/failed.txt, and the
 # others go on; with any such part the status is 1. In small, as on a CPU to try the script:
 #
-#     IMAGE_SIZE=32 BATCH_SIZES=1 LARGE_BATCH_SIZES=2 IMAGES=2 TURN_S=0.2 EPOCHS=1 benchmarks/gpu.sh RESULTS
+#     IMAGE_SIZE=32 BATCH_SIZES=1 LARGE_BATCH_SIZES=2 LARGE_IMAGES=16 CHUNK_IMAGES=8 IMAGES=2 \
+#         TURN_S=0.2 EPOCHS=1 benchmarks/gpu.sh RESULTS
 set -euo pipefail
 results=$1 paintings=${2:-}
 size=${IMAGE_SIZE:-256} tuned_size=${IMAGE_SIZE:-224} seconds=${TURN_S:-3} epochs=${EPOCHS:-10}
@@ -56,15 +57,8 @@ done
 part python -m painterjax.benchmark "${reference[@]}" --config.batch_size="${batch_sizes[0]}" \
   --config.steps_per_dispatch=5 --json "$results/gpu-dispatch-5.json" --profile "$results/gpu-trace"
 
-# A batch at once, in eight chunks, and with blocks that are computed anew for the gradient.
-large=("${reference[@]}" --config.batch_size="${large_batch_sizes[-1]}")
-large+=(--config.loss.name=supervised_contrastive --config.loss.sampler=paintings)
-chunk_size=$((large_batch_sizes[-1] / 8))
-part python -m painterjax.benchmark "${large[@]}" --json "$results/gpu-large.json"
-part python -m painterjax.benchmark "${large[@]}" --config.chunk_size=$chunk_size \
-  --json "$results/gpu-large-chunks.json"
-part python -m painterjax.benchmark "${large[@]}" --config.model.remat=True \
-  --json "$results/gpu-large-remat.json"
+part python -m benchmarks.batches --images "${LARGE_IMAGES:-8192}" --chunk "${CHUNK_IMAGES:-256}" \
+  --image-size "$size" --dtype bfloat16 --json "$results/gpu-batches.json"
 part python -m benchmarks.judging --json "$results/gpu-judging.json"
 
 # What is the same bit for bit, with which flags, and what that costs a step.

@@ -11,7 +11,7 @@ artists, drawn anew. For each side of the images in pixels the store is prepared
 read its features, train and judge, one after the other on this machine. Minutes are those of whole
 commands with the preparation, in a folder that is new for each store, and nothing is compiled
 before. FILE gets the figures of each and their means, and of painterjax those of the validation
-paintings as queries against train's.
+paintings as queries against train's; what it has already is kept and not measured again.
 """
 
 import json
@@ -45,13 +45,14 @@ def main() -> None:
     args = parser.parse_args()
     try:
         cli.check_json(args.json)
+        rows = measured(args.json, args.recipe)
     except InputError as error:
         parser.error(str(error))
     args.data.mkdir(parents=True, exist_ok=True)
-    rows = []
-    kept = [draw for draw in draws(args.seeds) if draw[1] in args.split_by]
-    cases = [(*draw, size) for draw in kept for size in args.sizes]
-    for seed, split_by, size in cases:
+    done = {(row["seed"], row["split_by"], row["pixels"]) for row in rows}
+    wanted = [draw for draw in draws(args.seeds) if draw[1] in args.split_by]
+    cases = [(*draw, size) for draw in wanted for size in args.sizes]
+    for seed, split_by, size in [case for case in cases if case not in done]:
         with tempfile.TemporaryDirectory(dir=args.data) as folder:
             store = Path(folder) / "store"
             minutes = prepare(args.images, store, seed=seed, split_by=split_by, size=size)
@@ -69,6 +70,20 @@ def main() -> None:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
         print(json.dumps(rows[-1]), flush=True)
     print(json.dumps(means(rows), indent=2))
+
+
+def measured(path: Path, recipe: str) -> list[dict[str, Any]]:
+    """Returns the rows that a file of results has.
+
+    Raises:
+      InputError: they are of another recipe.
+    """
+    if not path.exists():
+        return []
+    result = json.loads(path.read_text())
+    if result["recipe"] != recipe:
+        raise InputError(f"--json {path} is of {result['recipe']}: choose another file")
+    return result["rows"]
 
 
 def draws(seeds: list[int]) -> list[tuple[int, str]]:

@@ -75,7 +75,7 @@ class Optimizer:
 
     def __init__(self, network: Network, settings: Any, *, num_steps: int) -> None:
         self._network, decay = network, settings.ema_decay
-        self.average = AveragedModel(
+        self.average: Any = AveragedModel(
             network,
             avg_fn=lambda average, weight, count: average.lerp(
                 weight, (1 - decay) / (1 - decay ** (count + 1))
