@@ -184,25 +184,34 @@ def readouts() -> Rows:
         yield f"`{line['name']}`", f"{line['features']}", *(f"{value:.3f}" for value in figures)
 
 
+def _whose(row: dict[str, Any], of: dict[str, float]) -> str:
+    """The artists of a test, in words."""
+    artists = {"holdout": "held out", "artist": f"drawn, {row['seeds']} times"}
+    return f"{of['artists']:.0f} {artists[row['split_by']]}"
+
+
 def pretrained() -> Rows:
     """Each system by the artists of the test and the size of the images."""
-    artists = {"holdout": "held out", "artist": "drawn, {} times"}
     systems = {"pytorch": "PyTorch, scikit-learn", "painterjax": "painterjax"}
     for row in load("pretrained.json")["means"]:
         for key, name in systems.items():
-            whose = artists[row["split_by"]].format(row["seeds"])
-            what = f"{row[key]['artists']:.0f} {whose}", f"{row['pixels']}", name
+            what = _whose(row, row[key]), f"{row['pixels']}", name
             yield *what, *_minutes_and_figures(row[key])
 
 
 def finetuned() -> Rows:
-    """The same held-out artists before and after fine-tuning, by each system that was run."""
+    """The same artists before and after fine-tuning, by each system that was run."""
     names = {"pytorch": "PyTorch", "painterjax": "painterjax"}
-    for recipe in ("pretrained", "finetuned"):
-        for row in load(f"{recipe}.json")["means"]:
-            if (row["split_by"], row["pixels"]) == ("holdout", 224):
-                for key in (name for name in names if name in row):
-                    yield f"`{recipe}`", names[key], *_minutes_and_figures(row[key])
+    rows = [
+        (recipe, row)
+        for recipe in ("pretrained", "finetuned")
+        for row in load(f"{recipe}.json")["means"]
+        if row["pixels"] == 224
+    ]
+    for recipe, row in sorted(rows, key=lambda each: each[1]["split_by"], reverse=True):
+        for key in (name for name in names if name in row):
+            whose = _whose(row, row[key])
+            yield whose, f"`{recipe}`", names[key], *_minutes_and_figures(row[key])
 
 
 def _minutes_and_figures(of: dict[str, float]) -> Iterator[str]:
@@ -214,7 +223,10 @@ def _minutes_and_figures(of: dict[str, float]) -> Iterator[str]:
 def queries() -> Rows:
     """Precision and recall of the validation paintings as queries against train's."""
     found = [load(f"{name}.json") for name in ("queries", "finetuned")]
-    for recipe, row in ((each["recipe"], row) for each in found for row in each["rows"]):
+    rows = ((each["recipe"], row) for each in found for row in each["rows"])
+    for recipe, row in rows:
+        if row["split_by"] != "holdout":
+            continue
         of = row["painterjax"]["queries"]
         count = f"{of['judged_paintings']:,} against {of['database_paintings']:,}"
         keys = [*(f"map_at_{k}" for k in AT), *(f"recall_at_{k}" for k in AT[1:])]
