@@ -1,12 +1,13 @@
 """Time and memory of a step on a batch larger than the memory: in chunks, and with remat.
 
-    python -m benchmarks.batches [--images 8192] [--chunk 256] [--image-size 64] [--dtype float32]
-        [--json FILE]
+    python -m benchmarks.batches [--images 8192] [--chunk 256] [--image-size 64]
+        [--backbone efficientnet_lite0] [--dtype float32] [--json FILE]
 
-The reference recipe's network with the supervised contrastive loss over all images of the batch.
-Each row is a process of its own: a batch of --chunk images at once, the same with blocks that are
-computed anew for the gradient, and --images images in such chunks without and with that. Memory is
-the device's peak or, on a CPU, the process's, with 8 random images in it for each artist.
+A backbone, of which all trains, with the supervised contrastive loss over all images of the batch;
+conv_blocks is that of the reference recipe, whose convolutions are slow in chunks on CPUs. Each row
+is a process of its own: a batch of --chunk images at once, the same with blocks that are computed
+anew for the gradient, and --images images in such chunks without and with that. Memory is the
+device's peak or, on a CPU, the process's, with 8 random images in it for each artist.
 """
 
 import argparse
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8192)
     parser.add_argument("--chunk", type=int, default=256, help="images")
     parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--remat", action="store_true", help=argparse.SUPPRESS)
@@ -69,6 +71,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     config.batch_size, config.chunk_size = args.images // PAINTINGS, args.chunk // PAINTINGS
     config.loss.name, config.loss.paintings_per_artist = "supervised_contrastive", PAINTINGS
     config.model.dtype, config.model.remat = args.dtype, args.remat
+    config.model.backbone, config.model.head, config.model.embedding_dim = (
+        args.backbone,
+        "linear",
+        256,
+    )
+    config.model.batch_norm = "batch"
     split = speed.random_split(args.image_size, artists=config.batch_size)
     training = trainer.build(config, split)
     batch, state = next(training.batches), training.state
@@ -82,6 +90,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "images": args.images,
         "chunk": args.chunk,
+        "backbone": args.backbone,
         "remat": args.remat,
         "image_size": args.image_size,
         "dtype": args.dtype,

@@ -58,7 +58,7 @@ part python -m painterjax.benchmark "${reference[@]}" --config.batch_size="${bat
   --config.steps_per_dispatch=5 --json "$results/gpu-dispatch-5.json" --profile "$results/gpu-trace"
 
 part python -m benchmarks.batches --images "${LARGE_IMAGES:-8192}" --chunk "${CHUNK_IMAGES:-256}" \
-  --image-size "$size" --dtype bfloat16 --json "$results/gpu-batches.json"
+  --backbone conv_blocks --image-size "$size" --dtype bfloat16 --json "$results/gpu-batches.json"
 part python -m benchmarks.judging --json "$results/gpu-judging.json"
 
 # What is the same bit for bit, with which flags, and what that costs a step.
