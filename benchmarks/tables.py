@@ -327,7 +327,8 @@ def gpu() -> Rows:
     (row,) = load("gpu-speed-finetuned.json")["rows"]
     systems = ("painterjax", "pytorch_eager", "pytorch_compiled")
     rates = (f"{row[system]['images_per_s']:,.0f}" for system in systems)
-    yield f"`finetuned`, {row['image_size']} pixels, {row['batch_size']} images", *rates
+    what = f"`finetuned` with EfficientNet-Lite0, {row['image_size']} pixels"
+    yield f"{what}, {row['batch_size']} images", *rates
     figures = load("gpu-benchmark.json")
     what = f"reference, {figures['image_size']} pixels, {figures['batch_size']} triplets"
     yield what, f"{figures['step']['images_per_s']:,.0f}", "", ""
