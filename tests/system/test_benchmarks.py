@@ -76,7 +76,8 @@ def _assert_of(torch: Any, result: Path) -> None:
 
 @pytest.mark.slow
 def test_a_batch_larger_than_the_memory_is_measured(tmp_path):
-    argv = ["--images=32", "--chunk=16", "--image-size=32", "--json", str(tmp_path / "x.json")]
+    argv = ["--images=32", "--chunk=16", "--image-size=32", "--backbone=conv_blocks"]
+    argv += ["--json", str(tmp_path / "x.json")]
     command = [sys.executable, "-m", "benchmarks.batches", *argv]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
