@@ -71,12 +71,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     config.batch_size, config.chunk_size = args.images // PAINTINGS, args.chunk // PAINTINGS
     config.loss.name, config.loss.paintings_per_artist = "supervised_contrastive", PAINTINGS
     config.model.dtype, config.model.remat = args.dtype, args.remat
-    config.model.backbone, config.model.head, config.model.embedding_dim = (
-        args.backbone,
-        "linear",
-        256,
-    )
-    config.model.batch_norm = "batch"
+    config.model.backbone, config.model.batch_norm = args.backbone, "batch"
+    config.model.head, config.model.embedding_dim = "linear", 256
     split = speed.random_split(args.image_size, artists=config.batch_size)
     training = trainer.build(config, split)
     batch, state = next(training.batches), training.state
