@@ -321,14 +321,16 @@ def undisturbed(tmp_path_factory) -> dict[str, bytes]:
 
 
 PAUSING = """
-import os, signal
+import os, signal, time
 from painterjax import prepare
-from painterjax.common import cli, progress
+from painterjax.common import cli, progress, signals
 advance = progress.Progress.advance
 def pausing(self, count):
     advance(self, count)
     if self.done == 16:
         os.kill(os.getpid(), signal.SIGSTOP)
+        while not signals.received():  # Another thread may take it, and this one be ahead.
+            time.sleep(0.01)
 progress.Progress.advance = pausing
 cli.run(prepare.main, "prepare")
 """
