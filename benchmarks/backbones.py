@@ -5,7 +5,7 @@
 
 Forward, and forward with the gradient of all weights, both with BatchNorm's running statistics, as
 a frozen and a fine-tuned backbone are used. The systems take turns on this machine, PyTorch in
-channels_last and on a GPU also compiled; a figure is the median over rounds. A ratio is PyTorch's
+channels_last and on a GPU also compiled; a figure is the median over turns. A ratio is PyTorch's
 milliseconds divided by painterjax's: above 1 painterjax is faster.
 """
 
@@ -33,7 +33,8 @@ from painterjax.model.build import build_network
 from painterjax.run import folder as run_folder
 
 TASKS = ("forward", "forward_backward")
-CUDA_CALLS = 20  # of a round on a GPU: one alone ends before a clock can tell
+CUDA_CALLS = 20  # in one measurement on a GPU: one call alone ends before a clock can tell
+MEASURED = 3  # times in a turn, after one in which memory is taken anew after the other system
 Tasks = dict[str, Callable[[], object]]
 
 
@@ -84,16 +85,17 @@ def main() -> None:
 
 
 def in_turns(tasks: Tasks, rounds: int, *, calls: int) -> dict[str, float]:
-    """Times tasks one after the other, after a first time that does not count."""
+    """Times tasks in turns."""
     times: dict[str, list[float]] = {name: [] for name in tasks}
-    for place in range(rounds + 1):
+    for _ in range(rounds):
         for name, task in tasks.items():
-            started_s = time.perf_counter()
-            jax.block_until_ready([task() for _ in range(calls)])
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if place:
-                times[name].append(1000 * (time.perf_counter() - started_s) / calls)
+            for place in range(1 + MEASURED):
+                started_s = time.perf_counter()
+                jax.block_until_ready([task() for _ in range(calls)])
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
+                if place:
+                    times[name].append(1000 * (time.perf_counter() - started_s) / calls)
     median = {f"{name}_ms": statistics.median(times[name]) for name in tasks}
     ratios = {"ratio": median["pytorch_ms"] / median["painterjax_ms"]}
     if "pytorch_compiled" in tasks:

@@ -46,13 +46,14 @@ def main() -> None:
     if args.worker:
         print(json.dumps(measure(args)))
         return
-    rows = []
+    result: dict[str, Any] = {"environment": {}, "rows": []}
     for images in (args.chunk, args.images):
         for remat in ([], ["--remat"]):
-            rows.append(start([*sys.argv[1:], f"--images={images}", *remat]))
-            print(line(rows[-1]), flush=True)
+            row = start([*sys.argv[1:], f"--images={images}", *remat])
+            result["environment"] = row.pop("environment")
+            result["rows"].append(row)
+            print(line(row), flush=True)
     if args.json:
-        result = {"rows": rows, "environment": rows[0].pop("environment")}
         args.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
