@@ -69,11 +69,9 @@ for dtype in float32 bfloat16; do
 done
 
 if [[ -n $paintings ]]; then
-  part python -m painterjax.prepare folder --input "$paintings" --output "$results/store" \
-    --image-size 224 --split-by holdout
-  part python -m painterjax.train --config finetuned --workdir "$results/run" \
-    --config.data.store="$results/store" --config.model.dtype=bfloat16
-  part cp "$results/run/evaluation.json" "$results/gpu-finetuned.json"
+  part python -m benchmarks.pretrained --images "$paintings" --data "$results/data" \
+    --recipe finetuned --sizes 224 --dtype bfloat16 --systems painterjax \
+    --json "$results/gpu-finetuned.json"
 fi
 if [[ -e $results/failed.txt ]]; then
   echo "failed:"

@@ -2,7 +2,7 @@
 
     python -m benchmarks.pretrained --images paintings --data data --json FILE [--seeds 0 1 2]
         [--recipe pretrained] [--sizes 128 224] [--split-by holdout artist]
-        [--systems pytorch painterjax]
+        [--systems pytorch painterjax] [--dtype float32]
     python -m benchmarks.pretrained --images paintings --data data --json FILE
         --recipe finetuned --sizes 224 --split-by holdout
 
@@ -17,7 +17,6 @@ paintings as queries against train's; what it has already is kept and not measur
 import json
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 224], help="in pixels")
     parser.add_argument("--split-by", nargs="+", choices=SPLITS, default=SPLITS)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
+    parser.add_argument("--dtype", default="float32", help="of painterjax")
     args = parser.parse_args()
     try:
         cli.check_json(args.json)
@@ -56,7 +56,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=args.data) as folder:
             store = Path(folder) / "store"
             minutes = prepare(args.images, store, seed=seed, split_by=split_by, size=size)
-            figures = compare(args.recipe, store, args.systems, seed=seed)
+            flags = [f"--config.seed={seed}", f"--config.model.dtype={args.dtype}"]
+            figures = {
+                system: train(args.recipe, store, flags)
+                if system == "painterjax"
+                else train_in_pytorch(args.recipe, store, seed)
+                for system in args.systems
+            }
         for of in figures.values():
             of["minutes"] += minutes
         row = {"seed": seed, "split_by": split_by, "pixels": size}
@@ -64,6 +70,7 @@ def main() -> None:
         result = {
             "environment": run_folder.environment(),
             "recipe": args.recipe,
+            "dtype": args.dtype,
             "rows": rows,
             "means": means(rows),
         }
@@ -101,23 +108,16 @@ def prepare(images: str, store: Path, *, seed: int, split_by: str, size: int) ->
     return (time.perf_counter() - started_s) / 60
 
 
-def compare(recipe: str, store: Path, systems: Sequence[str], *, seed: int) -> dict[str, Any]:
-    """Trains on a store with each of the systems, beside it."""
-    figures, folder = {}, store.parent
-    for system in systems:
-        if system == "painterjax":
-            figures[system] = train(recipe, store, folder / "run", seed)
-        else:
-            path, options = folder / "pytorch.json", ("--seed", str(seed))
-            figures[system] = learning.train_in_pytorch(IN_PYTORCH[recipe], store, path, *options)
-    return figures
+def train_in_pytorch(recipe: str, store: Path, seed: int) -> dict[str, Any]:
+    """Trains beside a store; returns the minutes of the whole command, and test figures."""
+    path = store.parent / "pytorch.json"
+    return learning.train_in_pytorch(IN_PYTORCH[recipe], store, path, "--seed", str(seed))
 
 
-def train(recipe: str, store: Path, run: Path, seed: int) -> dict[str, Any]:
-    """Trains here; returns the minutes of the whole command, what was fitted, and test figures."""
-    minutes = learning.minutes_of_training(
-        f"--config=configs/{recipe}.py", store, run, [f"--config.seed={seed}"]
-    )
+def train(recipe: str, store: Path, flags: list[str]) -> dict[str, Any]:
+    """Trains here; returns the same, and what was fitted."""
+    run = store.parent / "run"
+    minutes = learning.minutes_of_training(f"--config=configs/{recipe}.py", store, run, flags)
     fit = next(each for each in metrics_log.read_records(run) if each["split"] == "fit")
     judged = json.loads((run / "evaluation.json").read_text())
     fitted = {"shrinkage": fit["shrinkage"], "dim": fit["dim"]}

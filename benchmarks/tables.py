@@ -203,15 +203,16 @@ def finetuned() -> Rows:
     """The same artists before and after fine-tuning, by each system that was run."""
     names = {"pytorch": "PyTorch", "painterjax": "painterjax"}
     rows = [
-        (recipe, row)
-        for recipe in ("pretrained", "finetuned")
-        for row in load(f"{recipe}.json")["means"]
+        (result["recipe"], place, row)
+        for name, place in (("pretrained", ""), ("finetuned", ""), ("gpu-finetuned", ", GPU"))
+        for result in [load(f"{name}.json")]
+        for row in result["means"]
         if row["pixels"] == 224
     ]
-    for recipe, row in sorted(rows, key=lambda each: each[1]["split_by"], reverse=True):
+    for recipe, place, row in sorted(rows, key=lambda each: each[2]["split_by"], reverse=True):
         for key in (name for name in names if name in row):
             whose = _whose(row, row[key])
-            yield whose, f"`{recipe}`", names[key], *_minutes_and_figures(row[key])
+            yield whose, f"`{recipe}`", names[key] + place, *_minutes_and_figures(row[key])
 
 
 def _minutes_and_figures(of: dict[str, float]) -> Iterator[str]:
@@ -327,11 +328,19 @@ def gpu() -> Rows:
     (row,) = load("gpu-speed-finetuned.json")["rows"]
     systems = ("painterjax", "pytorch_eager", "pytorch_compiled")
     rates = (f"{row[system]['images_per_s']:,.0f}" for system in systems)
-    what = f"`finetuned` with EfficientNet-Lite0, {row['image_size']} pixels"
-    yield f"{what}, {row['batch_size']} images", *rates
+    what = f"`finetuned`, {row['image_size']} pixels, {row['batch_size']} images"
+    yield what, "H200", *rates
     figures = load("gpu-benchmark.json")
     what = f"reference, {figures['image_size']} pixels, {figures['batch_size']} triplets"
-    yield what, f"{figures['step']['images_per_s']:,.0f}", "", ""
+    yield what, "H100", f"{figures['step']['images_per_s']:,.0f}", "", ""
+
+
+def batches() -> Rows:
+    """Steps on batches larger than the memory, on one GPU."""
+    for row in load("gpu-batches.json")["rows"]:
+        images = f"{row['images']:,}, {row['chunk']} at a time", "yes" if row["remat"] else "no"
+        memory = f"{row['memory_bytes'] / 1e9:.1f} GB"
+        yield *images, f"{1000 * row['step_s']:,.0f} ms", f"{row['images_per_s']:,.0f}", memory
 
 
 def backbones() -> Rows:
@@ -589,9 +598,9 @@ TABLES: dict[str, Callable[[], Rows]] = {
         table.__name__: table
         for table in (
             summary, learning, reference, pretrained, finetuned, queries, attribution, catalogue,
-            readouts, wide, experiments, loading, stages, steps, gpu, backbones, large, sampling,
-            listing, searching, page, near_duplicates, intervals, scaling, estimate, sizes,
-            guarantees,
+            readouts, wide, experiments, loading, stages, steps, gpu, batches, backbones, large,
+            sampling, listing, searching, page, near_duplicates, intervals, scaling, estimate,
+            sizes, guarantees,
         )
     },
 }  # fmt: skip

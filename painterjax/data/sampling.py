@@ -8,10 +8,12 @@
 Artists are drawn uniformly, however many paintings each has; then the paintings of an artist are
 drawn uniformly. The last sampler draws paintings uniformly instead. Batch `index` depends on no
 earlier batch, so that the position of a training in its data is one number, and a resumed training
-draws the batches that it would have drawn.
+draws the batches that it would have drawn. Small batches of triplets and pairs, whose tuples do not
+depend on each other, are drawn for many steps at once.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +22,12 @@ import numpy as np
 from painterjax.common.errors import InputError
 from painterjax.common.progress import counted
 
+# That are drawn at once where a batch has fewer: one batch of 8 takes as long as 100 of them.
+TUPLES_AT_ONCE = 512
+KEPT_DRAWS = 16  # whose batches are asked for: threads read ahead
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class ArtistRows:
     """The rows of a split by artist: artist a has the rows first_A[a] + (0 .. count_A[a] - 1)."""
 
@@ -72,16 +78,12 @@ def by_tuple(x_GxMxD: Any, tuple_size: int) -> Any:
 
 def triplets(artists: ArtistRows, *, batch_size: int, seed: int, index: int) -> np.ndarray:
     """Draws row_Bx3: an anchor, another painting by its artist, and one by another artist."""
-    rng = np.random.default_rng((seed, index))
-    return np.stack(_anchor_positive_negative(rng, artists, batch_size), axis=1)
+    return _batch(_triplets, artists, batch_size, seed, index)
 
 
 def pairs(artists: ArtistRows, *, batch_size: int, seed: int, index: int) -> np.ndarray:
     """Draws row_Bx2: an anchor, then its positive or, with probability 1/2, its negative."""
-    rng = np.random.default_rng((seed, index))
-    anchor_B, positive_B, negative_B = _anchor_positive_negative(rng, artists, batch_size)
-    different_B = rng.random(batch_size) < 0.5
-    return np.stack([anchor_B, np.where(different_B, negative_B, positive_B)], axis=1)
+    return _batch(_pairs, artists, batch_size, seed, index)
 
 
 def artists_by_paintings(
@@ -156,21 +158,46 @@ def drawable(artists: ArtistRows, paintings: int) -> np.ndarray:
     return artists.several if paintings > 1 else np.arange(len(artists.count_A))
 
 
-def _anchor_positive_negative(
-    rng: np.random.Generator, artists: ArtistRows, batch_size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws B rows of each.
+def _batch(
+    draw: Callable[..., np.ndarray], artists: ArtistRows, batch_size: int, seed: int, index: int
+) -> np.ndarray:
+    """Returns its part of what is drawn at once."""
+    number, place = divmod(index, max(1, TUPLES_AT_ONCE // batch_size))
+    row_MxT = _drawn(draw, artists, batch_size, seed, number)
+    return row_MxT[place * batch_size : (place + 1) * batch_size]
+
+
+@functools.lru_cache(KEPT_DRAWS)
+def _drawn(
+    draw: Callable[..., np.ndarray], artists: ArtistRows, batch_size: int, seed: int, number: int
+) -> np.ndarray:
+    """Draws the tuples of some whole batches."""
+    count = batch_size * max(1, TUPLES_AT_ONCE // batch_size)
+    row_MxT = draw(np.random.default_rng((seed, number)), artists, count)
+    row_MxT.flags.writeable = False
+    return row_MxT
+
+
+def _pairs(rng: np.random.Generator, artists: ArtistRows, count: int) -> np.ndarray:
+    """Draws row_Bx2."""
+    anchor_B, positive_B, negative_B = _triplets(rng, artists, count).T
+    different_B = rng.random(count) < 0.5
+    return np.stack([anchor_B, np.where(different_B, negative_B, positive_B)], axis=1)
+
+
+def _triplets(rng: np.random.Generator, artists: ArtistRows, count: int) -> np.ndarray:
+    """Draws row_Bx3.
 
     Adding a random step from 1 to n - 1, modulo n, gives a uniform draw among the n - 1 others.
     """
-    artist_B = rng.choice(artists.several, batch_size)
+    artist_B = rng.choice(artists.several, count)
     first_B, count_B = artists.first_A[artist_B], artists.count_A[artist_B]
     anchor_B = rng.integers(count_B)
     positive_B = (anchor_B + 1 + rng.integers(count_B - 1)) % count_B
     num_artists = len(artists.count_A)
-    other_B = (artist_B + 1 + rng.integers(num_artists - 1, size=batch_size)) % num_artists
+    other_B = (artist_B + 1 + rng.integers(num_artists - 1, size=count)) % num_artists
     negative_B = artists.first_A[other_B] + rng.integers(artists.count_A[other_B])
-    return first_B + anchor_B, first_B + positive_B, negative_B
+    return np.stack([first_B + anchor_B, first_B + positive_B, negative_B], axis=1)
 
 
 def _distinct(rng: np.random.Generator, limit_P: np.ndarray, k: int) -> np.ndarray:
