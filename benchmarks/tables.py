@@ -313,14 +313,16 @@ def stages() -> Rows:
 
 
 def steps() -> Rows:
-    for size in (256, 64):
-        for row in load(f"cpu-speed-{size}.json")["rows"]:
+    systems = ("eager", "compiled")
+    files = {"256": "", "64": "", "64-avx2": ", instructions of AVX2 alone"}
+    for name, how in {**files, "256-jax-0.10": "", "64-jax-0.10": ""}.items():
+        result = load(f"cpu-speed-{name}.json")
+        jax = result["environment"]["packages"]["jax"]
+        for row in result["rows"]:
+            what = f"{row['image_size']} pixels, {row['dtype']}{how}"
+            ratios = [row.get(f"ratio_to_pytorch_{system}") for system in systems]
             target = "1.0" if row["dtype"] == "float32" else ""
-            ratios = [f"{row[f'ratio_to_pytorch_{how}']:.2f}" for how in ("eager", "compiled")]
-            yield f"{size} pixels, {row['dtype']}", target, *ratios
-    (row,) = load("cpu-speed-64-avx2.json")["rows"]
-    ratio = f"{row['ratio_to_pytorch_eager']:.2f}"
-    yield "64 pixels, float32, instructions of AVX2 alone", "1.0", ratio, ""
+            yield what, jax, target, *(f"{ratio:.2f}" if ratio else "" for ratio in ratios)
 
 
 def gpu() -> Rows:

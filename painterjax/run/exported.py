@@ -33,7 +33,7 @@ LOADING = {
         "import jax, jax.export",
         "serialized = open('embedder.stablehlo', 'rb').read()",
         "# On CPUs some sums of jax 0.10.2 are wrong without this option.",
-        f"options = {compilation.OPTIONS}",
+        f"options = {compilation.WITHOUT_YNNPACK}",
         "embed = jax.jit(jax.export.deserialize(serialized).call, compiler_options=options)",
         "emb_NxD = embed(image_NxSxSxC)  # uint8, as preprocessing says",
         "# of Euclidean distances: probability = 1 / (1 + exp(slope * distance - offset))",

@@ -192,7 +192,7 @@ def test_two_pictures_are_compared(page, painting, opened, client, tmp_path):
     page.locator("#second").set_input_files(tmp_path / "b.png")
     for given in ("first=60&second=50", "first=3&second=50"):
         expected = client.post(f"/api/compare?{given}").json()
-        for words in (f"{expected['distance']:.2f}", f"{100 * expected['probability']:.0f} %"):
+        for words in (f"{expected['distance']:.3f}", f"{100 * expected['probability']:.0f} %"):
             expect(page.locator("#verdict")).to_contain_text(words)
         page.get_by_label("Same artist, beforehand").fill("20")
         odds = 0.25 * expected["probability"] / (1 - expected["probability"])

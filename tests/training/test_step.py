@@ -170,19 +170,19 @@ def test_golden_step(config, split):
     config.augmentation = default.get_config().augmentation
     scalars, _ = _first_steps(config, split, 3)
     golden = {
-        "loss": 1.50678,
-        "accuracy": 0.75,
-        "positive_distance": 18.8354,
-        "negative_distance": 19.3286,
+        "loss": 1.58308,
+        "accuracy": 0.5,
+        "positive_distance": 18.5194,
+        "negative_distance": 18.9364,
         "active_fraction": 1.0,
-        "embedding_spread": 13.0606,
-        "embedding_norm": 32.2044,
-        "gradient_norm": 593.188,
+        "embedding_spread": 13.0692,
+        "embedding_norm": 32.2492,
+        "gradient_norm": 558.123,
         "learning_rate": 1e-4,
     }
     assert scalars[0] == pytest.approx(golden, rel=RTOL)
     # Adam turns the rounding of another machine into a percent within two steps.
-    assert [values["loss"] for values in scalars[1:]] == pytest.approx([2.357, 1.096], rel=2e-2)
+    assert [values["loss"] for values in scalars[1:]] == pytest.approx([1.929, 1.839], rel=2e-2)
 
 
 @pytest.fixture
