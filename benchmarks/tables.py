@@ -314,8 +314,9 @@ def stages() -> Rows:
 
 def steps() -> Rows:
     systems = ("eager", "compiled")
-    files = {"256": "", "64": "", "64-avx2": ", instructions of AVX2 alone"}
-    for name, how in {**files, "256-jax-0.10": "", "64-jax-0.10": ""}.items():
+    names = [f"{size}{of}" for of in ("", "-avx2", "-jax-0.10") for size in (256, 64)]
+    for name in names:
+        how = ", instructions of AVX2 alone" if name.endswith("avx2") else ""
         result = load(f"cpu-speed-{name}.json")
         jax = result["environment"]["packages"]["jax"]
         for row in result["rows"]:
