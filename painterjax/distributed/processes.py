@@ -59,6 +59,9 @@ def join() -> None:
     except (ValueError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"--distributed: {reason[:300].rstrip('.')}: {REMEDY}") from error
+    if jax.default_backend() == "cpu":
+        # As of jax 0.10.2 processes may wait for each other forever in a program of the cache.
+        jax.config.update("jax_enable_compilation_cache", False)
 
 
 def _check_port(address: str) -> None:

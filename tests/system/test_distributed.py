@@ -31,14 +31,15 @@ SHAPES = [(1, 4), (2, 2)]
 WITHIN_S = processes.HEARTBEAT_S + 30  # After the first process ended, all have: a minute.
 
 
-def start(words: list[list[str]], *, devices: int) -> list[subprocess.Popen]:
-    """Starts a process for each list of words, together."""
+def start(words: list[list[str]], *, devices: int, **more: str) -> list[subprocess.Popen]:
+    """Starts a process for each list of words, together, with more of the environment."""
     count = len(words)
     environment = {
         **os.environ,
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
         "JAX_NUM_PROCESSES": str(count),
+        **more,
     }
     return [
         subprocess.Popen(
@@ -89,6 +90,7 @@ class Together(NamedTuple):
 
     devices: int
     arrays: list[dict[str, dict[str, np.ndarray]]]
+    cache: Path  # of compiled programs
 
 
 @pytest.fixture(scope="module", params=SHAPES)
@@ -97,8 +99,9 @@ def together(request, tiny_store, tmp_path_factory) -> Together:
     folder = tmp_path_factory.mktemp("mesh")
     outputs = [folder / f"{i}.npz" for i in range(processes)]
     words = [["tests.helpers.mesh", str(tiny_store), str(output)] for output in outputs]
-    assert_good(end(start(words, devices=devices)))
-    return Together(devices, [mesh.read(output) for output in outputs])
+    cache = folder / "cache"
+    assert_good(end(start(words, devices=devices, JAX_COMPILATION_CACHE_DIR=str(cache))))
+    return Together(devices, [mesh.read(output) for output in outputs], cache)
 
 
 def _own_rows(row_LxBxT: np.ndarray, chunks: int, process: int, count: int) -> np.ndarray:
@@ -130,6 +133,12 @@ def test_any_mesh_takes_the_same_steps(alone, together):
                 tolerance = 1e-12 if array.dtype == np.float64 else 1e-5
                 error = np.linalg.norm(steps[name] - array) / np.linalg.norm(array)
                 assert error < tolerance, name
+
+
+def test_only_a_process_alone_keeps_its_programs(together):
+    """Those of several processes, from the cache, waited for each other forever."""
+    kept = together.cache.exists() and any(together.cache.iterdir())
+    assert kept == (len(together.arrays) == 1)
 
 
 def test_each_device_embeds_its_share(alone, together):
