@@ -151,8 +151,8 @@ def test_every_command_runs(tmp_path, monkeypatch):
     assert _shape(found) in _shape(usage), f"usage.md is to show:\n{found}"
     for name in ("config.json", "metrics.jsonl", "evaluation.json", "checkpoints"):
         assert (tmp_path / "runs" / "quickstart" / name).exists()
-    assert json.loads((tmp_path / "figures.json").read_text())["test"]
-    scores = (tmp_path / "submission.csv").read_text().splitlines()
+    assert json.loads((tmp_path / "runs" / "figures.json").read_text())["test"]
+    scores = (tmp_path / "runs" / "submission.csv").read_text().splitlines()
     assert scores[0] == "index,sameArtist"
     assert len(scores) == 3
 
