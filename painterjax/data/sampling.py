@@ -161,10 +161,10 @@ def drawable(artists: ArtistRows, paintings: int) -> np.ndarray:
 def _batch(
     draw: Callable[..., np.ndarray], artists: ArtistRows, batch_size: int, seed: int, index: int
 ) -> np.ndarray:
-    """Returns its part of what is drawn at once."""
+    """Returns a copy of its part of what is drawn at once."""
     number, place = divmod(index, max(1, TUPLES_AT_ONCE // batch_size))
     row_MxT = _drawn(draw, artists, batch_size, seed, number)
-    return row_MxT[place * batch_size : (place + 1) * batch_size]
+    return row_MxT[place * batch_size : (place + 1) * batch_size].copy()
 
 
 @functools.lru_cache(KEPT_DRAWS)
@@ -173,9 +173,7 @@ def _drawn(
 ) -> np.ndarray:
     """Draws the tuples of some whole batches."""
     count = batch_size * max(1, TUPLES_AT_ONCE // batch_size)
-    row_MxT = draw(np.random.default_rng((seed, number)), artists, count)
-    row_MxT.flags.writeable = False
-    return row_MxT
+    return draw(np.random.default_rng((seed, number)), artists, count)
 
 
 def _pairs(rng: np.random.Generator, artists: ArtistRows, count: int) -> np.ndarray:

@@ -118,7 +118,7 @@ def test_ten_steps_match_pytorch(config, split, loss, torch, monkeypatch):
     true_losses, true_state = _pytorch_steps(config, split)
     steps, state = _steps_in("float64", config, split)
     losses = [scalars["loss"] for scalars in steps]
-    assert len(set(losses)) == STEPS
+    assert len(set(losses)) > STEPS // 2  # Pairs that are all by two artists may have none.
     np.testing.assert_allclose(losses, true_losses, rtol=1e-6)
     for name, array in pytorch_reference.from_painterjax(state.params, state.stats).items():
         assert _error(array, true_state[name]) < 1e-6, name
