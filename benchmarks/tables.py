@@ -284,7 +284,7 @@ def loading() -> Rows:
     figures = load("cpu-loading.json")
     many, few = (figures["sampling_triplets_per_s"][size] / 1e6 for size in ("1024", "8"))
     yield "triplets sampled on one core, in batches of 1,024", "1 M/s", f"{many:.1f} M/s"
-    yield "triplets sampled on one core, in batches of 8", "1 M/s", f"{few:.2f} M/s"
+    yield "triplets sampled on one core, in batches of 8", "1 M/s", f"{few:.1f} M/s"
     gathered = f"{100 * figures['gather_to_copy']:.0f} %"
     yield "gathering images, against a memory copy", "60 %", gathered
     rates = figures["images_per_s"]
