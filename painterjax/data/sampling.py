@@ -162,17 +162,17 @@ def _batch(
     draw: Callable[..., np.ndarray], artists: ArtistRows, batch_size: int, seed: int, index: int
 ) -> np.ndarray:
     """Returns a copy of its part of what is drawn at once."""
-    number, place = divmod(index, max(1, TUPLES_AT_ONCE // batch_size))
-    row_MxT = _drawn(draw, artists, batch_size, seed, number)
+    steps = max(1, TUPLES_AT_ONCE // batch_size)
+    number, place = divmod(index, steps)
+    row_MxT = _drawn(draw, artists, steps * batch_size, seed, number)
     return row_MxT[place * batch_size : (place + 1) * batch_size].copy()
 
 
 @functools.lru_cache(KEPT_DRAWS)
 def _drawn(
-    draw: Callable[..., np.ndarray], artists: ArtistRows, batch_size: int, seed: int, number: int
+    draw: Callable[..., np.ndarray], artists: ArtistRows, count: int, seed: int, number: int
 ) -> np.ndarray:
     """Draws the tuples of some whole batches."""
-    count = batch_size * max(1, TUPLES_AT_ONCE // batch_size)
     return draw(np.random.default_rng((seed, number)), artists, count)
 
 

@@ -18,8 +18,8 @@ from painterjax.common import files
 # are right, and the reference step takes 0.7 to 0.9 times as long with them.
 _YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
 WITHOUT_YNNPACK = {_YNNPACK: ""}
-IS_RIGHT = jax.__version_info__ >= (0, 11, 2)
-OPTIONS = {_YNNPACK: "LIBRARY_FUSION_TYPE_REDUCE"} if IS_RIGHT else WITHOUT_YNNPACK
+_SUMS_ARE_RIGHT = jax.__version_info__ >= (0, 11, 2)
+OPTIONS = {_YNNPACK: "LIBRARY_FUSION_TYPE_REDUCE"} if _SUMS_ARE_RIGHT else WITHOUT_YNNPACK
 # What compiles every program of painterjax.
 jit = functools.partial(jax.jit, compiler_options=OPTIONS)
 
