@@ -82,18 +82,20 @@ def _search(run: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:
     print("\n".join(map(_line, results)) or "no painting of the index fits these filters")
     if args.why:
         numbers = [result["id"] for result in results]
-        _explain(run, lookup.pairs(run, index, query, numbers), args.why)
+        _explain(run, *lookup.pairs(run, index, query, numbers), args.why)
     return results
 
 
-def _explain(run: "Run", image_Px2xSxSxC: "np.ndarray", path: Path) -> None:
+def _explain(
+    run: "Run", image_Px2xSxSxC: "np.ndarray", shown: list[tuple[bytes, bytes]], path: Path
+) -> None:
     """Draws the query beside each painting that was found, with what makes them alike."""
     from painterjax.pages.report import heat_maps
 
     if not len(image_Px2xSxSxC):
         raise InputError(f"--why {path}: no picture of what was found is there")
     with files.replacing(path) as temporary:
-        heat_maps(run, image_Px2xSxSxC).savefig(temporary, format="png", dpi=160)
+        heat_maps(run, image_Px2xSxSxC, shown).savefig(temporary, format="png", dpi=160)
     print(f"why: {path}")
 
 

@@ -26,12 +26,14 @@ COPIES = 5  # of a picture that an index can have
 class Query:
     """The embedding to look up, and its painting if it is one of the index.
 
-    `image_SxSxC` is what the network sees of the middle of an image that was given as a file.
+    Of an image that was given as a file, `image_SxSxC` is what the network sees of its center, and
+    `picture` the whole of it as a JPEG file for people.
     """
 
     emb_D: np.ndarray
     entry: IndexedPainting | None
     image_SxSxC: np.ndarray | None = None
+    picture: bytes | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +51,12 @@ def parse_query(text: str, index: Index, run: Run) -> Query:
     """
     path = Path(text)
     if path.is_file():
-        square_KxSxSxC = _decoded(run, path, "--query", squares_of(index))
-        (emb_D,) = embed_squares(run.embedder, [square_KxSxSxC])
-        center_SxSxC = square_KxSxSxC[len(square_KxSxSxC) // 2]
-        return Query(emb_D, _same_picture(run, index, emb_D, center_SxSxC), center_SxSxC)
+        try:
+            query = query_of(run, index, images.read(path))
+        except images.ImageError as error:
+            raise InputError(f"--query {path}: {error}") from error
+        entry = _same_picture(run, index, query)
+        return dataclasses.replace(query, entry=entry)
     numbers = [int(text)] if text.isdecimal() else np.flatnonzero(index.find(file=text)).tolist()
     if not numbers:
         raise InputError(
@@ -61,6 +65,19 @@ def parse_query(text: str, index: Index, run: Run) -> Query:
         )
     entry = index.entry(numbers[0])
     return Query(index.embedding(entry.id), entry)
+
+
+def query_of(run: Run, index: Index, data: bytes) -> Query:
+    """Returns the query for an image file's bytes.
+
+    Raises:
+      images.ImageError: it is not an image.
+      InputError: the run's store was decoded in another way.
+    """
+    square_KxSxSxC = _decoded(run, data, squares_of(index))
+    (emb_D,) = embed_squares(run.embedder, [square_KxSxSxC])
+    center_SxSxC = square_KxSxSxC[len(square_KxSxSxC) // 2]
+    return Query(emb_D, None, center_SxSxC, images.to_picture(data))
 
 
 def squares_of(index: Index) -> int:
@@ -85,32 +102,31 @@ def embed_images(
     """
     squares = squares_of(index)
     if path.is_file():
-        square_KxSxSxC = _decoded(run, path, "--images", squares)
+        try:
+            square_KxSxSxC = _decoded(run, images.read(path), squares)
+        except images.ImageError as error:
+            raise InputError(f"--images {path}: {error}") from error
         return [Painting(path.name, "")], embed_squares(run.embedder, [square_KxSxSxC])
     vectors = output.with_name(output.name + ".npz")
     embedded, _ = embed_folder(run, path, vectors, workers=workers, squares=squares)
     return embedded.paintings, embedded.emb_NxD
 
 
-def _decoded(run: Run, path: Path, flag: str, squares: int) -> np.ndarray:
+def _decoded(run: Run, data: bytes, squares: int) -> np.ndarray:
     run.check_decoding()
-    try:
-        image = images.open_image(images.read(path))
-        return images.to_squares(image, size=run.embedder.image_size, most=squares)
-    except images.ImageError as error:
-        raise InputError(f"{flag} {path}: {error}") from error
+    image = images.open_image(data)
+    return images.to_squares(image, size=run.embedder.image_size, most=squares)
 
 
-def _same_picture(
-    run: Run, index: Index, emb_D: np.ndarray, image_SxSxC: np.ndarray
-) -> IndexedPainting | None:
+def _same_picture(run: Run, index: Index, query: Query) -> IndexedPainting | None:
     """The painting of the index that an image shows, to the pixel; None where there is none."""
+    emb_D, seen_SxSxC = query.emb_D, query_pixels(run, index, query)
     if len(index) and index.embedding(0).shape == emb_D.shape:  # Else the caller refuses it.
         distance_R, number_R = index.nearest(emb_D, COPIES)
         near_R = distance_R <= SAME_IMAGE * np.linalg.norm(emb_D)
         for entry in index.entries(number_R[near_R].tolist()):
             pixels_SxSxC = pictures.pixels(run, index, entry)
-            if pixels_SxSxC is not None and np.array_equal(pixels_SxSxC, image_SxSxC):
+            if pixels_SxSxC is not None and np.array_equal(pixels_SxSxC, seen_SxSxC):
                 return entry
     return None
 
@@ -126,14 +142,26 @@ def query_pixels(run: Run, index: Index, query: Query) -> np.ndarray:
     return image_SxSxC
 
 
-def pairs(run: Run, index: Index, query: Query, numbers: list[int]) -> np.ndarray:
-    """Returns what the network sees of a query and of each painting: uint8 P x 2 x S x S x 3.
+def pairs(
+    run: Run, index: Index, query: Query, numbers: list[int]
+) -> tuple[np.ndarray, list[tuple[bytes, bytes]]]:
+    """Returns a query beside each painting, without those that are gone.
 
-    Paintings that are gone are left out.
+    Returns:
+      What the network sees of them, uint8 P x 2 x S x S x 3, and both as JPEG files for people.
     """
-    first_SxSxC = query_pixels(run, index, query)
-    seconds = (pictures.pixels(run, index, entry) for entry in index.entries(numbers))
-    return np.array([[first_SxSxC, each] for each in seconds if each is not None])
+    first_SxSxC, first = query_pixels(run, index, query), query.picture
+    if first is None and query.entry is not None:
+        first = pictures.picture(run, index, query.entry)
+    assert first is not None, "its pixels are there"
+    seen, shown = [], []
+    for entry in index.entries(numbers):
+        second_SxSxC = pictures.pixels(run, index, entry)
+        second = pictures.picture(run, index, entry)
+        if second_SxSxC is not None and second is not None:
+            seen.append([first_SxSxC, second_SxSxC])
+            shown.append((first, second))
+    return np.array(seen), shown
 
 
 def answer(run: Run, index: Index, query: Query, k: int, filters: Filters) -> list[dict[str, Any]]:

@@ -27,6 +27,20 @@ def pixels(run: Run, index: Index, entry: IndexedPainting) -> np.ndarray | None:
         return None
 
 
+def picture(run: Run, index: Index, entry: IndexedPainting) -> bytes | None:
+    """Returns a painting as a JPEG file for people, the whole of it or else the square.
+
+    None where its file or its store is gone.
+    """
+    if "images" not in entry.origin:
+        split = _split(run, index, entry)
+        return None if split is None else split.picture(entry.position)
+    try:
+        return images.to_picture(images.read(picture_file(run, index, entry)))
+    except images.ImageError:
+        return None
+
+
 def picture_file(run: Run, index: Index, entry: IndexedPainting) -> Path:
     """Returns the file that shows a painting: its own, or one written from its store.
 

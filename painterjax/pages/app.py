@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from painterjax.common.errors import InputError
 from painterjax.data import images, raster
+from painterjax.index import lookup
 from painterjax.index.filters import Filters
 from painterjax.pages import gallery, paintings_map
 from painterjax.pages.server import is_local
@@ -125,7 +126,7 @@ class Answers:
             raise HTTPException(400, "other_artists: the artist of an upload is unknown")
         async with self._uploads:
             data = await _body(request, limit=UPLOAD_BYTES)
-            read = self._gallery.picture_from_upload
+            read = self._gallery.query_from_upload
             return JSONResponse(await self._compute(lambda: self._answer(read(data), k, filters)))
 
     async def nearest(self, request: Request) -> Response:
@@ -142,7 +143,7 @@ class Answers:
             def found() -> list[dict[str, Any]]:
                 shown = self._gallery
                 query = (
-                    shown.picture_from_upload(data) if number is None else self._from_index(number)
+                    shown.query_from_upload(data) if number is None else self._from_index(number)
                 )
                 paintings = self._gallery.nearest(query, k, filters, first=first)
                 return [self._with_url(painting) for painting in paintings]
@@ -165,7 +166,7 @@ class Answers:
         return await self._of_two(request, self._likeness)
 
     async def _of_two(
-        self, request: Request, answer: Callable[[gallery.Picture, gallery.Picture], dict[str, Any]]
+        self, request: Request, answer: Callable[[lookup.Query, lookup.Query], dict[str, Any]]
     ) -> Response:
         _check_names(request, ("first", "second", "first_bytes"))
         numbers = [request.query_params.get(name) for name in ("first", "second")]
@@ -177,7 +178,7 @@ class Answers:
             parts = [data[:end], data[end:]] if numbers[0] is None else [b"", data]
 
             def answered() -> dict[str, Any]:
-                read = self._gallery.picture_from_upload
+                read = self._gallery.query_from_upload
                 first, second = (
                     read(part) if number is None else self._from_index(number)
                     for number, part in zip(numbers, parts, strict=True)
@@ -189,8 +190,8 @@ class Answers:
     async def _compute(self, function: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
-    def _from_index(self, number: str) -> gallery.Picture:
-        return self._gallery.picture_from_index(self._number(number))
+    def _from_index(self, number: str) -> lookup.Query:
+        return self._gallery.query_from_index(self._number(number))
 
     def _number(self, text: str) -> int:
         try:
@@ -201,26 +202,27 @@ class Answers:
     def _jpeg(self, number: str) -> bytes:
         return self._gallery.picture(self._number(number))
 
-    def _answer(self, query: gallery.Picture, k: int, filters: Filters) -> dict[str, Any]:
+    def _answer(self, query: lookup.Query, k: int, filters: Filters) -> dict[str, Any]:
         answer = self._gallery.answer(query, k, filters)
         shown = {
             key: [self._with_url(each) for each in answer[key]] for key in ("nearest", "artists")
         }
         return {**answer, **shown, "query": self._describe(query)}
 
-    def _likeness(self, first: gallery.Picture, second: gallery.Picture) -> dict[str, Any]:
+    def _likeness(self, first: lookup.Query, second: lookup.Query) -> dict[str, Any]:
         share_2xMxM = self._gallery.likeness(first, second)
         first_MxM, second_MxM = np.rint(255 * share_2xMxM).astype(int).tolist()
         return {"first": first_MxM, "second": second_MxM}
 
-    def _compare(self, first: gallery.Picture, second: gallery.Picture) -> dict[str, Any]:
+    def _compare(self, first: lookup.Query, second: lookup.Query) -> dict[str, Any]:
         pictures = {"first": self._describe(first), "second": self._describe(second)}
         return {**self._gallery.compare(first, second), **pictures}
 
-    def _describe(self, query: gallery.Picture) -> dict[str, Any]:
+    def _describe(self, query: lookup.Query) -> dict[str, Any]:
         """A query as the page shows it."""
-        if query.entry is None:
+        if query.picture is not None:
             return {"image": raster.url_of_jpeg(query.picture)}
+        assert query.entry is not None, "it is an upload or of the index"
         return self._with_url(self._gallery.label(query.entry))
 
     def _with_url(self, painting: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from painterjax.index.database import IndexedPainting
 from painterjax.index.filters import Filters, select
 from painterjax.index.index import Index
 from painterjax.model import likeness
-from painterjax.model.embedder import embed_squares
 from painterjax.run import embeddings
 from painterjax.run.embed import embed_folder
 from painterjax.run.figures import artists_of
@@ -26,13 +25,6 @@ from painterjax.run.load import NETWORK, Run
 
 ARTISTS = 6  # of a picture that are shown
 DOUBTFUL = 100  # paintings at most
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture(lookup.Query):
-    """A query that the page shows; `picture` is an upload as JPEG."""
-
-    picture: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,12 +92,11 @@ class Gallery:
           InputError: there is no such number.
           images.ImageError: its file is gone, or no longer an image.
         """
-        return self._picture(self.index.entry(number))
-
-    def _picture(self, entry: IndexedPainting) -> bytes:
-        if self.is_of_store:
-            return self.run.store.splits[entry.origin["split"]].picture(entry.position)
-        return images.to_picture(images.read(pictures.picture_file(self.run, self.index, entry)))
+        entry = self.index.entry(number)
+        picture = pictures.picture(self.run, self.index, entry)
+        if picture is None:
+            raise images.ImageError(f"{entry.painting.file} is gone")
+        return picture
 
     def name(self, entry: IndexedPainting) -> str:
         """The artist as people write the name."""
@@ -123,24 +114,14 @@ class Gallery:
             return self.run.store.splits[entry.origin["split"]].has_slugs
         return "images" in entry.origin
 
-    def picture_from_index(self, number: int) -> Picture:
+    def query_from_index(self, number: int) -> lookup.Query:
         """Returns a painting of the index; raises InputError if there is no such number."""
         entry = self.index.entry(number)
-        return Picture(self.index.embedding(number), entry)
+        return lookup.Query(self.index.embedding(number), entry)
 
-    def picture_from_upload(self, data: bytes) -> Picture:
-        """Decodes and embeds an image file.
-
-        Raises:
-          images.ImageError: it is not an image.
-          InputError: the run's store was decoded in another way.
-        """
-        self.run.check_decoding()
-        image, size = images.open_image(data), self.run.embedder.image_size
-        square_KxSxSxC = images.to_squares(image, size=size, most=lookup.squares_of(self.index))
-        (emb_D,) = embed_squares(self.run.embedder, [square_KxSxSxC])
-        center_SxSxC = square_KxSxSxC[len(square_KxSxSxC) // 2]
-        return Picture(emb_D, None, center_SxSxC, images.to_picture(data))
+    def query_from_upload(self, data: bytes) -> lookup.Query:
+        """Decodes and embeds an image file; raises as `lookup.query_of` does."""
+        return lookup.query_of(self.run, self.index, data)
 
     def nearest(
         self, query: lookup.Query, k: int, filters: Filters, *, first: int
@@ -226,7 +207,7 @@ class Gallery:
         distance = float(np.linalg.norm(first.emb_D - second.emb_D))
         return lookup.distance_and_probability(self.run, distance)
 
-    def likeness(self, first: Picture, second: Picture) -> np.ndarray:
+    def likeness(self, first: lookup.Query, second: lookup.Query) -> np.ndarray:
         """Returns where two pictures are alike: for each M x M shares from 0 to 1.
 
         Raises:

@@ -8,7 +8,7 @@ import numpy as np
 from painterjax.common import files
 from painterjax.common.errors import InputError
 from painterjax.common.progress import Progress, counted
-from painterjax.data import catalog, images, raster
+from painterjax.data import catalog, raster
 from painterjax.index import pictures
 from painterjax.index.database import IndexedPainting
 from painterjax.pages import tsne
@@ -76,15 +76,10 @@ def _sheet(shown: Gallery, order_N: np.ndarray) -> bytes:
 
 
 def _thumbnail(shown: Gallery, entry: IndexedPainting, side: int) -> np.ndarray:
-    if shown.is_of_store:
-        split = shown.run.store.splits[entry.origin["split"]]
-        image_SxSxC = raster.thumbnail(split.image_NxSxSxC[entry.position], side)
-    else:
-        try:
-            path = pictures.picture_file(shown.run, shown.index, entry)
-            image_SxSxC = images.decode(images.read(path), size=side)
-        except images.ImageError:  # removed since
-            return np.full((side, side, 3), 200, np.uint8)
+    image_SxSxC = pictures.pixels(shown.run, shown.index, entry)
+    if image_SxSxC is None:  # removed since
+        return np.full((side, side, 3), 200, np.uint8)
+    image_SxSxC = raster.thumbnail(image_SxSxC, side)
     missing = side - len(image_SxSxC)
     return np.pad(image_SxSxC, ((0, missing), (0, missing), (0, 0)), mode="edge")
 

@@ -182,35 +182,45 @@ def tile_sheet(split: Split, rows: Sequence[Sequence[Tile]]) -> Figure:
     for axis_C, row in zip(axes_RxC, rows, strict=True):
         for axis, tile in zip(axis_C, row, strict=False):
             image_HxWxC = raster.reduced(split.picture(tile.row), TILE)
-            height, width, _ = image_HxWxC.shape
             axis.imshow(image_HxWxC)
-            if height != width:  # What the network sees of it.
-                left, top, side = raster.center_square(height, width)
-                corner = (left - 0.5, top - 0.5)
-                axis.add_patch(Rectangle(corner, side, side, fill=False, color="white"))
+            _mark_square(axis, image_HxWxC)
             axis.set_title(tile.caption, fontsize=8)
             axis.spines["bottom"].set(visible=True, color=BORDERS[tile.kind], linewidth=4)
     return figure
 
 
-def likeness(image_Px2xSxSxC: np.ndarray, share_Px2xMxM: np.ndarray, captions: list[str]) -> Figure:
-    """Pairs of images, two pairs a row, with the shares of their likeness in color."""
+def _mark_square(axis: Any, image_HxWxC: np.ndarray) -> tuple[float, float, float, float]:
+    """Draws a line around what the network sees; returns its left, right, bottom and top."""
+    height, width, _ = image_HxWxC.shape
+    x, y, side = raster.center_square(height, width)
+    left, top = x - 0.5, y - 0.5  # Places are those of pixels' centers.
+    if height != width:
+        axis.add_patch(Rectangle((left, top), side, side, fill=False, color="white"))
+    return left, left + side, top + side, top
+
+
+def likeness(
+    shown: Sequence[tuple[bytes, bytes]], share_Px2xMxM: np.ndarray, captions: list[str]
+) -> Figure:
+    """Pairs of paintings, two pairs a row, with the shares of their likeness in color."""
     rows = -(-len(captions) // 2)
     size = (PICTURE_INCHES * 4.2, 1.2 * PICTURE_INCHES * rows)
     figure = Figure(figsize=size, layout="constrained")
     axes_Px2 = figure.subplots(rows, 4, squeeze=False).reshape(-1, 2)
     for axis in axes_Px2.flat:
         axis.set_axis_off()
-    for axis_2, image_2xSxSxC, share_2xMxM, caption in zip(
-        axes_Px2, image_Px2xSxSxC, share_Px2xMxM, captions, strict=False
+    for axis_2, pair, share_2xMxM, caption in zip(
+        axes_Px2, shown, share_Px2xMxM, captions, strict=False
     ):
-        for axis, image_SxSxC, share_MxM in zip(axis_2, image_2xSxSxC, share_2xMxM, strict=True):
-            side = len(image_SxSxC)
-            axis.imshow(image_SxSxC.mean(axis=2), cmap="gray", vmin=-100, vmax=255)
+        for axis, picture, share_MxM in zip(axis_2, pair, share_2xMxM, strict=True):
+            image_HxWxC = raster.reduced(picture, TILE)
+            drawn = axis.imshow(image_HxWxC.mean(axis=2), cmap="gray", vmin=-100, vmax=255)
             axis.imshow(
                 share_MxM, cmap=HEAT, alpha=0.8 * share_MxM, vmin=0, vmax=1,
-                interpolation="bilinear", extent=(-0.5, side - 0.5, side - 0.5, -0.5),
+                interpolation="bilinear", extent=_mark_square(axis, image_HxWxC),
             )  # fmt: skip
+            left, right, bottom, top = drawn.get_extent()
+            axis.set(xlim=(left, right), ylim=(bottom, top))
         axis_2[0].set_title(caption, fontsize=8, loc="left")
     return figure
 

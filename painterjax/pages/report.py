@@ -1,5 +1,6 @@
 """The report of a run: one page that opens offline, and its plots as PNG files."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -120,17 +121,27 @@ def _judged(run: Run) -> np.ndarray:
 
 
 def _likeness(run: Run, emb_NxD: np.ndarray, split: Split) -> Figure:
-    rows = [[tile.row for tile in tiles[:2]] for tiles in html.neighbor_tiles(emb_NxD, split)]
-    return heat_maps(run, split.image_NxSxSxC[np.array(rows[:EXPLAINED])])
+    tiles = html.neighbor_tiles(emb_NxD, split)[:EXPLAINED]
+    rows = [(first.row, second.row) for first, second, *_ in tiles]
+    shown = [(split.picture(first), split.picture(second)) for first, second in rows]
+    return heat_maps(run, split.image_NxSxSxC[np.array(rows)], shown)
 
 
 @matplotlib.rc_context(plots.STYLE)
-def heat_maps(run: Run, image_Px2xSxSxC: np.ndarray) -> Figure:
-    """Returns pairs of images, each with what makes the two alike, and their cosine."""
+def heat_maps(
+    run: Run, image_Px2xSxSxC: np.ndarray, shown: Sequence[tuple[bytes, bytes]]
+) -> Figure:
+    """Returns pairs of paintings with their cosine, and what makes the two alike.
+
+    Args:
+      run: the run whose network sees them.
+      image_Px2xSxSxC: what it sees of them.
+      shown: the same as JPEG files, whose center squares it sees.
+    """
     explained = [likeness.likeness(run.embedder, pair) for pair in image_Px2xSxSxC]
     captions = [f"cosine {cosine:.2f}" for cosine, _ in explained]
     share_Px2xMxM = np.stack([likeness.shares(each) for _, each in explained])
-    return plots.likeness(image_Px2xSxSxC, share_Px2xMxM, captions)
+    return plots.likeness(shown, share_Px2xMxM, captions)
 
 
 def paintings_map(emb_NxD: np.ndarray, split: Split) -> Figure:

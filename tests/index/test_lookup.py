@@ -25,7 +25,7 @@ from painterjax.common.errors import InputError
 from painterjax.data import store, synthetic
 from painterjax.index import lookup, opening
 from painterjax.index.index import Index
-from painterjax.index.pictures import pixels
+from painterjax.index.pictures import picture, pixels
 from painterjax.model.embedder import Embedder
 from painterjax.run import embed as run_embed
 from painterjax.run import embeddings
@@ -491,10 +491,12 @@ def test_why_a_painting_was_found_is_drawn(run, tmp_path):
     opened = load_run(run)
     index = opening.own_index(opened)
     query = lookup.parse_query("50", index, opened)
-    found_Px2xSxSxC = lookup.pairs(opened, index, query, [3, 7])
+    found_Px2xSxSxC, shown = lookup.pairs(opened, index, query, [3, 7])
     expected = [pixels(opened, index, index.entry(number)) for number in (50, 3, 7)]
     for pair, second in zip(found_Px2xSxSxC, expected[1:], strict=True):
         np.testing.assert_array_equal(pair, np.array([expected[0], second]))
+    whole = [picture(opened, index, index.entry(number)) for number in (50, 3, 7)]
+    assert shown == [(whole[0], whole[1]), (whole[0], whole[2])]
     with pytest.raises(InputError, match=r"its name must end in \.png"):
         search.main([*argv, str(tmp_path / "why.jpg")])
 

@@ -13,11 +13,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from painterjax import prepare, report
 from painterjax.common.errors import InputError
-from painterjax.data import store
+from painterjax.data import raster, store
 from painterjax.data.catalog import Painting
 from painterjax.data.pictures import Pictures
 from painterjax.metrics.attribution import collect
@@ -184,6 +185,21 @@ def test_no_name_on_the_map_overlaps_another():
     boxes = [patch.get_window_extent() for patch in patches if patch is not None]
     assert len(boxes) == 20
     assert [box.count_overlaps(boxes) for box in boxes] == [1] * 20  # itself
+
+
+def test_a_heat_map_lies_on_the_square_that_the_network_sees_which_is_marked():
+    whole = [raster.jpeg(np.zeros((*shape, 3), np.uint8)) for shape in ((40, 100), (40, 40))]
+    share_Px2xMxM = np.eye(4)[None, None].repeat(2, axis=1)
+    figure = plots.likeness([(whole[0], whole[1])], share_Px2xMxM, ["cosine 0.50"])
+    wide, square = figure.axes[:2]
+    assert [tuple(image.get_extent()) for image in wide.images] == [
+        (-0.5, 99.5, 39.5, -0.5),
+        (29.5, 69.5, 39.5, -0.5),
+    ]
+    (mark,) = wide.patches
+    assert isinstance(mark, Rectangle)
+    assert list(mark.get_bbox().extents) == [29.5, -0.5, 69.5, 39.5]
+    assert not square.patches and square.get_xlim() == (-0.5, 39.5)
 
 
 def test_the_plots_are_written_as_png_files(page, run):

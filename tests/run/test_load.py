@@ -95,7 +95,7 @@ def test_a_run_on_pixels_of_another_decoding_takes_no_new_image(earlier_run, tmp
             command.main(["--run", str(earlier_run), *flags])
     search.main(["--run", str(earlier_run), "--query", "0", "--k", "1"])
     with pytest.raises(InputError, match=f"run {REFUSAL}"):
-        gallery.open_gallery(load_run(earlier_run)).picture_from_upload(painting.read_bytes())
+        gallery.open_gallery(load_run(earlier_run)).query_from_upload(painting.read_bytes())
     export.main(["--run", str(earlier_run), "--output", str(tmp_path / "exported")])
     image_NxSxSxC = np.zeros((1, 32, 32, 3), np.uint8)
     for folder in (earlier_run, tmp_path / "exported"):

@@ -69,7 +69,7 @@ def test_pictures_are_looked_up_and_pairs_scored_by_a_fitted_head(fitted, tmp_pa
     _, run = fitted
     opened = load_run(run)
     shown = gallery.open_gallery(opened)
-    first, second = (shown.picture_from_index(number) for number in (0, 1))
+    first, second = (shown.query_from_index(number) for number in (0, 1))
     answer, compared = shown.answer(first, 3, Filters()), shown.compare(first, second)
     assert len(answer["nearest"]) == 3 and answer["artists"]
     (tmp_path / "images").mkdir()
