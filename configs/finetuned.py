@@ -18,6 +18,7 @@ IMAGE_SIZE = pretrained.IMAGE_SIZE
 def get_config() -> Any:
     config = pretrained.get_config()
     config.num_epochs = 2
+    config.steps_per_dispatch = 5  # which on CPUs take their memory once
     config.model.backbone = "efficientnet_lite2"
     config.model.batch_norm = "frozen"
     config.optimizer.learning_rate = 1e-4

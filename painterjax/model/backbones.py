@@ -119,6 +119,8 @@ class Backbone:
       published: its weights; None where training starts from random ones.
       takes_lora: whether its module has `add_adapters`.
       behind_blocks: its parts between `blocks` and the head; all others lie before.
+      loops: whether several of its training steps are a loop on the device; on CPUs XLA's library
+        convolves 30 times slower in one.
     """
 
     module: Callable[..., Any]
@@ -127,6 +129,7 @@ class Backbone:
     published: Package | LocalFile | None = None
     takes_lora: bool = False
     behind_blocks: tuple[str, ...] = ()
+    loops: bool = False
 
 
 def _conv_blocks(model: Any, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> ConvBlocks:
@@ -153,6 +156,7 @@ def _efficientnet(number: int, width: float, depth: float, sha256: str) -> Backb
             license="apache-2.0",
         ),
         behind_blocks=("head", "head_norm"),
+        loops=True,
     )
 
 

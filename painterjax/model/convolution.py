@@ -45,8 +45,8 @@ class Convolution(nnx.Module):
     def convolve(
         self, x_NxHxWxI: jax.Array, kernel_KxKxIxO: jax.Array, shift_O: jax.Array
     ) -> jax.Array:
-        """Convolves and shifts."""
-        return by_library(x_NxHxWxI, kernel_KxKxIxO, shift_O, stride=self.stride)
+        """By the library, or on CPUs as a product of matrices."""
+        return dense(x_NxHxWxI, kernel_KxKxIxO, shift_O, stride=self.stride)
 
 
 class Pointwise(Convolution):
@@ -79,6 +79,19 @@ class Depthwise(Convolution):
         return depthwise(x_NxHxWxI, kernel_KxKxIxO, shift_O, stride=self.stride)
 
 
+def dense(
+    x_NxHxWxI: jax.Array, kernel_KxKxIxO: jax.Array, shift_O: jax.Array, *, stride: int
+) -> jax.Array:
+    """Convolves by the library, or on CPUs as a product of matrices."""
+    return jax.lax.platform_dependent(
+        x_NxHxWxI,
+        kernel_KxKxIxO,
+        shift_O,
+        cpu=functools.partial(_product, stride=stride),
+        default=functools.partial(by_library, stride=stride),
+    )
+
+
 def depthwise(
     x_NxHxWxC: jax.Array, kernel_KxKx1xC: jax.Array, shift_C: jax.Array, *, stride: int
 ) -> jax.Array:
@@ -105,6 +118,20 @@ def by_library(
         feature_group_count=x_NxHxWxI.shape[3] // kernel_KxKxIxO.shape[2],
     )
     return y_NxHxWxO + shift_O[None, None, None]
+
+
+def _product(
+    x_NxHxWxI: jax.Array, kernel_KxKxIxO: jax.Array, shift_O: jax.Array, *, stride: int
+) -> jax.Array:
+    """The product of what each place of the kernel sees, side by side, with the kernel."""
+    kernel, sides = len(kernel_KxKxIxO), x_NxHxWxI.shape[1:3]
+    padded_NxHxWxI = jnp.pad(x_NxHxWxI, [(0, 0), *_margins(sides, kernel, stride), (0, 0)])
+    places = np.ndindex(kernel, kernel)
+    seen = [_window(padded_NxHxWxI, place, sides, stride) for place in places]
+    seen_NxHxWxP = jnp.concatenate(seen, axis=3)
+    *shape, weights = seen_NxHxWxP.shape
+    y_MxO = seen_NxHxWxP.reshape(-1, weights) @ kernel_KxKxIxO.reshape(weights, -1)
+    return (y_MxO + shift_O[None]).reshape(*shape, -1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

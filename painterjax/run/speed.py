@@ -219,8 +219,8 @@ def _time_checkpoint(training: trainer.Training, state: TrainState) -> float:
 def _flop(
     config: Config, training: trainer.Training, image_size: int, compiled: Any, ms: float
 ) -> Figures:
-    images, count = training.images_per_step, len(training.plan.steps(0))
-    devices = training.mesh.size
+    images, devices = training.images_per_step, training.mesh.size
+    count = 1 if training.loops else len(training.plan.steps(0))  # XLA counts a loop's body once.
     compiler = devices * compiled.cost_analysis()["flops"] / (images * count)  # Of one device.
     counted = compiler
     if config.model.backbone == "conv_blocks":

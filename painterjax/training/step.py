@@ -5,6 +5,7 @@ Plain dicts of arrays go in and come out; NNX objects exist only inside.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -86,6 +87,7 @@ class Recipe:
       augmentation: how training images are changed; None where the inputs are features.
       branches: how many groups BatchNorm splits a chunk into; None takes its running statistics.
       chunks: how many parts a batch is embedded in, one after the other.
+      loops: whether several steps in one dispatch are a loop.
       mesh: the devices that share a batch.
     """
 
@@ -97,6 +99,7 @@ class Recipe:
     augmentation: Augmentation | None
     branches: int | None
     chunks: int
+    loops: bool
     mesh: Mesh
 
 
@@ -236,30 +239,45 @@ def train_steps(
     `batches` has an axis L before those of a batch, and no images where `constants` has them all.
     Steps in one dispatch may be rounded differently from single ones.
 
-    Steps on images are unrolled: in a loop XLA runs convolutions 30 times slower on a CPU
-    (https://github.com/jax-ml/jax/issues/12868). Those of a head on features, without convolutions,
-    are a loop: unrolled they were four times slower.
+    They are a loop, which compiles once and keeps its memory from step to step, or unrolled: in a
+    loop XLA runs convolutions 30 times slower on a CPU, https://github.com/jax-ml/jax/issues/12868
 
     Returns:
       The last state, and each scalar as an array over the L steps; only its first `count` values
       are meaningful.
     """
 
-    if recipe.augmentation is None:
-
-        def take(state: TrainState, step: tuple[Any, PlacedBatch]) -> tuple[TrainState, Scalars]:
-            i, batch = step
-            following, scalars = train_step(state, batch, constants, recipe=recipe)
-            return _choose(i < count, following, state), scalars
-
-        return jax.lax.scan(take, state, (jnp.arange(len(batches["row"])), batches))
-    taken = []
-    for i in range(len(batches["row"])):
+    def take(state: TrainState, i: int | jax.Array) -> tuple[TrainState, Scalars]:
         batch = {name: array[i] for name, array in batches.items()}
-        following, scalars = train_step(state, batch, constants, recipe=recipe)
+        return train_step(state, batch, constants, recipe=recipe)
+
+    length = len(batches["row"])
+    if recipe.loops and length > 1:
+        return _loop(take, state, count, length)
+    taken = []
+    for i in range(length):
+        following, scalars = take(state, i)
         taken.append(scalars)
         state = _choose(i < count, following, state) if i else following
     return state, jax.tree.map(lambda *values: jnp.stack(values), *taken)
+
+
+def _loop(
+    take: Callable[[TrainState, int | jax.Array], tuple[TrainState, Scalars]],
+    state: TrainState,
+    count: int | jax.Array,
+    length: int,
+) -> tuple[TrainState, Scalars]:
+    """Takes `count` steps; returns the last state, and scalars over `length` steps."""
+
+    def body(i: jax.Array, taken: tuple[TrainState, Scalars]) -> tuple[TrainState, Scalars]:
+        state, scalars_L = taken
+        following, scalars = take(state, i)
+        return following, jax.tree.map(lambda x_L, x: x_L.at[i].set(x), scalars_L, scalars)
+
+    _, scalars = jax.eval_shape(take, state, 0)
+    scalars_L = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), scalars)
+    return jax.lax.fori_loop(0, count, body, (state, scalars_L))
 
 
 def _choose(condition: bool | jax.Array, yes: TrainState, no: TrainState) -> TrainState:

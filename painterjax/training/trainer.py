@@ -25,6 +25,7 @@ from painterjax.losses import objectives
 from painterjax.losses.objectives import Proxies, Scalars
 from painterjax.model import trainable
 from painterjax.model.augment import Augmentation
+from painterjax.model.backbones import BACKBONES
 from painterjax.model.build import PureDict, build_head, build_network
 from painterjax.training.optimizer import adam, cosine_decay, piecewise_decay, warmed_up
 from painterjax.training.step import Constants, Recipe, TrainState, train_steps
@@ -43,6 +44,7 @@ class Training:
       batches: what each dispatch takes, to the run's end.
       plan: which steps those are.
       images_per_step: how many images a batch has.
+      loops: whether the steps of a dispatch are a loop.
       fitted: what a head that was fitted in closed form reached; empty where none was.
     """
 
@@ -54,6 +56,7 @@ class Training:
     batches: grain.DatasetIterator[pipeline.PlacedBatch]
     plan: pipeline.DispatchPlan
     images_per_step: int
+    loops: bool
     fitted: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def run(
@@ -130,6 +133,7 @@ def build(config: Config, split: Split, *, start: int = 0) -> Training:
         augmentation=None if split.feature_NxF is not None else Augmentation(**config.augmentation),
         branches=branches if trained["stats"] else None,
         chunks=chunks,
+        loops=split.feature_NxF is not None or BACKBONES[config.model.backbone].loops,
         mesh=mesh,
     )
     source = pipeline.BatchSource(
@@ -144,6 +148,7 @@ def build(config: Config, split: Split, *, start: int = 0) -> Training:
         batches=pipeline.batches(source),
         plan=plan,
         images_per_step=batch_size * goal.tuple_size,
+        loops=recipe.loops,
     )
 
 
@@ -223,14 +228,8 @@ def _batch_size(config: Config, goal: objectives.Objective, split: Split, *, dev
 
 
 def _plan(config: Config, steps_per_epoch: int, start: int) -> pipeline.DispatchPlan:
-    if config.steps_per_dispatch > steps_per_epoch:
-        raise InputError(
-            f"steps_per_dispatch is {config.steps_per_dispatch}, but an epoch has only"
-            f" {steps_per_epoch} steps: lower it"
-        )
-    return pipeline.DispatchPlan(
-        config.num_epochs, steps_per_epoch, config.steps_per_dispatch, start
-    )
+    steps_per_dispatch = min(config.steps_per_dispatch, steps_per_epoch)
+    return pipeline.DispatchPlan(config.num_epochs, steps_per_epoch, steps_per_dispatch, start)
 
 
 def schedule(config: Config, plan: pipeline.DispatchPlan) -> optax.Schedule:

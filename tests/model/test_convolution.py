@@ -1,4 +1,4 @@
-"""Depthwise convolutions as shifted sums: against the library's, values and gradients."""
+"""Convolutions as products and as shifted sums: against the library's, values and gradients."""
 
 import functools
 
@@ -13,12 +13,19 @@ from painterjax.model import convolution
 @pytest.mark.parametrize("side", [7, 8])  # SAME pads them differently where the stride is 2.
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [3, 5])
-def test_shifted_sums_are_the_library_s_convolution_and_have_its_gradients(kernel, stride, side):
+@pytest.mark.parametrize("convolve", [convolution.dense, convolution.depthwise])
+def test_a_cpu_s_convolution_is_the_library_s_and_has_its_gradients(convolve, kernel, stride, side):
     rng = np.random.default_rng(0)
     height, width, channels = side, side + 3, 6
+    inputs = channels if convolve is convolution.dense else 1
     count = 9  # The gradient takes 3 images at a time.
     out = (count, -(-height // stride), -(-width // stride), channels)
-    shapes = ((count, height, width, channels), (kernel, kernel, 1, channels), (channels,), out)
+    shapes = (
+        (count, height, width, channels),
+        (kernel, kernel, inputs, channels),
+        (channels,),
+        out,
+    )
     *arrays, gradient = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in shapes)
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -26,7 +33,7 @@ def test_shifted_sums_are_the_library_s_convolution_and_have_its_gradients(kerne
         value, vjp = jax.vjp(functools.partial(function, stride=stride), *arrays)
         return value, *vjp(gradient)
 
-    ours = value_and_gradients(convolution.depthwise, gradient, *arrays)
+    ours = value_and_gradients(convolve, gradient, *arrays)
     library = value_and_gradients(convolution.by_library, gradient, *arrays)
     # The largest sums have 9 * 88 = 792 products of size 1, each right to some 792 / 2^24 = 5e-5;
     # errors of either side add up like sqrt(792).
@@ -36,8 +43,10 @@ def test_shifted_sums_are_the_library_s_convolution_and_have_its_gradients(kerne
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices take the library's")
-def test_a_cpu_takes_shifted_sums_and_no_convolution_of_the_library():
-    arrays = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 1, 4)), jnp.ones(4)
-    for function, is_library in ((convolution.depthwise, False), (convolution.by_library, True)):
+@pytest.mark.parametrize("inputs", [1, 4])
+def test_a_cpu_takes_no_convolution_of_the_library(inputs):
+    arrays = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, inputs, 4)), jnp.ones(4)
+    ours = convolution.depthwise if inputs == 1 else convolution.dense
+    for function, is_library in ((ours, False), (convolution.by_library, True)):
         lowered = jax.jit(functools.partial(function, stride=1)).lower(*arrays)
         assert ("convolution(" in str(lowered.compile().as_text())) == is_library

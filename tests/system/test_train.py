@@ -539,15 +539,6 @@ def test_an_impossible_value_is_refused_before_any_work(override, tiny_store, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dispatch_beyond_an_epoch_is_refused_before_any_work(tiny_store, tmp_path):
-    intervals = ("steps_per_dispatch", "log_every_steps", "checkpoint_every_steps")
-    flags = [f"--config.{key}=1000" for key in intervals]
-    message = r"steps_per_dispatch is 1000, but an epoch has only \d+ steps: lower it"
-    with pytest.raises(InputError, match=message):
-        train.main(_argv(tiny_store, tmp_path / "run", *flags))
-    assert not (tmp_path / "run").exists()
-
-
 def test_evaluation_is_scikit_learn_s(run):
     evaluation = json.loads((run / "evaluation.json").read_text())
     opened = load_run(run)

@@ -267,15 +267,34 @@ def test_steps_in_one_dispatch_are_the_same_steps(small, split, inputs):
         assert changed == pytest.approx(alone, rel=1e-6)
 
 
-@pytest.mark.parametrize("length", [1, 4])
-def test_a_dispatch_loops_over_steps_on_features_and_unrolls_those_on_images(small, split, length):
-    """In a loop convolutions are slow; unrolled, a head of 928 x 928 is four times slower."""
-    small.batch_size, small.steps_per_dispatch = 2, length
-    for each, loops in ((split, False), (_with_features(small, split), True)):
-        training = trainer.build(small, each)
+@pytest.mark.parametrize("backbone", ["conv_blocks", "features", "efficientnet_lite0"])
+def test_a_dispatch_is_a_loop_where_no_step_convolves_by_the_library(small, split, backbone):
+    """In a loop that is slow on CPUs; unrolled, all else compiles longer and takes memory anew."""
+    if backbone == "features":
+        split = _with_features(small, split)
+    elif backbone != "conv_blocks":
+        small.model.backbone, small.model.head = backbone, "statistics"
+    small.batch_size, products = 2, []
+    for small.steps_per_dispatch in (1, 4):
+        training = trainer.build(small, split)
         training.batches.close()
-        arguments = training.arguments(training.state, training.source.shapes(), length)
-        assert ("stablehlo.while" in training.step.lower(*arguments).as_text()) == loops
+        arguments = training.arguments(training.state, training.source.shapes(), 1)
+        text = training.step.lower(*arguments).as_text()
+        assert ("stablehlo.convolution" in text) == (backbone == "conv_blocks")
+        products.append(text.count("stablehlo.dot_general"))
+    assert (products[1] > 3 * products[0]) == (backbone == "conv_blocks")
+    assert (products[1] < 1.1 * products[0]) == (backbone != "conv_blocks")
+
+
+def test_a_dispatch_has_at_most_the_steps_of_an_epoch(small, split):
+    small.batch_size, small.steps_per_dispatch = 18, 1000
+    training = trainer.build(small, split)
+    training.batches.close()
+    plan = training.plan
+    assert plan.steps_per_dispatch == plan.steps_per_epoch < 1000
+    assert [len(plan.steps(dispatch)) for dispatch in plan.dispatches] == [
+        plan.steps_per_epoch
+    ] * plan.num_epochs
 
 
 @pytest.mark.parametrize("recipe", [quickstart, scratch])
