@@ -10,8 +10,9 @@ Artists never seen are the held-out ones, with the first seed, and for each seed
 artists, drawn anew. For each side of the images in pixels the store is prepared, and then both
 read its features, train and judge, one after the other on this machine. Minutes are those of whole
 commands with the preparation, in a folder that is new for each store, and nothing is compiled
-before. FILE gets the figures of each and their means, and of painterjax those of the validation
-paintings as queries against train's; what it has already is kept and not measured again.
+before. FILE gets the figures of each and their means, and of painterjax, and of fine-tuning in
+PyTorch, those of the validation paintings as queries against train's; what it has already is kept
+and not measured again.
 """
 
 import json

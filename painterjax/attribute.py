@@ -5,7 +5,7 @@
 
 Example:
 
-    python -m painterjax.attribute --run runs/quickstart --images pictures --output table.csv
+    python -m painterjax.attribute --run runs/quickstart --images pictures --output runs/table.csv
 
 compares the images below DIR, or one image, with all paintings of the run's store, or of another
 index that painterjax.search made. Each row of the .csv has an image, its five most likely artists

@@ -4,7 +4,7 @@
 
 Example:
 
-    python -m painterjax.embed --run runs/quickstart --split test --output vectors.npz
+    python -m painterjax.embed --run runs/quickstart --split test --output runs/vectors.npz
 
 writes a .npz with emb_NxD (float32), file, artist, title, style, genre and date of each painting,
 and origin, the run they come from. A FILE.parquet is a table with a column `embedding`, a list of D

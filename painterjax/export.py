@@ -4,9 +4,9 @@
 
 Example:
 
-    python -m painterjax.export --run runs/quickstart --output exported
+    python -m painterjax.export --run runs/quickstart --output runs/exported
 
-writes the folder exported, with all files or not at all:
+writes the folder runs/exported, with all files or not at all:
 
     embedder.stablehlo    uint8 N x S x S x 3 to float32 N x D for any N, on CPUs and NVIDIA GPUs;
                           jax.export.deserialize reads it, without painterjax

@@ -5,7 +5,7 @@
 Example:
 
     python -m painterjax.submit --run runs/pbn --pairs submission_info.csv --images test
-        --output submission.csv
+        --output runs/submission.csv
 
 reads index, image1 and image2 of each pair, and writes index and sameArtist, the probability, in
 the same order. The images of DIR are embedded first, into OUTPUT.npz; images embedded there by an

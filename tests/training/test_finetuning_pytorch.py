@@ -188,6 +188,7 @@ def test_steps_of_the_recipe_match_those_of_its_benchmark_in_pytorch(split, torc
     config = finetuned.get_config()
     config.model.update(embedding_dim=8, dtype="float64", stages=(1, 2))
     config.batch_size, config.num_epochs, config.optimizer.warmup_steps = 4, 1, 3
+    config.steps_per_dispatch = 1
     config.augmentation = dataclasses.asdict(Augmentation())
     network = pytorch_finetuning.Network(config, image_size=32, num_artists=len(split.artists))
     with jax.enable_x64(True):
