@@ -8,6 +8,7 @@ heading and rule are kept, its rows are written.
 
 import functools
 import importlib
+import itertools
 import json
 import math
 import re
@@ -314,10 +315,13 @@ def stages() -> Rows:
 
 def steps() -> Rows:
     systems = ("eager", "compiled")
-    names = [f"{size}{of}" for of in ("", "-avx2", "-jax-0.10") for size in (256, 64)]
-    for name in names:
-        how = ", instructions of AVX2 alone" if name.endswith("avx2") else ""
-        result = load(f"cpu-speed-{name}.json")
+    variants = {
+        "": "", "-two-steps": ", two steps per dispatch", "-avx2": ", instructions of AVX2 alone",
+        "-jax-0.10": "",
+    }  # fmt: skip
+    for variant, size in itertools.product(variants, (256, 64)):
+        how = variants[variant]
+        result = load(f"cpu-speed-{size}{variant}.json")
         jax = result["environment"]["packages"]["jax"]
         for row in result["rows"]:
             what = f"{row['image_size']} pixels, {row['dtype']}{how}"
