@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -83,24 +83,20 @@ def dense(
     x_NxHxWxI: jax.Array, kernel_KxKxIxO: jax.Array, shift_O: jax.Array, *, stride: int
 ) -> jax.Array:
     """Convolves by the library, or on CPUs as a product of matrices."""
-    return jax.lax.platform_dependent(
-        x_NxHxWxI,
-        kernel_KxKxIxO,
-        shift_O,
-        cpu=functools.partial(_product, stride=stride),
-        default=functools.partial(by_library, stride=stride),
-    )
+    return _by_device(_product, x_NxHxWxI, kernel_KxKxIxO, shift_O, stride=stride)
 
 
 def depthwise(
     x_NxHxWxC: jax.Array, kernel_KxKx1xC: jax.Array, shift_C: jax.Array, *, stride: int
 ) -> jax.Array:
     """Convolves each channel with its own kernel, by the library or on CPUs as shifted sums."""
+    return _by_device(_shifted_sums, x_NxHxWxC, kernel_KxKx1xC, shift_C, stride=stride)
+
+
+def _by_device(on_cpus: Callable[..., jax.Array], *arrays: jax.Array, stride: int) -> jax.Array:
     return jax.lax.platform_dependent(
-        x_NxHxWxC,
-        kernel_KxKx1xC,
-        shift_C,
-        cpu=lambda *arrays: _shifted_sums(*arrays, stride),
+        *arrays,
+        cpu=lambda *arrays: on_cpus(*arrays, stride),
         default=functools.partial(by_library, stride=stride),
     )
 
@@ -121,7 +117,7 @@ def by_library(
 
 
 def _product(
-    x_NxHxWxI: jax.Array, kernel_KxKxIxO: jax.Array, shift_O: jax.Array, *, stride: int
+    x_NxHxWxI: jax.Array, kernel_KxKxIxO: jax.Array, shift_O: jax.Array, stride: int
 ) -> jax.Array:
     """The product of what each place of the kernel sees, side by side, with the kernel."""
     kernel, sides = len(kernel_KxKxIxO), x_NxHxWxI.shape[1:3]
