@@ -88,6 +88,17 @@ def test_a_batch_larger_than_the_memory_is_measured(tmp_path):
 
 
 @pytest.mark.slow
+def test_many_small_images_are_prepared(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.preparing", "--output", str(tmp_path)]
+    command += ["--images", "150", "450", "--json", str(tmp_path / "x.json")]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    rows = json.loads((tmp_path / "x.json").read_text())["rows"]
+    assert [row["images"] for row in rows] == [150, 450]
+    assert all(row["s"] > 0 and row["peak_bytes"] > 10**7 for row in rows)
+    assert len(store.open_store(tmp_path / "store-450").splits["train"]) > 100
+
+
+@pytest.mark.slow
 def test_near_duplicates_are_counted(tmp_path):
     for artist, number in np.ndindex(2, 3):
         path = tmp_path / "paintings" / str(artist) / f"title-{number}.jpg"
