@@ -308,9 +308,9 @@ def test_the_command_serves_until_it_is_interrupted(run):
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        address = re.search(r"http://127\.0\.0\.1:\d+/", line)
-        assert address, line
+        # Behind a line about the map, if that is not there yet.
+        lines = (re.search(r"http://127\.0\.0\.1:\d+/", line) for line in process.stdout)
+        address = next(filter(None, lines))
         with urllib.request.urlopen(f"{address[0]}api/run", timeout=PATIENCE_S) as answer:
             assert json.load(answer)["paintings"] == 64
         process.send_signal(signal.SIGINT)
