@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +94,7 @@ def depthwise(
     return _by_device(_shifted_sums, x_NxHxWxC, kernel_KxKx1xC, shift_C, stride=stride)
 
 
-def _by_device(on_cpus: Callable[..., jax.Array], *arrays: jax.Array, stride: int) -> jax.Array:
+def _by_device(on_cpus: Callable[..., Any], *arrays: jax.Array, stride: int) -> jax.Array:
     return jax.lax.platform_dependent(
         *arrays,
         cpu=lambda *arrays: on_cpus(*arrays, stride),
