@@ -1,6 +1,7 @@
 """Answers a query from an index: the nearest paintings, and how probably they are by one artist."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,18 @@ COPIES = 5  # of a picture that an index can have
 class Query:
     """The embedding to look up, and its painting if it is one of the index.
 
-    Of an image that was given as a file, `image_SxSxC` is what the network sees of its center, and
-    `picture` the whole of it as a JPEG file for people.
+    Of an image that was given as a file, `image_SxSxC` is what the network sees of its center.
     """
 
     emb_D: np.ndarray
     entry: IndexedPainting | None
     image_SxSxC: np.ndarray | None = None
-    picture: bytes | None = None
+    file: bytes = b""
+
+    @functools.cached_property
+    def picture(self) -> bytes:
+        """The whole image that was given, as a JPEG file for people."""
+        return images.to_picture(self.file)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +82,7 @@ def query_of(run: Run, index: Index, data: bytes) -> Query:
     square_KxSxSxC = _decoded(run, data, squares_of(index))
     (emb_D,) = embed_squares(run.embedder, [square_KxSxSxC])
     center_SxSxC = square_KxSxSxC[len(square_KxSxSxC) // 2]
-    return Query(emb_D, None, center_SxSxC, images.to_picture(data))
+    return Query(emb_D, None, center_SxSxC, data)
 
 
 def squares_of(index: Index) -> int:
@@ -150,9 +155,8 @@ def pairs(
     Returns:
       What the network sees of them, uint8 P x 2 x S x S x 3, and both as JPEG files for people.
     """
-    first_SxSxC, first = query_pixels(run, index, query), query.picture
-    if first is None and query.entry is not None:
-        first = pictures.picture(run, index, query.entry)
+    first_SxSxC = query_pixels(run, index, query)
+    first = pictures.picture(run, index, query.entry) if query.entry else query.picture
     assert first is not None, "its pixels are there"
     seen, shown = [], []
     for entry in index.entries(numbers):

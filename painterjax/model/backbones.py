@@ -171,6 +171,7 @@ def _transformer(arch: Architecture, published: LocalFile) -> Backbone:
         published=published,
         takes_lora=True,
         behind_blocks=("norm", "pool"),
+        loops=True,
     )
 
 

@@ -129,6 +129,31 @@ class AttentionPool(nnx.Module):
         return x_Nx1xC + self.down(self.arch.activation(self.up(self.norm(x_Nx1xC))))
 
 
+class Patches(nnx.Module):
+    """A convolution whose stride is its kernel's side, as one product of matrices."""
+
+    def __init__(self, arch: Architecture, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        shape = (arch.patch, arch.patch, 3, arch.width)
+        init = pytorch_init(3 * arch.patch**2)
+        self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
+        if arch.patch_bias:
+            self.bias = nnx.Param(jnp.zeros(arch.width))
+        self.dtype = dtype
+
+    def __call__(self, image_NxSxSxC: jax.Array) -> jax.Array:
+        """Maps N x S x S x 3 to N x S/P x S/P x width, for whole patches of P x P."""
+        side, features = self.kernel.shape[0], self.kernel.shape[-1]
+        count, height, width, _ = image_NxSxSxC.shape
+        rows, columns = height // side, width // side
+        whole = image_NxSxSxC[:, : rows * side, : columns * side].astype(self.dtype)
+        pixels = whole.reshape(count, rows, side, columns, side, 3)
+        seen_NxHxWxP = pixels.swapaxes(2, 3).reshape(count, rows, columns, -1)
+        y_NxHxWxC = seen_NxHxWxP @ self.kernel[...].astype(self.dtype).reshape(-1, features)
+        if not hasattr(self, "bias"):
+            return y_NxHxWxC
+        return y_NxHxWxC + self.bias[...].astype(self.dtype)[None, None, None]
+
+
 class VisionTransformer(nnx.Module):
     """Patches become tokens, which blocks change.
 
@@ -141,11 +166,7 @@ class VisionTransformer(nnx.Module):
     def __init__(
         self, arch: Architecture, *, remat: bool, dtype: jnp.dtype, rngs: nnx.Rngs
     ) -> None:
-        self.patches = nnx.Conv(
-            3, arch.width, (arch.patch, arch.patch), strides=arch.patch, padding="VALID",
-            use_bias=arch.patch_bias, kernel_init=pytorch_init(3 * arch.patch**2),
-            dtype=dtype, rngs=rngs,
-        )  # fmt: skip
+        self.patches = Patches(arch, dtype=dtype, rngs=rngs)
         self.positions = nnx.Param(jnp.zeros((arch.class_token + arch.grid**2, arch.width)))
         if arch.class_token:
             self.class_token = nnx.Param(jnp.zeros(arch.width))

@@ -220,9 +220,8 @@ class Answers:
 
     def _describe(self, query: lookup.Query) -> dict[str, Any]:
         """A query as the page shows it."""
-        if query.picture is not None:
+        if query.entry is None:
             return {"image": raster.url_of_jpeg(query.picture)}
-        assert query.entry is not None, "it is an upload or of the index"
         return self._with_url(self._gallery.label(query.entry))
 
     def _with_url(self, painting: dict[str, Any]) -> dict[str, Any]:
