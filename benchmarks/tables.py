@@ -530,7 +530,10 @@ def sizes() -> Rows:
     }
     largest = SIZES[-1]
     vectors = 4 * judged_dim * (largest - judged["paintings"])
+    few, many = load("preparing.json")["rows"]
+    image_memory = (many["peak_bytes"] - few["peak_bytes"]) / (many["images"] - few["images"])
     peak_bytes = {
+        "decoding to 224 pixels": {"peak_bytes": few["peak_bytes"] + image_memory * largest},
         "listing, splitting and writing the rows, from Parquet": listed["parquet"]["all"],
         "finding near duplicates": {"peak_bytes": most["peak_bytes"] * largest / most["hashes"]},
         "opening and checking it later": listed["open"],
