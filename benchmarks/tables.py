@@ -492,6 +492,26 @@ def estimate() -> Rows:
             yield what, f"{gpus}", f"{sent_ms:.2f} + {waited_ms:.2f} ms", *percent
 
 
+def _peak_bytes(images: int) -> dict[str, float]:
+    """The memory of one process, of the stages of `sizes` where it was measured."""
+    few, many = load("preparing.json")["rows"]
+    image_bytes = (many["peak_bytes"] - few["peak_bytes"]) / (many["images"] - few["images"])
+    _, most = load("near-duplicates.json")["collections"]
+    listed, sampled = load("listing.json"), load("cpu-judging.json")["sampled"]
+    judged = sampled["rows"][-1]
+    vectors = 4 * sampled["dim"] * (images - judged["paintings"])
+    return {
+        "listing, splitting and writing the rows, from Parquet": listed["parquet"]["all"][
+            "peak_bytes"
+        ],
+        "decoding to 224 pixels": few["peak_bytes"] + image_bytes * (images - few["images"]),
+        "finding near duplicates": most["peak_bytes"] * images / most["hashes"],
+        "opening and checking it later": listed["open"]["peak_bytes"],
+        "adding vectors of 64 numbers to an index": load("cpu-searching.json")["add"]["peak_bytes"],
+        "judging, of 64 numbers, without floors": judged["peak_bytes"] + vectors,
+    }
+
+
 def sizes() -> Rows:
     """What each stage takes by number of images, for 1, 8 and 64 devices."""
     prepared = load("pretrained.json")["rows"]
@@ -499,7 +519,7 @@ def sizes() -> Rows:
     per_core = 7023 / (60 * minutes) / 2
     listed, checked = load("listing.json"), load("cpu-verifying.json")
     sampled, added = load("cpu-judging.json")["sampled"], load("cpu-searching.json")
-    judged, judged_dim = sampled["rows"][-1], sampled["dim"]
+    judged = sampled["rows"][-1]
     step = load("gpu-benchmark.json")["step"]
     rates = [_rate_of(step, devices) for devices in DEVICES]
     image_bytes = 3 * SIDE**2
@@ -528,20 +548,9 @@ def sizes() -> Rows:
             60 * judged["minutes"] * n / judged["paintings"]
         ),
     }
-    largest = SIZES[-1]
-    vectors = 4 * judged_dim * (largest - judged["paintings"])
-    few, many = load("preparing.json")["rows"]
-    image_memory = (many["peak_bytes"] - few["peak_bytes"]) / (many["images"] - few["images"])
-    peak_bytes = {
-        "decoding to 224 pixels": {"peak_bytes": few["peak_bytes"] + image_memory * largest},
-        "listing, splitting and writing the rows, from Parquet": listed["parquet"]["all"],
-        "finding near duplicates": {"peak_bytes": most["peak_bytes"] * largest / most["hashes"]},
-        "opening and checking it later": listed["open"],
-        "adding vectors of 64 numbers to an index": added["add"],
-        "judging, of 64 numbers, without floors": {"peak_bytes": judged["peak_bytes"] + vectors},
-    }
+    peak_bytes = _peak_bytes(SIZES[-1])
     for name, stage in stages.items():
-        memory = f"{peak_bytes[name]['peak_bytes'] / 1e9:.1f} GB" if name in peak_bytes else ""
+        memory = f"{peak_bytes[name] / 1e9:.1f} GB" if name in peak_bytes else ""
         yield name, *(" / ".join(map(_duration, stage(n))) for n in SIZES), memory
 
 
